@@ -1,0 +1,141 @@
+//! The tree of URLs, which is also the tree of objects in the store: the one place that builds and reads paths.
+//!
+//! Paths have no leading slash: `live/CHANNEL/RENDITION/SESSION/MSN.m4s`.
+
+use crate::ladder::RenditionName;
+use crate::live::{Msn, SessionId};
+use crate::source::ChannelName;
+
+/// What a path below `live/CHANNEL/` names. Only canonical paths are paths: numbers without leading zeros or signs,
+/// names of the grammar, nothing escaped.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Resource {
+    /// `index.m3u8`
+    Multivariant,
+    /// `RENDITION/index.m3u8`
+    Playlist(RenditionName),
+    /// `RENDITION/SESSION/init.mp4`
+    Init(RenditionName, SessionId),
+    /// `RENDITION/SESSION/MSN.m4s`
+    Segment(RenditionName, SessionId, Msn),
+    /// `RENDITION/SESSION/MSN.PART.m4s`; parts are counted from 0.
+    Part(RenditionName, SessionId, Msn, u32),
+}
+
+impl Resource {
+    /// The path of this resource of `channel`.
+    #[must_use]
+    pub fn path(&self, channel: &ChannelName) -> String {
+        format!("live/{channel}/{}", self.below_channel())
+    }
+
+    /// The path as the multivariant playlist names it, relative to itself.
+    #[must_use]
+    pub fn below_channel(&self) -> String {
+        match self {
+            Self::Multivariant => "index.m3u8".to_owned(),
+            Self::Playlist(rendition)
+            | Self::Init(rendition, _)
+            | Self::Segment(rendition, ..)
+            | Self::Part(rendition, ..) => format!("{rendition}/{}", self.below_rendition()),
+        }
+    }
+
+    /// The path as the rendition's media playlist names it, relative to itself.
+    #[must_use]
+    pub fn below_rendition(&self) -> String {
+        match self {
+            Self::Multivariant | Self::Playlist(_) => "index.m3u8".to_owned(),
+            Self::Init(_, session) => format!("{session}/init.mp4"),
+            Self::Segment(_, session, msn) => format!("{session}/{msn}.m4s"),
+            Self::Part(_, session, msn, part) => format!("{session}/{msn}.{part}.m4s"),
+        }
+    }
+
+    /// Reads a path. None for whatever [`Resource::path`] would not have written.
+    #[must_use]
+    pub fn parse(path: &str) -> Option<(ChannelName, Self)> {
+        let mut steps = path.split('/');
+        if steps.next()? != "live" {
+            return None;
+        }
+        let channel = ChannelName::new(steps.next()?).ok()?;
+        let second = steps.next()?;
+        let resource = match (steps.next(), steps.next(), steps.next()) {
+            (None, ..) if second == "index.m3u8" => Self::Multivariant,
+            (Some("index.m3u8"), None, _) => Self::Playlist(RenditionName::new(second).ok()?),
+            (Some(session), Some(file), None) => {
+                media_file(RenditionName::new(second).ok()?, SessionId(number(session)?), file)?
+            }
+            _ => return None,
+        };
+        Some((channel, resource))
+    }
+}
+
+/// A file in a session's directory.
+fn media_file(rendition: RenditionName, session: SessionId, file: &str) -> Option<Resource> {
+    if file == "init.mp4" {
+        return Some(Resource::Init(rendition, session));
+    }
+    let stem = file.strip_suffix(".m4s")?;
+    match stem.split_once('.') {
+        None => Some(Resource::Segment(rendition, session, Msn(number(stem)?))),
+        Some((msn, part)) => {
+            let part = u32::try_from(number(part)?).ok()?;
+            Some(Resource::Part(rendition, session, Msn(number(msn)?), part))
+        }
+    }
+}
+
+/// A decimal number as `Display` writes it.
+fn number(text: &str) -> Option<u64> {
+    let canonical = text.bytes().all(|b| b.is_ascii_digit()) && (text == "0" || !text.starts_with('0'));
+    if canonical { text.parse().ok() } else { None }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    #[test]
+    fn only_canonical_paths_are_read() {
+        for path in [
+            "",
+            "live",
+            "live/demo",
+            "live/demo/",
+            "/live/demo/index.m3u8",
+            "live/demo/index.m3u8/",
+            "live/../index.m3u8",
+            "live/demo/720p/1/01.m4s",
+            "live/demo/720p/1/+1.m4s",
+            "live/demo/720p/1/1.2.3.m4s",
+            "live/demo/720p/1/.m4s",
+            "live/demo/720p/1/1.m4s/x",
+            "live/de%6do/index.m3u8",
+            "live/demo/720p/99999999999999999999/1.m4s",
+        ] {
+            assert_eq!(Resource::parse(path), None, "{path}");
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn paths_survive_the_round_trip(
+            channel in "[a-zA-Z0-9_-]{1,64}", rendition in "[a-zA-Z0-9_-]{1,64}", session: u64, msn: u64, part: u32, which in 0..5
+        ) {
+            let channel = ChannelName::new(&channel).unwrap();
+            let rendition = RenditionName::new(&rendition).unwrap();
+            let resource = match which {
+                0 => Resource::Multivariant,
+                1 => Resource::Playlist(rendition),
+                2 => Resource::Init(rendition, SessionId(session)),
+                3 => Resource::Segment(rendition, SessionId(session), Msn(msn)),
+                _ => Resource::Part(rendition, SessionId(session), Msn(msn), part),
+            };
+            prop_assert_eq!(Resource::parse(&resource.path(&channel)), Some((channel, resource)));
+        }
+    }
+}

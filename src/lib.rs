@@ -1,0 +1,17 @@
+//! Headwater, a live streaming server: RTMP in, an adaptive-bitrate ladder by GStreamer, HLS out, kept in S3.
+//!
+//! `ARCHITECTURE.md` tells the way of a byte through the modules.
+
+pub mod admin;
+pub mod config;
+pub mod ingest;
+pub mod ladder;
+pub mod layout;
+pub mod live;
+pub mod media;
+pub mod metrics;
+pub mod origin;
+pub mod packager;
+pub mod source;
+pub mod store;
+pub mod transcode;

@@ -1,0 +1,238 @@
+//! What is published: parts, segments, playlists and the window they form, as immutable snapshots.
+//!
+//! The packager of a channel is the one writer of its [`ChannelSnapshot`]; the origin and the store's
+//! uploader read it through a `watch` channel. Whatever a snapshot's playlist names, the snapshot holds:
+//! content is always before its reference.
+
+use std::collections::BTreeMap;
+use std::collections::VecDeque;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::SystemTime;
+
+use bytes::Bytes;
+use tokio::sync::watch;
+
+use crate::ladder::{RenditionKind, RenditionName};
+use crate::media::MediaTime;
+use crate::source::ChannelName;
+
+/// Names the directory of a run's objects: Unix milliseconds of the run's start, made strictly
+/// increasing within a channel, so that no URL is ever used for two different contents.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct SessionId(pub u64);
+
+impl std::fmt::Display for SessionId {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "{}", self.0)
+    }
+}
+
+/// A media sequence number. A channel's first is 1; it never goes back while the process lives,
+/// not even from one programme to the next.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Msn(pub u64);
+
+impl std::fmt::Display for Msn {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "{}", self.0)
+    }
+}
+
+/// A text as it is served: rendered and compressed once per change, shared by all who ask.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Playlist {
+    /// The text.
+    pub text: Bytes,
+    /// The same, compressed by gzip.
+    pub gzip: Bytes,
+    /// A strong entity tag, with its quotes, of the identity coding. That of the gzip coding is [`Playlist::gzip_etag`].
+    pub etag: String,
+    /// When the text last changed.
+    pub modified: SystemTime,
+}
+
+impl Playlist {
+    /// The entity tag of the gzip coding (RFC 9110, 8.8.3.3: codings have tags of their own).
+    #[must_use]
+    pub fn gzip_etag(&self) -> String {
+        format!("{}-gzip\"", self.etag.trim_end_matches('"'))
+    }
+}
+
+/// An initialisation segment.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Init {
+    /// The run it belongs to.
+    pub session: SessionId,
+    /// `ftyp` and `moov`.
+    pub data: Bytes,
+}
+
+/// A part of a segment: one CMAF chunk or more.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Part {
+    /// `moof` and `mdat`, once or more.
+    pub data: Bytes,
+    /// The time it covers.
+    pub duration: MediaTime,
+    /// It holds an IDR at its start (`INDEPENDENT=YES`).
+    pub independent: bool,
+}
+
+/// A finished segment.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Segment {
+    /// Its number, the same in all renditions.
+    pub msn: Msn,
+    /// The run it belongs to.
+    pub session: SessionId,
+    /// It is the first of its run, and not of the programme.
+    pub discontinuity: bool,
+    /// Decode time of its first sample.
+    pub start: MediaTime,
+    /// The time it covers, to the tick.
+    pub duration: MediaTime,
+    /// Wall-clock time of its first picture.
+    pub program_date_time: SystemTime,
+    /// Its bytes; empty for a gap.
+    pub data: Bytes,
+    /// Its parts; their data are slices of `data`.
+    pub parts: Vec<Part>,
+    /// The rendition has no media here (`EXT-X-GAP`).
+    pub gap: bool,
+}
+
+/// The segment that is being made.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct OpenSegment {
+    /// The number it will have.
+    pub msn: Msn,
+    /// Its run.
+    pub session: SessionId,
+    /// It is the first of its run, and not of the programme.
+    pub discontinuity: bool,
+    /// Wall-clock time of its first picture.
+    pub program_date_time: SystemTime,
+    /// The parts that are complete.
+    pub parts: Vec<Part>,
+}
+
+/// One rendition's window.
+#[derive(Clone, Debug)]
+pub struct RenditionSnapshot {
+    /// Its name.
+    pub name: RenditionName,
+    /// What it carries.
+    pub kind: RenditionKind,
+    /// The media playlist; none before the first segment is complete.
+    pub playlist: Option<Playlist>,
+    /// The initialisation segments of all runs that `segments` and `open` belong to, oldest first.
+    pub inits: Vec<Arc<Init>>,
+    /// Complete segments, oldest first, numbers without holes: those that the playlist lists,
+    /// and before them those that have left it and may still be asked for.
+    pub segments: VecDeque<Arc<Segment>>,
+    /// The number of the first segment that the playlist lists.
+    pub first_listed: Msn,
+    /// The segment that is being made.
+    pub open: Option<Arc<OpenSegment>>,
+}
+
+impl RenditionSnapshot {
+    /// The segment of this number and session, listed or lingering.
+    #[must_use]
+    pub fn segment(&self, session: SessionId, msn: Msn) -> Option<&Arc<Segment>> {
+        let first = self.segments.front()?.msn;
+        let position = usize::try_from(msn.0.checked_sub(first.0)?).ok()?;
+        self.segments.get(position).filter(|s| s.session == session && s.msn == msn && !s.gap)
+    }
+
+    /// The initialisation segment of this session.
+    #[must_use]
+    pub fn init(&self, session: SessionId) -> Option<&Arc<Init>> {
+        self.inits.iter().find(|i| i.session == session)
+    }
+
+    /// The segments that the playlist lists, oldest first.
+    pub fn listed(&self) -> impl Iterator<Item = &Arc<Segment>> {
+        self.segments.iter().filter(|s| s.msn >= self.first_listed)
+    }
+}
+
+/// Everything of a channel that can be fetched at one instant.
+#[derive(Clone, Debug, Default)]
+pub struct ChannelSnapshot {
+    /// The multivariant playlist; none before every rendition has a media playlist.
+    pub multivariant: Option<Playlist>,
+    /// Seconds of `EXT-X-TARGETDURATION`, on which caching times depend; 0 before the first run.
+    pub target_duration_secs: u32,
+    /// In the multivariant playlist's order.
+    pub renditions: Vec<Arc<RenditionSnapshot>>,
+    /// The playlists carry `EXT-X-ENDLIST`.
+    pub ended: bool,
+}
+
+impl ChannelSnapshot {
+    /// The rendition of this name.
+    #[must_use]
+    pub fn rendition(&self, name: &str) -> Option<&Arc<RenditionSnapshot>> {
+        self.renditions.iter().find(|r| r.name.as_str() == name)
+    }
+
+    /// Somebody can start to watch now, and there is or will soon be more.
+    #[must_use]
+    pub fn is_live(&self) -> bool {
+        self.multivariant.is_some() && !self.ended
+    }
+}
+
+/// Who feeds a channel.
+#[derive(Clone, Debug, PartialEq)]
+pub struct PublisherStatus {
+    /// Its address.
+    pub peer: SocketAddr,
+    /// What it calls itself.
+    pub encoder: Option<String>,
+    /// Since when it publishes.
+    pub since: SystemTime,
+}
+
+/// Where in its life a channel is.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub enum ChannelPhase {
+    /// No publisher, no programme.
+    #[default]
+    Idle,
+    /// A publisher feeds it.
+    Publishing(PublisherStatus),
+    /// The publisher was lost, and may return until the grace is over.
+    Grace {
+        /// When it was lost.
+        since: SystemTime,
+    },
+}
+
+/// How far the store is behind the live window.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct UploadStatus {
+    /// Complete segments, over all renditions, that are not in the store yet.
+    pub segments_behind: u64,
+    /// The last number that is in the store in every rendition.
+    pub stored: Option<Msn>,
+    /// The error that uploads fail with at present.
+    pub failing: Option<String>,
+}
+
+/// What others may read of one channel.
+#[derive(Clone, Debug)]
+pub struct ChannelView {
+    /// What can be fetched. Written by the packager.
+    pub live: watch::Receiver<Arc<ChannelSnapshot>>,
+    /// Who feeds it. Written by the channel's supervisor.
+    pub phase: watch::Receiver<ChannelPhase>,
+    /// How far the store is. Written by the uploader.
+    pub upload: watch::Receiver<UploadStatus>,
+}
+
+/// All channels, by name.
+pub type Directory = Arc<BTreeMap<ChannelName, ChannelView>>;

@@ -1,0 +1,209 @@
+//! What flows in: time, codecs, track formats and access units.
+//!
+//! The vocabulary that ingest, transcode and packager share. It knows no protocol,
+//! no container and no clock.
+
+use std::fmt;
+use std::ops::{Add, AddAssign, Neg, Sub};
+use std::time::Duration;
+
+use bytes::Bytes;
+
+/// A point on, or a span of, a channel's media timeline: signed nanoseconds, as in GStreamer.
+///
+/// Arithmetic saturates, because timestamps come from peers: a hostile one may drive a
+/// timeline towards the ends of the range, and must not panic the process there.
+#[derive(Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct MediaTime(i64);
+
+impl MediaTime {
+    /// The origin of the timeline, and the empty span.
+    pub const ZERO: Self = Self(0);
+
+    /// From nanoseconds.
+    #[must_use]
+    pub const fn from_nanos(nanos: i64) -> Self {
+        Self(nanos)
+    }
+
+    /// From milliseconds, RTMP's unit. Saturates.
+    #[must_use]
+    pub const fn from_millis(millis: i64) -> Self {
+        Self(millis.saturating_mul(1_000_000))
+    }
+
+    /// From `ticks` of a clock with `timescale` ticks a second, rounded to the nearest nanosecond.
+    /// A timescale of 0 gives [`MediaTime::ZERO`].
+    #[must_use]
+    pub fn from_ticks(ticks: i64, timescale: u32) -> Self {
+        Self(scale(ticks, 1_000_000_000, i64::from(timescale)))
+    }
+
+    /// In ticks of `timescale` a second, rounded to the nearest. Convert absolute times and
+    /// subtract, rather than adding up converted durations: then no rounding error adds up.
+    #[must_use]
+    pub fn to_ticks(self, timescale: u32) -> i64 {
+        scale(self.0, i64::from(timescale), 1_000_000_000)
+    }
+
+    /// In nanoseconds.
+    #[must_use]
+    pub const fn as_nanos(self) -> i64 {
+        self.0
+    }
+
+    /// In milliseconds, rounded towards zero.
+    #[must_use]
+    pub const fn as_millis(self) -> i64 {
+        self.0 / 1_000_000
+    }
+
+    /// In seconds, for display and playlists.
+    #[must_use]
+    pub fn as_secs_f64(self) -> f64 {
+        Duration::from_nanos(self.0.unsigned_abs()).as_secs_f64() * self.0.signum() as f64
+    }
+
+    /// As a [`Duration`]; a negative span gives zero.
+    #[must_use]
+    pub fn to_duration(self) -> Duration {
+        Duration::from_nanos(u64::try_from(self.0).unwrap_or(0))
+    }
+}
+
+/// `value * numerator / denominator`, rounded half away from zero, saturating; 0 for a zero denominator.
+fn scale(value: i64, numerator: i64, denominator: i64) -> i64 {
+    if denominator == 0 {
+        return 0;
+    }
+    let product = i128::from(value) * i128::from(numerator);
+    let half = i128::from(denominator) / 2;
+    let rounded = (product + product.signum() * half) / i128::from(denominator);
+    i64::try_from(rounded).unwrap_or(if rounded < 0 { i64::MIN } else { i64::MAX })
+}
+
+impl From<Duration> for MediaTime {
+    fn from(duration: Duration) -> Self {
+        Self(i64::try_from(duration.as_nanos()).unwrap_or(i64::MAX))
+    }
+}
+
+impl Add for MediaTime {
+    type Output = Self;
+    fn add(self, other: Self) -> Self {
+        Self(self.0.saturating_add(other.0))
+    }
+}
+
+impl AddAssign for MediaTime {
+    fn add_assign(&mut self, other: Self) {
+        *self = *self + other;
+    }
+}
+
+impl Sub for MediaTime {
+    type Output = Self;
+    fn sub(self, other: Self) -> Self {
+        Self(self.0.saturating_sub(other.0))
+    }
+}
+
+impl Neg for MediaTime {
+    type Output = Self;
+    fn neg(self) -> Self {
+        Self(self.0.saturating_neg())
+    }
+}
+
+impl fmt::Debug for MediaTime {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{:.6}s", self.as_secs_f64())
+    }
+}
+
+/// Which of a publisher's tracks something belongs to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Track {
+    /// The picture.
+    Video,
+    /// The sound.
+    Audio,
+}
+
+/// What a decoder must know of a video track before its first access unit.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct VideoFormat {
+    /// The `AVCDecoderConfigurationRecord` (ISO/IEC 14496-15, 5.3.3.1): the body of an `avcC` box.
+    pub config: Bytes,
+    /// Width of the visible picture in luma samples, after cropping.
+    pub width: u32,
+    /// Height of the visible picture in luma samples, after cropping.
+    pub height: u32,
+}
+
+/// What a decoder must know of an audio track before its first access unit.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct AudioFormat {
+    /// The `AudioSpecificConfig` (ISO/IEC 14496-3, 1.6.2.1).
+    pub config: Bytes,
+    /// The MPEG-4 audio object type (2 is AAC-LC), as in the RFC 6381 string `mp4a.40.2`.
+    pub object_type: u8,
+    /// Samples a second, of the core codec (without SBR).
+    pub sample_rate: u32,
+    /// Channels.
+    pub channels: u8,
+}
+
+/// The format of a track of either kind.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum TrackFormat {
+    /// H.264.
+    Video(VideoFormat),
+    /// AAC.
+    Audio(AudioFormat),
+}
+
+/// One coded frame: a picture, or a block of audio samples.
+#[derive(Clone, PartialEq, Eq)]
+pub struct AccessUnit {
+    /// When it is decoded.
+    pub dts: MediaTime,
+    /// When it is shown. May be less than `dts` by no more than a rounding of the source's clock.
+    pub pts: MediaTime,
+    /// How long it lasts, as far as is known: 0 where it follows from the next one's `dts`.
+    pub duration: MediaTime,
+    /// Decoding may start here: an IDR picture (not a mere recovery point), or any audio frame.
+    pub key: bool,
+    /// H.264: NAL units with 4-byte lengths before them. AAC: one raw frame, without ADTS.
+    pub data: Bytes,
+}
+
+impl fmt::Debug for AccessUnit {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let key = if self.key { " key" } else { "" };
+        write!(f, "AU(dts {:?} pts {:?}{key} {} bytes)", self.dts, self.pts, self.data.len())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    #[test]
+    fn extremes_saturate() {
+        let end = MediaTime::from_millis(i64::MAX);
+        assert_eq!(end + end, end);
+        assert_eq!(MediaTime::from_ticks(i64::MIN, 1).as_nanos(), i64::MIN);
+        assert_eq!(MediaTime::from_ticks(1, 0), MediaTime::ZERO);
+        assert_eq!(MediaTime::from_millis(-1500).as_secs_f64(), -1.5);
+    }
+
+    proptest! {
+        #[test]
+        fn audio_ticks_survive_the_round_trip(frames in 0i64..1 << 32, rate in prop::sample::select(vec![8_000u32, 44_100, 48_000, 96_000])) {
+            let ticks = frames * 1024;
+            prop_assert_eq!(MediaTime::from_ticks(ticks, rate).to_ticks(rate), ticks);
+        }
+    }
+}

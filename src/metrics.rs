@@ -1,0 +1,109 @@
+//! The counters and gauges that the stages keep and the admin listener shows, in Prometheus' terms.
+//!
+//! Names and units: `headwater_` first, `_total` last on counters, seconds and bytes. Labels are the channel and
+//! rendition only: never a peer's address or a connection, which would grow without bound.
+
+use prometheus_client::encoding::EncodeLabelSet;
+use prometheus_client::encoding::text::encode;
+use prometheus_client::metrics::counter::Counter;
+use prometheus_client::metrics::family::Family;
+use prometheus_client::metrics::gauge::Gauge;
+use prometheus_client::registry::Registry;
+
+/// The label of what belongs to one channel.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+pub struct ChannelLabel {
+    /// Its name.
+    pub channel: String,
+}
+
+/// The labels of what belongs to one rendition.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+pub struct RenditionLabel {
+    /// The channel's name.
+    pub channel: String,
+    /// The rendition's name.
+    pub rendition: String,
+}
+
+/// The label of events that are told apart by kind: a fixed, small set of words.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+pub struct KindLabel {
+    /// The kind.
+    pub kind: &'static str,
+}
+
+/// The label of HTTP responses.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+pub struct ResponseLabel {
+    /// What was asked for: `multivariant`, `playlist`, `segment`, `part`, `init`, `page`, `other`.
+    pub resource: &'static str,
+    /// The status code.
+    pub status: u16,
+}
+
+/// All metrics; clones share the same values.
+#[derive(Clone, Debug, Default)]
+pub struct Metrics {
+    /// RTMP connections that are open.
+    pub rtmp_connections: Gauge,
+    /// RTMP connections that were ended by an error, by its kind.
+    pub rtmp_errors: Family<KindLabel, Counter>,
+    /// Bytes of RTMP received by a channel's publishers.
+    pub ingest_bytes: Family<ChannelLabel, Counter>,
+    /// Access units received by a channel's publishers.
+    pub ingest_units: Family<ChannelLabel, Counter>,
+    /// What was mended in the input, by kind.
+    pub ingest_repairs: Family<KindLabel, Counter>,
+    /// Runs that began.
+    pub runs: Family<ChannelLabel, Counter>,
+    /// Pipelines that ended in an error.
+    pub transcode_errors: Family<ChannelLabel, Counter>,
+    /// Segments completed.
+    pub segments: Family<RenditionLabel, Counter>,
+    /// Bytes of segments completed.
+    pub segment_bytes: Family<RenditionLabel, Counter>,
+    /// Objects written to the store.
+    pub store_puts: Family<ChannelLabel, Counter>,
+    /// Writes to the store that failed and were or will be tried again, by kind.
+    pub store_errors: Family<KindLabel, Counter>,
+    /// Complete segments that are not in the store yet.
+    pub store_behind: Family<ChannelLabel, Gauge>,
+    /// Responses of the origin.
+    pub origin_responses: Family<ResponseLabel, Counter>,
+    /// Bytes of response bodies of the origin.
+    pub origin_bytes: Counter,
+}
+
+impl Metrics {
+    /// The registry that renders these values.
+    #[must_use]
+    pub fn registry(&self) -> Registry {
+        let mut registry = Registry::with_prefix("headwater");
+        registry.register("rtmp_connections", "RTMP connections that are open", self.rtmp_connections.clone());
+        registry.register("rtmp_errors", "RTMP connections ended by an error, by kind", self.rtmp_errors.clone());
+        registry.register("ingest_bytes", "Bytes received from publishers", self.ingest_bytes.clone());
+        registry.register("ingest_units", "Access units received from publishers", self.ingest_units.clone());
+        registry.register("ingest_repairs", "What was mended in the input, by kind", self.ingest_repairs.clone());
+        registry.register("runs", "Runs that began", self.runs.clone());
+        registry.register("transcode_errors", "Pipelines that ended in an error", self.transcode_errors.clone());
+        registry.register("segments", "Segments completed", self.segments.clone());
+        registry.register("segment_bytes", "Bytes of segments completed", self.segment_bytes.clone());
+        registry.register("store_puts", "Objects written to the store", self.store_puts.clone());
+        registry.register("store_errors", "Writes to the store that failed, by kind", self.store_errors.clone());
+        registry.register("store_segments_behind", "Complete segments not in the store yet", self.store_behind.clone());
+        registry.register("origin_responses", "Responses of the origin", self.origin_responses.clone());
+        registry.register("origin_body_bytes", "Bytes of response bodies of the origin", self.origin_bytes.clone());
+        registry
+    }
+}
+
+/// The text that `/metrics` answers with: OpenMetrics, which Prometheus reads.
+///
+/// # Errors
+/// Only where a metric cannot be written as text, which is a bug in it.
+pub fn render(registry: &Registry) -> Result<String, std::fmt::Error> {
+    let mut text = String::new();
+    encode(&mut text, registry)?;
+    Ok(text)
+}

@@ -1,0 +1,1 @@
+//! The HTTP origin: what players and CDNs fetch.

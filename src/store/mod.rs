@@ -1,0 +1,1 @@
+//! Where segments and playlists are kept: files or S3.
