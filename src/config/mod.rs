@@ -1,0 +1,358 @@
+//! What the operator says: a TOML file and the environment, checked into a struct for each stage.
+//!
+//! The stages take these structs and know nothing of files, keys or TOML.
+
+mod environment;
+mod read;
+mod reader;
+mod tree;
+mod units;
+
+use std::fmt;
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
+
+use crate::ladder::RenditionName;
+use crate::source::ChannelName;
+
+pub use environment::check_environment;
+use reader::Problems;
+use tree::{Node, Origin};
+
+/// The shipped file: every key's documentation, and every key's default.
+pub const SHIPPED: &str = include_str!("../../config/headwater.toml");
+
+/// Loads the shipped defaults, lays `file` over them, and then the `HEADWATER_…` ones among `variables`:
+/// `HEADWATER_RTMP__LISTEN` sets `rtmp.listen`, `HEADWATER_CHANNELS__0__STREAM_KEY` that of the first channel.
+///
+/// # Errors
+/// All that is wrong, at once: each with its place, its key and what to do.
+pub fn load(
+    file: Option<&Path>,
+    variables: impl IntoIterator<Item = (String, String)>,
+) -> Result<Config, ConfigErrors> {
+    let text = file.map(|path| std::fs::read_to_string(path).map_err(|error| unreadable(path, &error))).transpose()?;
+    parse(text.as_deref().unwrap_or_default(), variables)
+        .map_err(|errors| ConfigErrors { file: file.map(Path::to_owned), errors })
+}
+
+/// The same, for a text in place of a file.
+fn parse(text: &str, variables: impl IntoIterator<Item = (String, String)>) -> Result<Config, Vec<ConfigError>> {
+    let mut root = Node::parse(SHIPPED, |_| Origin::Shipped).map_err(|error| vec![error])?;
+    root.overlay(Node::parse(text, Origin::Line).map_err(|error| vec![error])?);
+    let problems = Problems::default();
+    for (name, value) in variables {
+        let Some(path) = name.strip_prefix("HEADWATER_") else { continue };
+        let path: Vec<_> = path.split("__").map(str::to_ascii_lowercase).collect();
+        if let Err(error) = root.set(&path, &Origin::Variable(name), &value) {
+            problems.push(&error.origin, error.key, error.problem);
+        }
+    }
+    let config = read::config(root, &problems);
+    match (config, problems.into_inner()) {
+        (Some(config), errors) if errors.is_empty() => Ok(config),
+        (_, errors) => Err(errors),
+    }
+}
+
+fn unreadable(path: &Path, error: &std::io::Error) -> ConfigErrors {
+    let problem = format!("cannot be read: {error}");
+    let error = ConfigError { origin: Origin::Shipped, key: String::new(), problem };
+    ConfigErrors { file: Some(path.to_owned()), errors: vec![error] }
+}
+
+/// One thing that is wrong.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ConfigError {
+    origin: Origin,
+    key: String,
+    problem: String,
+}
+
+/// All that is wrong with the settings.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ConfigErrors {
+    file: Option<PathBuf>,
+    errors: Vec<ConfigError>,
+}
+
+impl std::error::Error for ConfigErrors {}
+
+impl fmt::Display for ConfigErrors {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let file = self.file.as_ref().map(|file| file.display().to_string());
+        for (i, error) in self.errors.iter().enumerate() {
+            if i > 0 {
+                writeln!(f)?;
+            }
+            match (&error.origin, &file) {
+                (Origin::Line(line), Some(file)) => write!(f, "{file}:{line}: ")?,
+                (Origin::Variable(name), _) => write!(f, "environment variable {name}: ")?,
+                (_, Some(file)) => write!(f, "{file}: ")?,
+                (origin, None) => write!(f, "{origin}: ")?,
+            }
+            match error.key.as_str() {
+                "" => write!(f, "{}", error.problem)?,
+                key => write!(f, "{key}: {}", error.problem)?,
+            }
+        }
+        Ok(())
+    }
+}
+
+/// Everything, checked.
+#[derive(Clone, Debug)]
+pub struct Config {
+    /// Where keys that were made are kept.
+    pub data_dir: PathBuf,
+    /// `[rtmp]`
+    pub rtmp: RtmpConfig,
+    /// `[origin]`
+    pub origin: OriginConfig,
+    /// `[admin]`
+    pub admin: AdminConfig,
+    /// `[hls]`
+    pub hls: HlsConfig,
+    /// `[store]`
+    pub store: StoreConfig,
+    /// `[channel]`
+    pub channel: ChannelDefaults,
+    /// `[[channels]]`
+    pub channels: Vec<ChannelConfig>,
+}
+
+/// The RTMP listener and the deadlines of its connections.
+#[derive(Clone, Debug, PartialEq)]
+pub struct RtmpConfig {
+    /// Address and port.
+    pub listen: SocketAddr,
+    /// From accept to the end of the handshake.
+    pub handshake_timeout: Duration,
+    /// From the handshake to an accepted `publish`.
+    pub publish_timeout: Duration,
+    /// From `publish` to the first IDR.
+    pub first_media_timeout: Duration,
+    /// Without a byte from the encoder, once it publishes.
+    pub idle_timeout: Duration,
+    /// Connections at one time; more are closed at once.
+    pub connections_max: usize,
+}
+
+/// The HTTP origin.
+#[derive(Clone, Debug, PartialEq)]
+pub struct OriginConfig {
+    /// Address and port.
+    pub listen: SocketAddr,
+}
+
+/// The admin listener.
+#[derive(Clone, Debug, PartialEq)]
+pub struct AdminConfig {
+    /// Address and port.
+    pub listen: SocketAddr,
+}
+
+/// How media is cut and how much of it is listed.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct HlsConfig {
+    /// The longest a segment should be.
+    pub segment_duration: Duration,
+    /// The longest a part should be.
+    pub part_duration: Duration,
+    /// How much a live playlist lists; at least three segments.
+    pub window: Duration,
+}
+
+/// Where segments and playlists are kept.
+#[derive(Clone, Debug, PartialEq)]
+pub enum StoreConfig {
+    /// Files below a directory.
+    Fs {
+        /// The directory.
+        path: PathBuf,
+    },
+    /// A bucket of S3 or of something compatible; credentials by the AWS chain.
+    S3(S3Config),
+}
+
+/// A bucket.
+#[derive(Clone, Debug, PartialEq)]
+pub struct S3Config {
+    /// Its name.
+    pub bucket: String,
+    /// Put before every key, without slashes at its ends; may be empty.
+    pub prefix: String,
+    /// The region; the AWS chain's where it is not given.
+    pub region: Option<String>,
+    /// The endpoint's URL, for a store that is not AWS.
+    pub endpoint: Option<String>,
+    /// `endpoint/bucket/key` in place of `bucket.endpoint/key`.
+    pub path_style: bool,
+}
+
+/// What holds for every channel.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct ChannelDefaults {
+    /// How long a lost publisher may take to return before the programme ends.
+    pub grace: Duration,
+}
+
+/// One channel.
+#[derive(Clone, Debug, PartialEq)]
+pub struct ChannelConfig {
+    /// Its public name.
+    pub name: ChannelName,
+    /// Its renditions.
+    pub ladder: Arc<LadderConfig>,
+    /// Who may publish to it; where none is given, one is made on first start.
+    pub key: Option<StreamKey>,
+}
+
+/// A stream key as the config knows it. Never shown: `Debug` hides it.
+#[derive(Clone, PartialEq, Eq)]
+pub enum StreamKey {
+    /// In clear.
+    Plain(String),
+    /// Its SHA-256.
+    Sha256([u8; 32]),
+}
+
+impl std::fmt::Debug for StreamKey {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("StreamKey(hidden)")
+    }
+}
+
+/// A ladder: the renditions that a channel offers.
+#[derive(Clone, Debug, PartialEq)]
+pub struct LadderConfig {
+    /// Its name in `[ladders]`.
+    pub name: String,
+    /// What encoded renditions trade latency and quality for.
+    pub profile: EncodeProfile,
+    /// What becomes of a passthrough rendition whose source has keyframes further apart than a segment.
+    pub long_gop: LongGop,
+    /// Video renditions, best first.
+    pub renditions: Vec<RenditionConfig>,
+    /// Bits a second of encoded audio.
+    pub audio_bitrate: u64,
+}
+
+/// One video rendition of a ladder.
+#[derive(Clone, Debug, PartialEq)]
+pub struct RenditionConfig {
+    /// Its name, and its directory in URLs.
+    pub name: RenditionName,
+    /// What is shown.
+    pub source: RenditionSource,
+}
+
+/// Where a rendition's pictures come from.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub enum RenditionSource {
+    /// The encoder's own, untouched where they allow it; else encoded at the source's size.
+    Passthrough {
+        /// Bits a second where it must be encoded; chosen by picture size where none is given.
+        bitrate: Option<u64>,
+    },
+    /// Encoded.
+    Encode {
+        /// Lines. The width follows from the source's aspect ratio.
+        height: u32,
+        /// Bits a second, of video.
+        bitrate: u64,
+    },
+}
+
+/// What the encoder settings are chosen for.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum EncodeProfile {
+    /// B-frames and a short look-ahead: about 0.4 s of delay at 30 fps for five VMAF points.
+    #[default]
+    Balanced,
+    /// No look-ahead, no B-frames.
+    LowLatency,
+}
+
+/// What to do about keyframes further apart than a segment.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum LongGop {
+    /// Encode the source's own rendition too.
+    #[default]
+    Encode,
+    /// Make the session's segments as long as the source's groups of pictures.
+    Stretch,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn wrong(text: &str) -> String {
+        let errors = parse(text, []).expect_err("the text is wrong");
+        ConfigErrors { file: Some("h.toml".into()), errors }.to_string()
+    }
+
+    #[test]
+    fn the_shipped_file_is_what_the_defaults_are() {
+        let config = parse("", []).unwrap();
+        assert_eq!(config.rtmp.listen.port(), 1935);
+        assert!(config.admin.listen.ip().is_loopback());
+        assert_eq!(config.hls.segment_duration, Duration::from_secs(4));
+        assert_eq!(config.channels.len(), 1);
+        assert_eq!(config.channels[0].ladder.renditions.len(), 4);
+        assert_eq!(config.channels[0].key, None);
+        assert_eq!(config.channel.grace, Duration::from_secs(30));
+    }
+
+    #[test]
+    fn the_file_and_then_the_environment_override() {
+        let file = "[hls]\nwindow = \"30s\"\nsegment_duration = \"2s\"\n[[channels]]\nname = \"a\"\n[[channels]]\nname = \"b\"";
+        let variables = [("HEADWATER_HLS__WINDOW", "40s"), ("HEADWATER_CHANNELS__1__STREAM_KEY", "k"), ("PATH", "x")];
+        let config = parse(file, variables.map(|(k, v)| (k.to_owned(), v.to_owned()))).unwrap();
+        assert_eq!(config.hls.window, Duration::from_secs(40));
+        assert_eq!(config.hls.segment_duration, Duration::from_secs(2));
+        assert_eq!(config.channels[1].key, Some(StreamKey::Plain("k".into())));
+    }
+
+    #[test]
+    fn an_unknown_key_names_its_line_and_the_nearest_valid_one() {
+        assert_eq!(
+            wrong("[hls]\n\nprat_duration = \"1s\"\n"),
+            "h.toml:3: hls.prat_duration: unknown key `prat_duration`; did you mean `part_duration`?"
+        );
+        assert!(wrong("[hsl]\n").contains("h.toml:1: hsl: unknown key `hsl`; did you mean `hls`?"));
+        let variables = [("HEADWATER_HLS__WINDOWS".to_owned(), "1m".to_owned())];
+        let errors = ConfigErrors { file: None, errors: parse("", variables).unwrap_err() }.to_string();
+        assert!(errors.starts_with("environment variable HEADWATER_HLS__WINDOWS: hls.windows: "), "{errors}");
+        assert!(errors.contains("did you mean `window`?"), "{errors}");
+    }
+
+    #[test]
+    fn all_that_is_wrong_is_told_at_once() {
+        let text = wrong("[rtmp]\nlisten = 1935\n[hls]\npart_duration = \"5s\"\nwindow = \"4\"\n");
+        assert_eq!(text.lines().count(), 4, "{text}");
+        assert!(text.contains("h.toml:2: rtmp.listen: `1935` is not an address and port"), "{text}");
+        assert!(text.contains("hls.part_duration: is longer than segment_duration"), "{text}");
+        assert!(text.contains("h.toml:5: hls.window: `4` is not a duration"), "{text}");
+    }
+
+    #[test]
+    fn what_does_not_fit_together_is_refused() {
+        let ladder = |renditions: &str| wrong(&format!("[ladders.x]\nrenditions = [{renditions}]"));
+        assert!(ladder("").contains("give at least one"));
+        assert!(ladder("{ name = \"a\", height = 720 }").contains("ladders.x.renditions[0].bitrate: is missing"));
+        let twice = ladder("{ name = \"a\", passthrough = true }, { name = \"a\", passthrough = true }");
+        assert!(twice.contains("two renditions of the name `a`"), "{twice}");
+        assert!(ladder("{ name = \"audio\", passthrough = true }").contains("the audio rendition"));
+        assert!(wrong("[[channels]]\nname = \"a\"\nladder = \"defualt\"").contains("did you mean `default`?"));
+        assert!(wrong("[[channels]]\nname = \"a b\"").contains("is not a name"));
+        assert!(wrong("[store]\nkind = \"s3\"").contains("store.bucket: is missing"));
+        assert!(wrong("[store]\nkind = \"fs\"\nbucket = \"b\"").contains("did you mean kind = \"s3\"?"));
+        assert!(wrong("[hls]\nwindow = \"8s\"").contains("shorter than three segments"));
+        assert!(wrong("x = [1").contains("h.toml:1: "));
+        assert!(wrong("hls = 4").contains("hls: is a table"));
+    }
+}
