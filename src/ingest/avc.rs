@@ -1,0 +1,253 @@
+//! H.264 as it comes in FLV: configuration records, and access units of length-prefixed NAL units.
+//!
+//! What leaves has one form: NAL units with 4-byte lengths, without parameter sets (which stand in the sample
+//! entry, as `avc1` demands), access unit delimiters and filler.
+
+use bytes::{BufMut, Bytes, BytesMut};
+
+use super::sps::{Sps, is_high, pps_id};
+use crate::media::VideoFormat;
+
+/// H.264 that cannot be used.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum AvcError {
+    /// A configuration record without a byte of content.
+    #[error("an empty configuration record")]
+    EmptyConfig,
+    /// A configuration record that contradicts itself or the standard.
+    #[error("a configuration record that cannot be true")]
+    FalseConfig,
+    /// A NAL unit that is longer than what holds it.
+    #[error("a NAL unit cut short")]
+    Truncated,
+    /// A frame before the configuration that says how to read it.
+    #[error("a frame before its configuration")]
+    NoConfig,
+    /// A frame without a picture in it.
+    #[error("a frame without a picture")]
+    NoPicture,
+}
+
+/// An access unit in the form that the stages downstream expect.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Picture {
+    /// It is an IDR picture, whatever the FLV tag says.
+    pub idr: bool,
+    /// NAL units with 4-byte lengths.
+    pub data: Bytes,
+}
+
+/// Parameter sets, by their identity.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+struct ParameterSets {
+    sps: Vec<(u32, Bytes)>,
+    pps: Vec<(u32, Bytes)>,
+}
+
+impl ParameterSets {
+    /// Adds a set, or replaces the one of its identity. False where it cannot be read, or there are too many.
+    fn merge(&mut self, nal: &Bytes) -> bool {
+        let (sets, id, max) = match nal_type(nal) {
+            SPS => (&mut self.sps, Sps::parse(nal).map(|s| s.id), SPS_MAX),
+            PPS => (&mut self.pps, pps_id(nal), PPS_MAX),
+            _ => return false,
+        };
+        let Some(id) = id.filter(|_| nal.len() <= usize::from(u16::MAX)) else { return false };
+        // A copy, since a slice would keep the whole message in memory.
+        let copy = Bytes::copy_from_slice(nal);
+        match sets.iter().position(|(known, _)| *known == id) {
+            Some(position) => sets.splice(position..=position, [(id, copy)]).for_each(drop),
+            None if sets.len() < max => sets.push((id, copy)),
+            None => return false,
+        }
+        true
+    }
+
+    /// The format that these sets make; None without a set of each kind. The record is written anew, since those of
+    /// encoders have been seen to contradict their own sets.
+    fn format(&self) -> Option<VideoFormat> {
+        let (_, first) = self.sps.first().filter(|_| !self.pps.is_empty())?;
+        let sps = Sps::parse(first)?;
+        let mut record = BytesMut::new();
+        // 14496-15, 5.3.3.1.2: version 1, and lengths of 4 bytes.
+        record.put_slice(&[1, sps.profile, sps.compatibility, sps.level, 0xff]);
+        put_sets(&mut record, 0xe0, &self.sps);
+        put_sets(&mut record, 0, &self.pps);
+        if is_high(sps.profile) {
+            record.put_slice(&[0xfc | sps.chroma_format, 0xf8 | sps.luma_depth, 0xf8 | sps.chroma_depth, 0]);
+        }
+        Some(VideoFormat { config: record.freeze(), width: sps.width, height: sps.height })
+    }
+}
+
+fn put_sets(record: &mut BytesMut, reserved: u8, sets: &[(u32, Bytes)]) {
+    record.put_u8(reserved | u8::try_from(sets.len()).unwrap_or(0));
+    for (_, nal) in sets {
+        record.put_u16(u16::try_from(nal.len()).unwrap_or(0));
+        record.put_slice(nal);
+    }
+}
+
+/// A publisher's H.264: what it last said of its configuration.
+#[derive(Debug)]
+pub struct AvcReader {
+    sets: ParameterSets,
+    length_bytes: usize,
+    format: Option<VideoFormat>,
+}
+
+impl Default for AvcReader {
+    fn default() -> Self {
+        Self { sets: ParameterSets::default(), length_bytes: 4, format: None }
+    }
+}
+
+impl AvcReader {
+    /// The format at present.
+    #[must_use]
+    pub fn format(&self) -> Option<&VideoFormat> {
+        self.format.as_ref()
+    }
+
+    /// Takes a configuration record. True where it changes the format.
+    ///
+    /// # Errors
+    /// [`AvcError::EmptyConfig`], [`AvcError::FalseConfig`]; what was known before stays.
+    pub fn configure(&mut self, record: &Bytes) -> Result<bool, AvcError> {
+        if record.is_empty() {
+            return Err(AvcError::EmptyConfig);
+        }
+        let (sets, length_bytes) = parse_record(record).ok_or(AvcError::FalseConfig)?;
+        let format = sets.format().ok_or(AvcError::FalseConfig)?;
+        self.sets = sets;
+        self.length_bytes = length_bytes;
+        Ok(self.adopt(format))
+    }
+
+    /// Takes an access unit. Beside the picture, true where parameter sets within it change the format.
+    ///
+    /// # Errors
+    /// [`AvcError`]: the frame is to be skipped.
+    pub fn picture(&mut self, data: &Bytes) -> Result<(Picture, bool), AvcError> {
+        let nals = Nals { rest: data.clone(), length_bytes: self.length_bytes }.collect::<Result<Vec<_>, _>>()?;
+        let changed = self.merge(nals.iter().filter(|n| matches!(nal_type(n), SPS | PPS)));
+        if self.format.is_none() {
+            return Err(AvcError::NoConfig);
+        }
+        if !nals.iter().any(|n| matches!(nal_type(n), 1..=5)) {
+            return Err(AvcError::NoPicture);
+        }
+        let idr = nals.iter().any(|n| nal_type(n) == IDR);
+        let data = if self.length_bytes == 4 && nals.iter().all(is_kept) { data.clone() } else { join(&nals) };
+        Ok((Picture { idr, data }, changed))
+    }
+
+    /// Takes parameter sets from within the stream.
+    fn merge<'a>(&mut self, sets: impl Iterator<Item = &'a Bytes>) -> bool {
+        let mut merged = None;
+        for nal in sets {
+            merged.get_or_insert_with(|| self.sets.clone()).merge(nal);
+        }
+        let Some(merged) = merged.filter(|m| *m != self.sets) else { return false };
+        self.sets = merged;
+        match self.sets.format() {
+            Some(format) => self.adopt(format),
+            None => false,
+        }
+    }
+
+    fn adopt(&mut self, format: VideoFormat) -> bool {
+        let changed = self.format.as_ref() != Some(&format);
+        self.format = Some(format);
+        changed
+    }
+}
+
+/// Reads an `AVCDecoderConfigurationRecord` (14496-15, 5.3.3.1.2): its sets, and how many bytes a NAL unit's length has.
+fn parse_record(record: &Bytes) -> Option<(ParameterSets, usize)> {
+    let [version, _, _, _, lengths, sps_count, ..] = *record.as_ref() else { return None };
+    let length_bytes = usize::from(lengths & 3) + 1;
+    if version != 1 || length_bytes == 3 {
+        return None;
+    }
+    let mut rest = record.slice(6..);
+    let mut sets = ParameterSets::default();
+    read_sets(&mut rest, sps_count & 0x1f, SPS, &mut sets)?;
+    let pps_count = *rest.first()?;
+    rest = rest.slice(1..);
+    read_sets(&mut rest, pps_count, PPS, &mut sets)?;
+    Some((sets, length_bytes))
+}
+
+fn read_sets(rest: &mut Bytes, count: u8, kind: u8, sets: &mut ParameterSets) -> Option<()> {
+    for _ in 0..count {
+        let nal = split_nal(rest, 2)?;
+        if nal_type(&nal) != kind || !sets.merge(&nal) {
+            return None;
+        }
+    }
+    Some(())
+}
+
+/// Takes a NAL unit with its length from the front. None where there is less than the length says.
+fn split_nal(rest: &mut Bytes, length_bytes: usize) -> Option<Bytes> {
+    let (prefix, _) = rest.split_at_checked(length_bytes)?;
+    let length = prefix.iter().fold(0usize, |length, byte| length << 8 | usize::from(*byte));
+    let end = length_bytes.checked_add(length).filter(|end| *end <= rest.len())?;
+    Some(rest.split_to(end).slice(length_bytes..))
+}
+
+/// The NAL units of an access unit; empty ones are left out.
+struct Nals {
+    rest: Bytes,
+    length_bytes: usize,
+}
+
+impl Iterator for Nals {
+    type Item = Result<Bytes, AvcError>;
+
+    fn next(&mut self) -> Option<Self::Item> {
+        while !self.rest.is_empty() {
+            let Some(nal) = split_nal(&mut self.rest, self.length_bytes) else {
+                self.rest = Bytes::new();
+                return Some(Err(AvcError::Truncated));
+            };
+            if !nal.is_empty() {
+                return Some(Ok(nal));
+            }
+        }
+        None
+    }
+}
+
+/// The NAL units that are kept, with 4-byte lengths.
+fn join(nals: &[Bytes]) -> Bytes {
+    let kept = || nals.iter().filter(|n| is_kept(n));
+    let mut joined = BytesMut::with_capacity(kept().map(|n| n.len() + 4).sum());
+    for nal in kept() {
+        joined.put_u32(u32::try_from(nal.len()).unwrap_or(0));
+        joined.put_slice(nal);
+    }
+    joined.freeze()
+}
+
+/// Whether a NAL unit belongs into a sample.
+fn is_kept(nal: &Bytes) -> bool {
+    const DELIMITER: u8 = 9;
+    const END_OF_SEQUENCE: u8 = 10;
+    const END_OF_STREAM: u8 = 11;
+    const FILLER: u8 = 12;
+    !matches!(nal_type(nal), SPS | PPS | DELIMITER | END_OF_SEQUENCE | END_OF_STREAM | FILLER)
+}
+
+fn nal_type(nal: &[u8]) -> u8 {
+    nal.first().map_or(0, |header| header & 0x1f)
+}
+
+const IDR: u8 = 5;
+const SPS: u8 = 7;
+const PPS: u8 = 8;
+/// As many as a record can hold (5 bits).
+const SPS_MAX: usize = 31;
+/// As many as a record can hold (8 bits).
+const PPS_MAX: usize = 255;

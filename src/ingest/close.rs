@@ -1,0 +1,104 @@
+//! Why a connection ended: for the log, for the counters, and for the encoder.
+
+use std::io;
+
+use super::handshake::NotRtmp;
+use super::intake::VideoUnsupported;
+use super::session::SessionError;
+use crate::source::Refusal;
+
+/// What an encoder had to do in time.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub(crate) enum Stage {
+    #[error("the handshake was not completed in time")]
+    Handshake,
+    #[error("it did not publish in time")]
+    Publish,
+    #[error("no H.264 keyframe came in time after it began to publish")]
+    FirstMedia,
+    #[error("nothing came from it any more")]
+    Idle,
+    #[error("it did not read what was sent to it")]
+    Write,
+}
+
+/// How a connection ended.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum Close {
+    #[error("it stopped publishing")]
+    Stopped,
+    #[error("it closed the connection without saying that it stops")]
+    Left,
+    #[error("the connection was lost: {0}")]
+    Lost(io::Error),
+    #[error("the server is shutting down")]
+    Shutdown,
+    #[error("{0}")]
+    Timeout(Stage),
+    #[error("{0}")]
+    NotRtmp(#[from] NotRtmp),
+    #[error("{0}")]
+    Protocol(#[from] SessionError),
+    #[error("its stream key is empty: enter the one that the server printed for the channel")]
+    NoKey,
+    #[error("no channel has its stream key: compare it with the one that the server printed for the channel")]
+    WrongKey,
+    #[error("{0}")]
+    Refused(Refusal),
+    #[error("{0}")]
+    Unsupported(#[from] VideoUnsupported),
+    #[error("{0}")]
+    Dismissed(String),
+    #[error("the channel takes nothing any more")]
+    ChannelGone,
+}
+
+impl Close {
+    /// The kind for the counter of errors; None for an ordinary end.
+    pub(crate) fn error_kind(&self) -> Option<&'static str> {
+        match self {
+            Self::Stopped | Self::Left | Self::Shutdown | Self::ChannelGone => None,
+            Self::Lost(_) => Some("lost"),
+            Self::Timeout(Stage::Handshake) => Some("handshake_timeout"),
+            Self::Timeout(Stage::Publish) => Some("publish_timeout"),
+            Self::Timeout(Stage::FirstMedia) => Some("first_media_timeout"),
+            Self::Timeout(Stage::Idle) => Some("idle_timeout"),
+            Self::Timeout(Stage::Write) => Some("write_timeout"),
+            Self::NotRtmp(NotRtmp::Tls) => Some("tls"),
+            Self::NotRtmp(NotRtmp::Http) => Some("http"),
+            Self::NotRtmp(NotRtmp::Version(_) | NotRtmp::Malformed) => Some("not_rtmp"),
+            Self::Protocol(error) => Some(error.kind()),
+            Self::NoKey | Self::WrongKey => Some("wrong_key"),
+            Self::Refused(_) => Some("refused"),
+            Self::Unsupported(_) => Some("video_codec"),
+            Self::Dismissed(_) => Some("dismissed"),
+        }
+    }
+
+    /// A guess at a key, perhaps.
+    pub(crate) fn is_failed_key(&self) -> bool {
+        matches!(self, Self::NoKey | Self::WrongKey)
+    }
+
+    /// What the encoder is told: the code and the description of an `onStatus`. OBS knows both codes, shows the
+    /// description, and stops trying.
+    pub(crate) fn status(&self) -> Option<(&'static str, String)> {
+        match self {
+            Self::NoKey => {
+                Some((BAD_NAME, "the stream key is empty: enter the one that the server printed".to_owned()))
+            }
+            Self::WrongKey => Some((
+                BAD_NAME,
+                "no channel has this stream key: compare it with the one that the server printed".to_owned(),
+            )),
+            Self::Refused(refusal) => Some((BAD_NAME, refusal.to_string())),
+            Self::Unsupported(_) | Self::Dismissed(_) | Self::Timeout(Stage::FirstMedia) => {
+                Some((REJECTED, self.to_string()))
+            }
+            _ => None,
+        }
+    }
+}
+
+const BAD_NAME: &str = "NetStream.Publish.BadName";
+const REJECTED: &str = "NetStream.Publish.Rejected";

@@ -1,0 +1,162 @@
+//! Real encoders against the real listener: FFmpeg and GStreamer.
+
+use std::collections::BTreeMap;
+use std::net::Ipv4Addr;
+use std::process::Stdio;
+use std::time::Duration;
+
+use tokio::net::TcpListener;
+use tokio::process::Command;
+use tokio::sync::mpsc;
+use tokio::task::JoinSet;
+use tokio_util::sync::CancellationToken;
+
+use super::{Ingest, StreamKeys, serve};
+use crate::config::{RtmpConfig, StreamKey};
+use crate::media::{AccessUnit, MediaTime, Track, TrackFormat};
+use crate::metrics::Metrics;
+use crate::source::{Admission, ChannelName, SourceEvent};
+
+const START: MediaTime = MediaTime::from_millis(5_000);
+
+/// Everything that an encoder's stream became.
+struct Received {
+    encoder: Option<String>,
+    events: Vec<SourceEvent>,
+    repairs: String,
+}
+
+impl Received {
+    fn units(&self, track: Track) -> Vec<&AccessUnit> {
+        let of_track = |event| match event {
+            &SourceEvent::Unit(t, ref unit) if t == track => Some(unit),
+            _ => None,
+        };
+        self.events.iter().filter_map(of_track).collect()
+    }
+
+    /// What holds for every stream; returns the formats.
+    fn check(&self) -> (TrackFormat, TrackFormat) {
+        let [
+            SourceEvent::Format(video @ TrackFormat::Video(_)),
+            SourceEvent::Format(audio @ TrackFormat::Audio(_)),
+            ..,
+        ] = &self.events[..]
+        else {
+            panic!("formats do not come first: {:?}", &self.events[..3]);
+        };
+        assert!(matches!(self.events.last(), Some(SourceEvent::End)), "no graceful end: {:?}", self.events.last());
+        for track in [Track::Video, Track::Audio] {
+            let units = self.units(track);
+            assert!(units.windows(2).all(|w| w[0].dts < w[1].dts), "{track:?} dts does not increase");
+            assert!(units.iter().all(|u| u.pts >= u.dts), "{track:?} shown before decoded");
+        }
+        let first = self.units(Track::Video)[0];
+        assert!(first.key && first.pts == START, "{first:?}");
+        let audio_start = self.units(Track::Audio)[0].pts;
+        assert!(audio_start > START - MediaTime::from_millis(30) && audio_start < START + MediaTime::from_millis(100));
+        (video.clone(), audio.clone())
+    }
+}
+
+/// Runs an encoder until it ends by itself; `{}` in its arguments stands for the port.
+async fn publish(program: &str, arguments: &[&str]) -> Received {
+    let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.unwrap();
+    let port = listener.local_addr().unwrap().port().to_string();
+    let channel = ChannelName::new("test").unwrap();
+    // One publisher asks; a full queue would hold it up.
+    let (requests, mut asked) = mpsc::channel(1);
+    let ingest = Ingest {
+        config: config(listener.local_addr().unwrap()),
+        keys: StreamKeys::new([(channel.clone(), StreamKey::Plain("secret".into()))]),
+        channels: BTreeMap::from([(channel, requests)]),
+        metrics: Metrics::default(),
+    };
+    let metrics = ingest.metrics.clone();
+    let stop = CancellationToken::new();
+    let mut server = JoinSet::new();
+    server.spawn(serve(listener, ingest, stop.clone()));
+    let arguments = arguments.iter().map(|argument| argument.replace("{}", &port));
+    let mut encoder = Command::new(program);
+    encoder.args(arguments).stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null()).kill_on_drop(true);
+    let mut encoder = encoder.spawn().expect("the encoder is installed");
+
+    let request = tokio::time::timeout(Duration::from_secs(15), asked.recv()).await.expect("asked in time").unwrap();
+    // Small, so that back-pressure is exercised too.
+    let (events, mut received) = mpsc::channel(2);
+    let (_keep, dismissed) = tokio::sync::oneshot::channel();
+    request.reply.send(Ok(Admission { start: START, events, dismissed })).ok().unwrap();
+    let mut all = Vec::new();
+    while let Some(event) = received.recv().await {
+        all.push(event);
+    }
+    assert!(encoder.wait().await.unwrap().success(), "the encoder is content");
+    stop.cancel();
+    server.join_next().await.unwrap().unwrap();
+    let repairs = crate::metrics::render(&metrics.registry()).unwrap();
+    let repairs = repairs
+        .lines()
+        .filter(|l| l.starts_with("headwater_ingest_repairs_total") || l.starts_with("headwater_rtmp_errors_total"));
+    Received { encoder: request.encoder, events: all, repairs: repairs.collect::<Vec<_>>().join("\n") }
+}
+
+fn config(listen: std::net::SocketAddr) -> RtmpConfig {
+    let second = Duration::from_secs(1);
+    RtmpConfig {
+        listen,
+        handshake_timeout: 5 * second,
+        publish_timeout: 10 * second,
+        first_media_timeout: 10 * second,
+        idle_timeout: 10 * second,
+        connections_max: 10,
+    }
+}
+
+#[tokio::test]
+async fn ffmpeg_with_b_frames() {
+    #[rustfmt::skip]
+    let received = publish("ffmpeg", &[
+        "-f", "lavfi", "-i", "testsrc2=size=320x180:rate=30", "-f", "lavfi", "-i", "sine=sample_rate=48000", "-t", "3",
+        "-c:v", "libx264", "-preset", "ultrafast", "-bf", "2", "-x264-params", "b-adapt=0", "-g", "30", "-c:a", "aac",
+        "-f", "flv", "rtmp://127.0.0.1:{}/live/secret",
+    ]).await;
+    let (video, audio) = received.check();
+    let TrackFormat::Video(video) = video else { panic!() };
+    let TrackFormat::Audio(audio) = audio else { panic!() };
+    assert_eq!((video.width, video.height), (320, 180));
+    assert_eq!((audio.object_type, audio.sample_rate, audio.channels), (2, 48_000, 1));
+    let pictures = received.units(Track::Video);
+    assert_eq!(pictures.len(), 90);
+    assert_eq!(pictures.iter().filter(|p| p.key).count(), 3);
+    assert!(pictures.iter().any(|p| p.pts - p.dts > MediaTime::from_millis(60)), "B-frames arrive as such");
+    let mut shown: Vec<_> = pictures.iter().map(|p| (p.pts - START).as_millis()).collect();
+    shown.sort_unstable();
+    assert!(shown.iter().zip(0..).all(|(millis, n): (_, i64)| (millis - n * 1000 / 30).abs() <= 1), "{shown:?}");
+    let sound = received.units(Track::Audio);
+    assert!((138..=142).contains(&sound.len()), "{}", sound.len());
+    let ticks: Vec<_> = sound.iter().map(|u| u.pts.to_ticks(48_000)).collect();
+    assert!(ticks.windows(2).all(|w| w[1] - w[0] == 1024), "exact to the sample");
+    assert!(received.encoder.is_some_and(|name| !name.is_empty()));
+    assert!(!received.repairs.contains("clamped") && !received.repairs.contains("jump"), "{}", received.repairs);
+}
+
+#[tokio::test]
+async fn gstreamer_rtmp2sink() {
+    #[rustfmt::skip]
+    let received = publish("gst-launch-1.0", &[
+        "-q", "flvmux", "name=mux", "streamable=true", "!", "rtmp2sink", "location=rtmp://127.0.0.1:{}/live/secret",
+        "videotestsrc", "num-buffers=90", "!", "video/x-raw,width=320,height=180,framerate=30/1", "!",
+        "x264enc", "speed-preset=ultrafast", "tune=zerolatency", "key-int-max=30", "!", "h264parse", "!", "queue", "!", "mux.",
+        "audiotestsrc", "num-buffers=129", "samplesperbuffer=1024", "!", "audio/x-raw,rate=44100,channels=2", "!",
+        "avenc_aac", "!", "aacparse", "!", "queue", "!", "mux.",
+    ]).await;
+    let (video, audio) = received.check();
+    let TrackFormat::Video(video) = video else { panic!() };
+    let TrackFormat::Audio(audio) = audio else { panic!() };
+    assert_eq!((video.width, video.height), (320, 180));
+    assert_eq!((audio.object_type, audio.sample_rate, audio.channels), (2, 44_100, 2));
+    assert_eq!(received.units(Track::Video).len(), 90);
+    let ticks: Vec<_> = received.units(Track::Audio).iter().map(|u| u.pts.to_ticks(44_100)).collect();
+    assert!(ticks.len() >= 128 && ticks.windows(2).all(|w| w[1] - w[0] == 1024), "exact to the sample");
+    assert!(!received.repairs.contains("clamped") && !received.repairs.contains("jump"), "{}", received.repairs);
+}

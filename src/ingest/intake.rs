@@ -1,0 +1,247 @@
+//! A publisher's audio and video messages become the events of its channel.
+//!
+//! Joins the readers of tags, H.264, AAC and time. Pure; what it skips and mends it reports as [`Note`]s.
+
+use std::collections::VecDeque;
+
+use bytes::Bytes;
+
+use super::aac::{AacConfig, AacError};
+use super::avc::{AvcError, AvcReader};
+use super::flv::{AudioTag, TagError, VideoTag, audio_tag, video_tag};
+use super::timeline::{AudioTime, Timeline};
+use crate::media::{AccessUnit, MediaTime, Track, TrackFormat};
+use crate::source::SourceEvent;
+
+/// Something in the input was not as it should be; the stream goes on.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Note {
+    /// It was mended or left out; the kind, for counting.
+    Repair(&'static str),
+    /// The sound has a codec that is not taken: the stream goes on as if silent. Said once.
+    AudioCodec(String),
+}
+
+/// The picture has a codec that is not taken, so there is nothing to publish.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("this server takes H.264 video, and {0}: choose an H.264 (x264, NVENC, QuickSync, AMF, VideoToolbox) encoder")]
+pub struct VideoUnsupported(String);
+
+/// What is kept of one publisher's media between messages.
+#[derive(Debug)]
+pub struct Intake {
+    timeline: Timeline,
+    avc: AvcReader,
+    aac: Option<AacConfig>,
+    video_format_due: bool,
+    audio_format_due: bool,
+    /// Audio from before the first IDR. Bounded; the oldest leaves first.
+    held: VecDeque<(u32, Bytes)>,
+    audio_codec_told: bool,
+    notes: Vec<Note>,
+}
+
+impl Intake {
+    /// For a publisher whose first IDR is shown at `start`.
+    #[must_use]
+    pub fn new(start: MediaTime) -> Self {
+        Self {
+            timeline: Timeline::new(start),
+            avc: AvcReader::default(),
+            aac: None,
+            video_format_due: false,
+            audio_format_due: false,
+            held: VecDeque::new(),
+            audio_codec_told: false,
+            notes: Vec::new(),
+        }
+    }
+
+    /// The first IDR was seen.
+    #[must_use]
+    pub fn has_begun(&self) -> bool {
+        self.timeline.has_begun()
+    }
+
+    /// What was skipped and mended since the last call.
+    pub fn take_notes(&mut self) -> Vec<Note> {
+        let mut notes = std::mem::take(&mut self.notes);
+        notes.extend(self.timeline.take_repairs().into_iter().map(|repair| Note::Repair(repair.word())));
+        notes
+    }
+
+    /// Takes a video message; what follows from it is added to `events`.
+    ///
+    /// # Errors
+    /// [`VideoUnsupported`], where there is no H.264 in this stream.
+    pub fn video(
+        &mut self,
+        timestamp: u32,
+        body: Bytes,
+        events: &mut Vec<SourceEvent>,
+    ) -> Result<(), VideoUnsupported> {
+        match video_tag(body) {
+            Ok(VideoTag::Config(record)) => match self.avc.configure(&record) {
+                Ok(changed) => self.video_format_due |= changed,
+                Err(error) => self.note(avc_word(error)),
+            },
+            Ok(VideoTag::Frame { composition_millis, data }) => {
+                self.picture(timestamp, composition_millis, &data, events)
+            }
+            Ok(VideoTag::EndOfSequence) => self.note("end_of_sequence"),
+            Ok(VideoTag::Command) => self.note("command_frame"),
+            Err(error @ TagError::Codec(_)) if self.avc.format().is_none() => {
+                return Err(VideoUnsupported(error.to_string()));
+            }
+            Err(error) => self.note(tag_word(&error)),
+        }
+        Ok(())
+    }
+
+    /// Takes an audio message; what follows from it is added to `events`.
+    pub fn audio(&mut self, timestamp: u32, body: Bytes, events: &mut Vec<SourceEvent>) {
+        match audio_tag(body) {
+            Ok(AudioTag::Config(config)) => self.configure_audio(&config),
+            Ok(AudioTag::Frame(data)) => self.audio_frame(timestamp, data, events),
+            Err(TagError::Codec(codec)) => self.audio_unsupported(codec),
+            Err(error) => self.note(tag_word(&error)),
+        }
+    }
+
+    fn picture(&mut self, timestamp: u32, composition_millis: i32, data: &Bytes, events: &mut Vec<SourceEvent>) {
+        let picture = match self.avc.picture(data) {
+            Ok((picture, changed)) => {
+                self.video_format_due |= changed;
+                picture
+            }
+            Err(error) => return self.note(avc_word(error)),
+        };
+        // What follows a new format is not decodable before the IDR that the format is for.
+        if self.video_format_due && !picture.idr {
+            return self.note("video_before_idr");
+        }
+        let begins = !self.has_begun();
+        let Some(time) = self.timeline.video(timestamp, composition_millis, picture.idr) else {
+            return self.note("video_before_idr");
+        };
+        self.push_video_format(events);
+        self.push_audio_format(events);
+        let unit = AccessUnit {
+            dts: time.dts,
+            pts: time.pts,
+            duration: MediaTime::ZERO,
+            key: picture.idr,
+            data: picture.data,
+        };
+        events.push(SourceEvent::Unit(Track::Video, unit));
+        if begins {
+            self.release_held(events);
+        }
+    }
+
+    fn push_video_format(&mut self, events: &mut Vec<SourceEvent>) {
+        if std::mem::take(&mut self.video_format_due)
+            && let Some(format) = self.avc.format()
+        {
+            events.push(SourceEvent::Format(TrackFormat::Video(format.clone())));
+        }
+    }
+
+    fn push_audio_format(&mut self, events: &mut Vec<SourceEvent>) {
+        if std::mem::take(&mut self.audio_format_due)
+            && let Some(aac) = &self.aac
+        {
+            events.push(SourceEvent::Format(TrackFormat::Audio(aac.format.clone())));
+        }
+    }
+
+    fn configure_audio(&mut self, config: &Bytes) {
+        // Some encoders repeat it every second.
+        if self.aac.as_ref().is_some_and(|known| known.format.config == config) {
+            return;
+        }
+        match AacConfig::parse(config) {
+            Ok(aac) => {
+                self.timeline.set_audio(aac.format.sample_rate, aac.frame_samples);
+                self.aac = Some(aac);
+                self.audio_format_due = true;
+            }
+            Err(error @ AacError::FalseConfig) => {
+                self.note("audio_config");
+                self.audio_told(error.to_string());
+            }
+            Err(error) => self.audio_unsupported(error.to_string()),
+        }
+    }
+
+    fn audio_frame(&mut self, timestamp: u32, data: Bytes, events: &mut Vec<SourceEvent>) {
+        let Some(aac) = &self.aac else { return self.note("audio_before_config") };
+        if data.is_empty() {
+            return self.note("empty_tag");
+        }
+        let duration = MediaTime::from_ticks(i64::from(aac.frame_samples), aac.format.sample_rate);
+        let time = match self.timeline.audio(timestamp) {
+            AudioTime::At(time) => time,
+            AudioTime::Early => return self.hold(timestamp, data),
+            AudioTime::BeforeStart => return self.note("audio_before_start"),
+        };
+        self.push_audio_format(events);
+        events.push(SourceEvent::Unit(Track::Audio, AccessUnit { dts: time, pts: time, duration, key: true, data }));
+    }
+
+    fn hold(&mut self, timestamp: u32, data: Bytes) {
+        if data.len() > HELD_FRAME_BYTES_MAX {
+            return self.note("audio_before_start");
+        }
+        if self.held.len() >= HELD_FRAMES_MAX {
+            self.held.pop_front();
+            self.note("audio_before_start");
+        }
+        self.held.push_back((timestamp, data));
+    }
+
+    fn release_held(&mut self, events: &mut Vec<SourceEvent>) {
+        for (timestamp, data) in std::mem::take(&mut self.held) {
+            self.audio_frame(timestamp, data, events);
+        }
+    }
+
+    fn audio_unsupported(&mut self, what: String) {
+        self.note("audio_codec");
+        self.audio_told(what);
+    }
+
+    fn audio_told(&mut self, what: String) {
+        if !std::mem::replace(&mut self.audio_codec_told, true) {
+            self.notes.push(Note::AudioCodec(what));
+        }
+    }
+
+    fn note(&mut self, kind: &'static str) {
+        self.notes.push(Note::Repair(kind));
+    }
+}
+
+fn tag_word(error: &TagError) -> &'static str {
+    match error {
+        TagError::Empty => "empty_tag",
+        TagError::Truncated => "truncated_tag",
+        TagError::Codec(_) => "video_codec",
+        TagError::PacketType(_) => "packet_type",
+        TagError::FurtherTrack => "further_track",
+    }
+}
+
+fn avc_word(error: AvcError) -> &'static str {
+    match error {
+        AvcError::EmptyConfig | AvcError::FalseConfig => "video_config",
+        AvcError::Truncated => "truncated_nal",
+        AvcError::NoConfig => "video_before_config",
+        AvcError::NoPicture => "no_picture",
+    }
+}
+
+/// Three seconds at 48 kHz: more than encoders let sound and picture run apart.
+const HELD_FRAMES_MAX: usize = 144;
+/// More than any AAC frame of 8 channels has (14496-3, 4.5.1.1: 768 bytes a channel); what is larger is not AAC.
+const HELD_FRAME_BYTES_MAX: usize = 8 * 1024;

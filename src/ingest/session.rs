@@ -1,0 +1,323 @@
+//! The RTMP session: messages of an encoder in, requests and media out, and replies.
+//!
+//! A state machine without sockets or time:
+//! 1. Give it what was received: [`Session::next`], again and again until it returns None.
+//! 2. Send what [`Session::take_output`] holds.
+//! 3. After [`SessionEvent::Publish`] it takes no more input until [`Session::accept`]; what an encoder sends ahead of the
+//!    answer stays with the caller, and nothing of it is lost.
+//! 4. [`Session::reject`] tells the encoder why it is not wanted; then close the connection.
+
+use rml_amf0::Amf0Value;
+
+use super::amf::{AmfError, read_values};
+use super::chunk::{ChunkError, ChunkReader, Limits, Message};
+use super::keys::PublishAddress;
+use super::replies::{Replies, WINDOW_BYTES};
+
+/// What an encoder wants or sends.
+#[derive(Clone, Debug, PartialEq)]
+pub enum SessionEvent {
+    /// It wants to publish. To be answered by [`Session::accept`] or [`Session::reject`].
+    Publish {
+        /// Where to, which tells the key.
+        address: PublishAddress,
+        /// What it calls itself.
+        encoder: Option<String>,
+    },
+    /// Audio, after the publishing was accepted.
+    Audio(Message),
+    /// Video, after the publishing was accepted.
+    Video(Message),
+    /// It stops publishing, and said so.
+    Stop,
+}
+
+/// A session that cannot go on.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum SessionError {
+    /// Not chunks, or too much of them.
+    #[error("malformed RTMP: {0}")]
+    Chunk(#[from] ChunkError),
+    /// A command that cannot be read.
+    #[error("a malformed command: {0}")]
+    Command(#[from] AmfError),
+    /// Something out of order.
+    #[error("{0} before connect")]
+    NotConnected(String),
+    /// More commands than any encoder sends before it publishes.
+    #[error("more than {COMMANDS_MAX} commands without publishing")]
+    TooManyCommands,
+    /// A player.
+    #[error("it wants to play; this server plays by HLS over HTTP")]
+    Play,
+}
+
+impl SessionError {
+    /// The word for the metric's label.
+    #[must_use]
+    pub fn kind(&self) -> &'static str {
+        match self {
+            Self::Chunk(_) => "chunk",
+            Self::Command(_) => "command",
+            Self::NotConnected(_) => "order",
+            Self::TooManyCommands => "commands",
+            Self::Play => "play",
+        }
+    }
+}
+
+/// Where a session is. Streams are message stream ids.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Phase {
+    Fresh,
+    Connected,
+    Asking { stream: u32 },
+    Publishing { stream: u32 },
+    Over,
+}
+
+/// One connection's session, after the handshake.
+pub struct Session {
+    chunks: ChunkReader,
+    replies: Replies,
+    phase: Phase,
+    app: String,
+    encoder: Option<String>,
+    streams: u32,
+    commands: u32,
+    received: u32,
+    acknowledged: u32,
+    window: u32,
+}
+
+/// A command message.
+struct Command {
+    name: String,
+    transaction: f64,
+    /// What follows: first the command object.
+    values: std::vec::IntoIter<Amf0Value>,
+}
+
+impl Default for Session {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+impl Session {
+    /// Right after the handshake.
+    #[must_use]
+    pub fn new() -> Self {
+        Self {
+            chunks: ChunkReader::new(Limits::STRANGER),
+            replies: Replies::new(),
+            phase: Phase::Fresh,
+            app: String::new(),
+            encoder: None,
+            streams: 0,
+            commands: 0,
+            received: 0,
+            acknowledged: 0,
+            window: WINDOW_BYTES,
+        }
+    }
+
+    /// Takes from the front of `input` until there is something to tell. None where more bytes are needed, or an answer.
+    ///
+    /// # Errors
+    /// [`SessionError`]: the connection is to be closed. Events before the error have been returned by earlier calls.
+    pub fn next(&mut self, input: &mut &[u8]) -> Result<Option<SessionEvent>, SessionError> {
+        while !matches!(self.phase, Phase::Asking { .. } | Phase::Over) {
+            let before = input.len();
+            let message = self.chunks.next(input)?;
+            self.count(before - input.len());
+            let Some(message) = message else { break };
+            if let Some(event) = self.message(message)? {
+                return Ok(Some(event));
+            }
+        }
+        Ok(None)
+    }
+
+    /// What is to be sent to the encoder.
+    pub fn take_output(&mut self) -> Vec<u8> {
+        self.replies.take()
+    }
+
+    /// The publisher is welcome: media may come.
+    pub fn accept(&mut self) {
+        let Phase::Asking { stream } = self.phase else { return };
+        self.chunks.set_limits(Limits::PUBLISHER);
+        self.replies.published(stream);
+        self.phase = Phase::Publishing { stream };
+    }
+
+    /// The publisher is not, or no longer, welcome. No input is taken any more.
+    pub fn reject(&mut self, code: &str, description: &str) {
+        if let Phase::Asking { stream } | Phase::Publishing { stream } = self.phase {
+            self.replies.status(stream, "error", code, description);
+        }
+        self.phase = Phase::Over;
+    }
+
+    fn count(&mut self, bytes: usize) {
+        self.received = self.received.wrapping_add(u32::try_from(bytes).unwrap_or(u32::MAX));
+        if self.received.wrapping_sub(self.acknowledged) >= self.window {
+            self.acknowledged = self.received;
+            self.replies.acknowledge(self.received);
+        }
+    }
+
+    fn message(&mut self, message: Message) -> Result<Option<SessionEvent>, SessionError> {
+        match message.kind {
+            AUDIO | VIDEO => return self.media(message),
+            USER_CONTROL => self.user_control(&message.payload),
+            WINDOW_SIZE => self.set_window(&message.payload),
+            COMMAND => return self.command_message(&message.payload, message.stream),
+            // Its AMF3 is AMF0 behind a zero, in all that encoders send.
+            COMMAND_AMF3 => {
+                let body = message.payload.strip_prefix(&[0]).unwrap_or(&message.payload);
+                return self.command_message(body, message.stream);
+            }
+            // Data messages (onMetaData) only repeat, and often wrongly, what the media say themselves.
+            _ => {}
+        }
+        Ok(None)
+    }
+
+    fn media(&mut self, message: Message) -> Result<Option<SessionEvent>, SessionError> {
+        match self.phase {
+            Phase::Fresh => Err(SessionError::NotConnected("media".to_owned())),
+            Phase::Publishing { .. } if message.kind == AUDIO => Ok(Some(SessionEvent::Audio(message))),
+            Phase::Publishing { .. } => Ok(Some(SessionEvent::Video(message))),
+            _ => Ok(None),
+        }
+    }
+
+    /// 7.1.7. Only a ping is answered; of all else, also of unknown types, nothing follows.
+    fn user_control(&mut self, payload: &[u8]) {
+        if let [0, 6, timestamp @ ..] = payload
+            && let Some(timestamp) = timestamp.first_chunk()
+        {
+            self.replies.pong(u32::from_be_bytes(*timestamp));
+        }
+    }
+
+    fn set_window(&mut self, payload: &[u8]) {
+        if let Some(window) = payload.first_chunk() {
+            self.window = u32::from_be_bytes(*window).max(WINDOW_BYTES_MIN);
+        }
+    }
+
+    /// A publisher's unreadable command is passed over: none matters any more, except those that stop it.
+    fn command_message(&mut self, body: &[u8], stream: u32) -> Result<Option<SessionEvent>, SessionError> {
+        match Command::read(body) {
+            Ok(Some(command)) => self.command(command, stream),
+            Ok(None) => Ok(None),
+            Err(_) if matches!(self.phase, Phase::Publishing { .. }) => Ok(None),
+            Err(error) => Err(error.into()),
+        }
+    }
+
+    fn command(&mut self, mut command: Command, stream: u32) -> Result<Option<SessionEvent>, SessionError> {
+        self.commands = self.commands.saturating_add(1);
+        let publishing = matches!(self.phase, Phase::Publishing { .. });
+        if self.commands > COMMANDS_MAX && !publishing {
+            return Err(SessionError::TooManyCommands);
+        }
+        if self.phase == Phase::Fresh && command.name != "connect" {
+            return Err(SessionError::NotConnected(printable(&command.name)));
+        }
+        match command.name.as_str() {
+            "connect" => self.connect(&mut command),
+            "createStream" => self.create_stream(command.transaction),
+            "releaseStream" => self.replies.result(command.transaction, Amf0Value::Undefined),
+            "FCPublish" => {
+                self.replies.result(command.transaction, Amf0Value::Undefined);
+                self.replies.fc("onFCPublish", "NetStream.Publish.Start");
+            }
+            "_checkbw" => self.replies.result(command.transaction, Amf0Value::Undefined),
+            "getStreamLength" => self.replies.result(command.transaction, Amf0Value::Number(0.0)),
+            "publish" if !publishing => return Ok(Some(self.publish(&mut command, stream))),
+            "FCUnpublish" | "deleteStream" | "closeStream" if publishing => return Ok(self.stop(&mut command)),
+            "play" | "play2" => return Err(SessionError::Play),
+            _ => {}
+        }
+        Ok(None)
+    }
+
+    fn connect(&mut self, command: &mut Command) {
+        if self.phase == Phase::Fresh {
+            let properties = command.values.next().and_then(Amf0Value::get_object_properties).unwrap_or_default();
+            let property = |name| properties.get(name).cloned().and_then(Amf0Value::get_string);
+            let app = property("app").filter(|app| !app.is_empty());
+            self.app = app.or_else(|| property("tcUrl").map(|url| path_of(&url).to_owned())).unwrap_or_default();
+            self.encoder = property("flashVer").map(|name| printable(&name)).filter(|name| !name.is_empty());
+            self.phase = Phase::Connected;
+        }
+        self.replies.connected(command.transaction);
+    }
+
+    fn create_stream(&mut self, transaction: f64) {
+        self.streams = self.streams.saturating_add(1);
+        self.replies.result(transaction, Amf0Value::Number(f64::from(self.streams)));
+    }
+
+    /// The name may be missing (OBS with an empty key), and so may the mode.
+    fn publish(&mut self, command: &mut Command, stream: u32) -> SessionEvent {
+        let name = command.values.nth(1).and_then(Amf0Value::get_string).unwrap_or_default();
+        self.phase = Phase::Asking { stream };
+        SessionEvent::Publish { address: PublishAddress { app: self.app.clone(), name }, encoder: self.encoder.clone() }
+    }
+
+    fn stop(&mut self, command: &mut Command) -> Option<SessionEvent> {
+        let Phase::Publishing { stream } = self.phase else { return None };
+        if command.name == "FCUnpublish" {
+            self.replies.result(command.transaction, Amf0Value::Undefined);
+            self.replies.fc("onFCUnpublish", "NetStream.Unpublish.Success");
+        }
+        if command.name == "deleteStream" && command.is_for_another_stream(stream) {
+            return None;
+        }
+        self.replies.status(stream, "status", "NetStream.Unpublish.Success", "Stopped.");
+        self.phase = Phase::Over;
+        Some(SessionEvent::Stop)
+    }
+}
+
+impl Command {
+    /// None where the message does not begin with a name.
+    fn read(body: &[u8]) -> Result<Option<Self>, AmfError> {
+        let mut values = read_values(body)?.into_iter();
+        let Some(Amf0Value::Utf8String(name)) = values.next() else { return Ok(None) };
+        let transaction = values.next().and_then(Amf0Value::get_number).unwrap_or(0.0);
+        Ok(Some(Self { name, transaction, values }))
+    }
+
+    fn is_for_another_stream(&mut self, stream: u32) -> bool {
+        let named = self.values.nth(1).and_then(Amf0Value::get_number);
+        named.is_some_and(|id| id > 0.0 && id != f64::from(stream))
+    }
+}
+
+/// What follows the host in a URL.
+fn path_of(url: &str) -> &str {
+    let after_scheme = url.split_once("://").map_or(url, |(_, rest)| rest);
+    after_scheme.split_once('/').map_or("", |(_, path)| path)
+}
+
+/// A peer's text as it may stand in a log and a status: short, and without control characters.
+fn printable(text: &str) -> String {
+    text.chars().filter(|c| !c.is_control()).take(100).collect()
+}
+
+/// Commands before publishing: real encoders send six.
+const COMMANDS_MAX: u32 = 64;
+/// Acknowledgements are not sent more often than this.
+const WINDOW_BYTES_MIN: u32 = 1_000;
+const USER_CONTROL: u8 = 4;
+const WINDOW_SIZE: u8 = 5;
+const AUDIO: u8 = 8;
+const VIDEO: u8 = 9;
+const COMMAND_AMF3: u8 = 17;
+const COMMAND: u8 = 20;
