@@ -317,3 +317,237 @@ fn order(specs: &[RenditionSpec]) -> Vec<usize> {
     });
     order
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::packager::rules::Watcher;
+    use crate::packager::simulate::{self, RENDITIONS, Session};
+    use crate::packager::testing::{self, golden};
+    use proptest::prelude::*;
+
+    /// Feeds the events, and checks every snapshot on the way.
+    fn feed(packager: &mut Packager, watcher: &mut Watcher, events: Vec<LadderEvent>) -> Vec<Fact> {
+        let mut facts = Vec::new();
+        for event in events {
+            facts.extend(packager.handle(event, testing::wall_clock(0)));
+            watcher.see(packager.snapshot());
+        }
+        facts
+    }
+
+    /// Sessions one after the other, with a second between them.
+    fn play(sessions: &[Session]) -> (Packager, Watcher) {
+        let (mut packager, mut watcher) = (Packager::new(simulate::hls()), Watcher::default());
+        let mut start = 10_000;
+        for session in sessions {
+            feed(&mut packager, &mut watcher, session.events(start));
+            start += session.duration() + 1_000;
+        }
+        (packager, watcher)
+    }
+
+    fn steady(frames: usize, finish: bool) -> Session {
+        Session { frames: vec![40; frames], reorder: 2, tail: 0, turns: vec![0, 1, 2], finish, clock_millis: 0 }
+    }
+
+    fn text(packager: &Packager, rendition: &str) -> String {
+        let snapshot = packager.snapshot();
+        let playlist = snapshot.rendition(rendition).unwrap().playlist.as_ref().unwrap();
+        String::from_utf8(playlist.text.to_vec()).unwrap()
+    }
+
+    /// The lines of a playlist that start with `tag`.
+    fn tags(packager: &Packager, rendition: &str, tag: &str) -> Vec<String> {
+        text(packager, rendition).lines().filter(|l| l.starts_with(tag)).map(str::to_owned).collect()
+    }
+
+    fn only(events: Vec<LadderEvent>, keep: impl Fn(usize, &Option<u64>) -> bool) -> Vec<LadderEvent> {
+        let keeps = |event: &LadderEvent| match event {
+            LadderEvent::Unit { rendition, cut, .. } => keep(*rendition, cut),
+            _ => true,
+        };
+        events.into_iter().filter(keeps).collect()
+    }
+
+    #[test]
+    fn a_return_within_the_programme_is_one_seam_in_every_rendition() {
+        let (packager, _) = play(&[steady(100, false), steady(100, false)]);
+        for rendition in RENDITIONS {
+            let listed = text(&packager, rendition);
+            assert_eq!(listed.matches("#EXT-X-DISCONTINUITY\n").count(), 1);
+            assert!(listed.contains("#EXT-X-DISCONTINUITY\n#EXT-X-MAP"), "{listed}");
+            assert!(!listed.contains("#EXT-X-ENDLIST"));
+        }
+        golden("channel_return.m3u8", &text(&packager, "720p"));
+        golden("channel_return_audio.m3u8", &text(&packager, "audio"));
+    }
+
+    #[test]
+    fn a_new_programme_goes_on_with_the_numbers() {
+        let sessions = [steady(100, false), steady(100, true), steady(100, false)];
+        let (packager, watcher) = play(&sessions);
+        let snapshot = packager.snapshot();
+        assert!(snapshot.is_live());
+        // Two segments a session: the first programme had 1 to 4 with one seam, and ended.
+        assert_eq!(tags(&packager, "audio", "#EXT-X-MEDIA-SEQUENCE"), ["#EXT-X-MEDIA-SEQUENCE:5"]);
+        assert_eq!(tags(&packager, "audio", "#EXT-X-DISCONTINUITY"), ["#EXT-X-DISCONTINUITY-SEQUENCE:2"]);
+        assert_eq!(snapshot.rendition("360p").unwrap().segments.front().unwrap().msn, Msn(1), "the old ones linger");
+        watcher.check_alignment();
+    }
+
+    #[test]
+    fn finish_ends_every_list() {
+        let (packager, _) = play(&[steady(100, true)]);
+        assert!(packager.snapshot().ended && !packager.snapshot().is_live());
+        for rendition in RENDITIONS {
+            assert!(text(&packager, rendition).ends_with("#EXT-X-ENDLIST\n"));
+        }
+    }
+
+    #[test]
+    fn finish_without_media_ends_nothing() {
+        let mut packager = Packager::new(simulate::hls());
+        packager.handle(steady(1, true).start_event(10_000), testing::wall_clock(0));
+        assert_eq!(packager.handle(LadderEvent::Finish, testing::wall_clock(0)).last(), Some(&Fact::Finished));
+        assert!(!packager.snapshot().ended);
+        assert_eq!(packager.handle(LadderEvent::Finish, testing::wall_clock(0)), []);
+    }
+
+    #[test]
+    fn a_start_in_a_run_stops_it() {
+        let (mut packager, mut watcher) = (Packager::new(simulate::hls()), Watcher::default());
+        let mut events = steady(100, false).events(10_000);
+        events.pop();
+        feed(&mut packager, &mut watcher, events);
+        let facts = feed(&mut packager, &mut watcher, steady(50, false).events(20_000));
+        assert!(facts.iter().any(|f| matches!(f, Fact::RunStopped { units_dropped: 0, .. })));
+        assert_eq!(tags(&packager, "720p", "#EXT-X-DISCONTINUITY\n").len(), 0);
+        assert_eq!(text(&packager, "720p").matches("#EXT-X-DISCONTINUITY\n").count(), 1);
+    }
+
+    #[test]
+    fn a_rendition_that_misses_cuts_or_ends_early_has_gaps() {
+        let (mut packager, mut watcher) = (Packager::new(simulate::hls()), Watcher::default());
+        // The small picture is there up to the second cut, and then not from the third on.
+        let ends_early = std::cell::Cell::new(false);
+        let events = only(steady(200, false).events(10_000), |rendition, cut| {
+            ends_early.set(ends_early.get() || (rendition == 1 && *cut == Some(2)));
+            rendition != 1 || !ends_early.get()
+        });
+        feed(&mut packager, &mut watcher, events);
+        assert_eq!(tags(&packager, "720p", "#EXT-X-GAP").len(), 0);
+        assert_eq!(tags(&packager, "360p", "#EXT-X-GAP").len(), 2);
+        assert_eq!(tags(&packager, "360p", "#EXTINF"), tags(&packager, "720p", "#EXTINF"));
+    }
+
+    #[test]
+    fn a_rendition_without_a_format_is_all_gaps() {
+        let (mut packager, mut watcher) = (Packager::new(simulate::hls()), Watcher::default());
+        let mut events = steady(100, false).events(10_000);
+        events.retain(|e| !matches!(e, LadderEvent::Format(1, _)));
+        let facts = feed(&mut packager, &mut watcher, events);
+        assert!(facts.iter().any(|f| matches!(f, Fact::RunStopped { units_dropped: 100, .. })));
+        assert_eq!(tags(&packager, "360p", "#EXT-X-GAP").len(), 2);
+        let multivariant = packager.snapshot().multivariant.as_ref().unwrap().text.clone();
+        assert!(!String::from_utf8_lossy(&multivariant).contains("360p"));
+    }
+
+    #[test]
+    fn another_ladder_begins_another_programme() {
+        let (mut packager, mut watcher) = (Packager::new(simulate::hls()), Watcher::default());
+        feed(&mut packager, &mut watcher, steady(100, false).events(10_000));
+        let mut events = steady(400, false).events(20_000);
+        let LadderEvent::Start(start) = &mut events[0] else { unreachable!() };
+        start.renditions.remove(1);
+        let events = events.into_iter().filter_map(|event| match event {
+            LadderEvent::Format(1, _) | LadderEvent::Unit { rendition: 1, .. } => None,
+            LadderEvent::Format(2, format) => Some(LadderEvent::Format(1, format)),
+            LadderEvent::Unit { rendition: 2, unit, cut } => Some(LadderEvent::Unit { rendition: 1, unit, cut }),
+            other => Some(other),
+        });
+        let mut facts = Vec::new();
+        let mut lingered = false;
+        for event in events {
+            facts.extend(packager.handle(event, testing::wall_clock(0)));
+            let left = packager.snapshot().rendition("360p");
+            lingered |= left.is_some_and(|r| r.playlist.is_none() && r.segments.len() == 2);
+        }
+        assert!(facts.contains(&Fact::ProgrammeCut));
+        assert!(lingered, "what was listed can still be fetched");
+        assert!(packager.snapshot().rendition("360p").is_none(), "for as long as it must");
+        assert_eq!(packager.snapshot().renditions.len(), 2);
+        // And the rendition may come back.
+        feed(&mut packager, &mut Watcher::default(), steady(100, true).events(60_000));
+        assert_eq!(packager.snapshot().renditions.len(), 3);
+    }
+
+    #[test]
+    fn a_longer_target_begins_another_programme() {
+        let (mut packager, mut watcher) = (Packager::new(simulate::hls()), Watcher::default());
+        feed(&mut packager, &mut watcher, steady(100, false).events(10_000));
+        let mut events = steady(100, false).events(20_000);
+        let LadderEvent::Start(start) = &mut events[0] else { unreachable!() };
+        start.target_duration = MediaTime::from_millis(8_333);
+        let facts = feed(&mut packager, &mut watcher, events);
+        assert!(facts.contains(&Fact::ProgrammeCut));
+        assert_eq!(packager.snapshot().target_duration_secs, 8);
+    }
+
+    #[test]
+    fn a_missing_cut_is_told() {
+        let (mut packager, mut watcher) = (Packager::new(simulate::hls()), Watcher::default());
+        let mut events = steady(200, false).events(10_000);
+        for event in &mut events {
+            if let LadderEvent::Unit { rendition: 0 | 1, cut, .. } = event {
+                *cut = cut.filter(|n| *n == 0);
+            }
+        }
+        let mut facts = Vec::new();
+        for event in events {
+            facts.extend(packager.handle(event, testing::wall_clock(0)));
+        }
+        watcher.seen.clear();
+        assert!(facts.iter().any(|f| matches!(f, Fact::Segment { too_long: true, .. })));
+        assert_eq!(packager.snapshot().target_duration_secs, 2);
+    }
+
+    #[test]
+    fn the_first_variant_is_near_two_megabits() {
+        let video = simulate::specs().remove(0);
+        let spec = |bitrate_average| RenditionSpec { bitrate_average, ..video.clone() };
+        let audio = simulate::specs().remove(2);
+        let specs = [spec(6_000_000), spec(2_800_000), spec(1_400_000), spec(800_000), audio];
+        assert_eq!(order(&specs), [2, 0, 1, 3, 4]);
+    }
+
+    #[test]
+    fn the_target_has_room_for_a_frame() {
+        let secs = |millis| target_secs(MediaTime::from_millis(millis));
+        assert_eq!([4_000, 4_400, 4_490, 4_500, 8_333, 100].map(secs), [4, 4, 5, 5, 8, 1]);
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig::with_cases(48))]
+        #[test]
+        fn nothing_is_lost_and_every_playlist_keeps_the_rules(sessions in prop::collection::vec(simulate::session(), 1..4)) {
+            let (mut packager, mut watcher) = (Packager::new(simulate::hls()), Watcher::default());
+            let mut start = 10_000;
+            for session in &sessions {
+                feed(&mut packager, &mut watcher, session.events(start));
+                for (name, units) in RENDITIONS.iter().zip(session.units(start)) {
+                    let read = watcher.samples(name, packager.last_session);
+                    let data: Vec<_> = read.iter().map(|s| &s.data).collect();
+                    prop_assert!(data == units.iter().map(|(u, _)| &u.data).collect::<Vec<_>>(), "{}", name);
+                    for (before, after) in read.iter().zip(&read[1..]) {
+                        prop_assert_eq!(before.start + u64::from(before.duration), after.start);
+                    }
+                }
+                start += session.duration() + 1_000;
+            }
+            watcher.check_alignment();
+            let last = packager.snapshot().renditions.iter().map(|r| r.segments.back().map(|s| s.msn)).collect::<Vec<_>>();
+            prop_assert!(last.iter().all(|l| *l == last[0] && l.is_some()));
+        }
+    }
+}

@@ -93,3 +93,71 @@ impl Setup {
         self.metrics.packager_faults.get_or_create(&KindLabel { kind }).inc();
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::packager::simulate::{self, Session};
+
+    fn setup() -> Setup {
+        let channel = ChannelName::new("demo").unwrap();
+        Setup { channel, hls: simulate::hls(), metrics: Metrics::default() }
+    }
+
+    fn session(finish: bool) -> Session {
+        Session { frames: vec![40; 100], reorder: 2, tail: 0, turns: vec![0, 1, 2], finish, clock_millis: 0 }
+    }
+
+    fn counted(metrics: &Metrics, rendition: &str) -> (u64, u64) {
+        let label = RenditionLabel { channel: "demo".to_owned(), rendition: rendition.to_owned() };
+        (metrics.segments.get_or_create(&label).get(), metrics.segment_bytes.get_or_create(&label).get())
+    }
+
+    #[tokio::test]
+    async fn a_closed_queue_ends_the_programme() {
+        let setup = setup();
+        // A bound of one: the sender waits for the packager after each event.
+        let (sender, events) = mpsc::channel(1);
+        let (live, mut view) = watch::channel(Arc::default());
+        let send = async move {
+            for event in session(false).events(10_000).into_iter().filter(|e| !matches!(e, LadderEvent::Stop)) {
+                sender.send(event).await.unwrap();
+            }
+        };
+        tokio::join!(run(setup.clone(), events, live), send);
+        let snapshot = view.borrow_and_update().clone();
+        assert!(snapshot.ended);
+        let segments: Vec<_> = snapshot.renditions.iter().map(|r| r.listed().count()).collect();
+        assert_eq!(segments, [2, 2, 2]);
+        let (count, bytes) = counted(&setup.metrics, "audio");
+        let listed: usize = snapshot.rendition("audio").unwrap().listed().map(|s| s.data.len()).sum();
+        assert_eq!((count, bytes), (2, u64::try_from(listed).unwrap()));
+        assert_eq!(setup.metrics.packager_faults.get_or_create(&KindLabel { kind: "gap" }).get(), 0);
+    }
+
+    #[tokio::test]
+    async fn parts_are_published_as_they_are_made() {
+        let (sender, events) = mpsc::channel(1);
+        let (live, mut view) = watch::channel(Arc::<ChannelSnapshot>::default());
+        let send = async move {
+            for event in session(true).events(10_000) {
+                sender.send(event).await.unwrap();
+            }
+        };
+        let watch = async {
+            let mut parts = Vec::new();
+            while view.changed().await.is_ok() {
+                let snapshot = view.borrow_and_update().clone();
+                let Some(open) = snapshot.rendition("720p").and_then(|r| r.open.clone()) else { continue };
+                parts.push((open.msn.0, open.parts.len()));
+            }
+            parts
+        };
+        let ((), (), mut parts) = tokio::join!(run(setup(), events, live), send, watch);
+        parts.dedup();
+        // Four parts of twelve frames are as good as full; the fifth ends with the segment.
+        for seen in [(1, 1), (1, 2), (1, 3), (1, 4), (2, 1), (2, 4)] {
+            assert!(parts.contains(&seen), "{seen:?} in {parts:?}");
+        }
+    }
+}

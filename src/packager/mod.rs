@@ -16,9 +16,13 @@ mod multivariant;
 pub mod playlist;
 #[cfg(test)]
 mod readback;
+#[cfg(test)]
+mod rules;
 mod run;
 pub mod sample;
 mod segmenter;
+#[cfg(test)]
+mod simulate;
 mod sound;
 #[cfg(test)]
 mod testing;
