@@ -63,6 +63,8 @@ pub struct Metrics {
     pub segments: Family<RenditionLabel, Counter>,
     /// Bytes of segments completed.
     pub segment_bytes: Family<RenditionLabel, Counter>,
+    /// What was wrong with what the packager was given, by kind.
+    pub packager_faults: Family<KindLabel, Counter>,
     /// Objects written to the store.
     pub store_puts: Family<ChannelLabel, Counter>,
     /// Writes to the store that failed and were or will be tried again, by kind.
@@ -89,6 +91,11 @@ impl Metrics {
         registry.register("transcode_errors", "Pipelines that ended in an error", self.transcode_errors.clone());
         registry.register("segments", "Segments completed", self.segments.clone());
         registry.register("segment_bytes", "Bytes of segments completed", self.segment_bytes.clone());
+        registry.register(
+            "packager_faults",
+            "Gaps and other faults in renditions, by kind",
+            self.packager_faults.clone(),
+        );
         registry.register("store_puts", "Objects written to the store", self.store_puts.clone());
         registry.register("store_errors", "Writes to the store that failed, by kind", self.store_errors.clone());
         registry.register("store_segments_behind", "Complete segments not in the store yet", self.store_behind.clone());

@@ -1,1 +1,34 @@
 //! From access units to parts, segments and playlists.
+//!
+//! [`Packager`] is the state machine of a channel and [`run`] its task. Below it: a *lane* a rendition, which cuts by a
+//! *segmenter*, writes *fragments*, keeps a *window* and renders its *playlist*; and the *run*, which holds what all
+//! lanes share. Nothing here knows how media came in, or who fetches it.
+
+mod bandwidth;
+mod channel;
+mod cuts;
+mod driver;
+mod fact;
+pub mod fragment;
+mod init;
+mod lane;
+mod multivariant;
+pub mod playlist;
+#[cfg(test)]
+mod readback;
+#[cfg(test)]
+mod rules;
+mod run;
+pub mod sample;
+mod segmenter;
+#[cfg(test)]
+mod simulate;
+mod sound;
+#[cfg(test)]
+mod testing;
+mod text;
+mod window;
+
+pub use channel::Packager;
+pub use driver::{Setup, run};
+pub use fact::Fact;

@@ -1,0 +1,553 @@
+//! The packager of a channel as a state machine: ladder events in, snapshots and facts out. No clock, no tasks.
+
+use std::sync::Arc;
+use std::time::SystemTime;
+
+use super::cuts::Cuts;
+use super::fact::Fact;
+use super::lane::{Lane, Programme, rounded_secs};
+use super::multivariant;
+use super::run::{Run, session_after};
+use super::sound::{Placed, Sound};
+use super::text;
+use crate::config::HlsConfig;
+use crate::ladder::{LadderEvent, RenditionIndex, RenditionKind, RenditionSpec, RunStart};
+use crate::live::{ChannelSnapshot, Msn, Playlist, SessionId};
+use crate::media::{AccessUnit, MediaTime, TrackFormat};
+
+/// The state machine; see the module.
+///
+/// For each event: call [`Packager::handle`], then publish [`Packager::snapshot`] if it is another one than before.
+#[derive(Debug)]
+pub struct Packager {
+    hls: HlsConfig,
+    /// In the order of the run's renditions.
+    lanes: Vec<Lane>,
+    /// Of renditions that the present programme lacks; they go when what lingers in them has gone.
+    retired: Vec<Lane>,
+    /// The number of the open programme's first segment.
+    programme: Option<Msn>,
+    /// The lanes as the multivariant playlist and the snapshots list them.
+    order: Vec<usize>,
+    run: Option<Run>,
+    sound: Sound,
+    units_dropped: u64,
+    next: Msn,
+    last_session: SessionId,
+    /// The discontinuity sequence number that the next programme begins with.
+    discontinuity_sequence: u64,
+    /// The latest media time of the channel, and the wall-clock time there.
+    edge: MediaTime,
+    edge_date: Option<SystemTime>,
+    multivariant: Option<Playlist>,
+    ended: bool,
+    target_secs: u32,
+    snapshot: Arc<ChannelSnapshot>,
+}
+
+impl Packager {
+    /// A channel that has published nothing.
+    #[must_use]
+    pub fn new(hls: HlsConfig) -> Self {
+        Self {
+            hls,
+            lanes: Vec::new(),
+            retired: Vec::new(),
+            programme: None,
+            order: Vec::new(),
+            run: None,
+            sound: Sound::default(),
+            units_dropped: 0,
+            next: Msn(1),
+            last_session: SessionId(0),
+            discontinuity_sequence: 0,
+            edge: MediaTime::ZERO,
+            edge_date: None,
+            multivariant: None,
+            ended: false,
+            target_secs: 0,
+            snapshot: Arc::default(),
+        }
+    }
+
+    /// What can be fetched now. Another `Arc` after each event that changed it.
+    #[must_use]
+    pub fn snapshot(&self) -> &Arc<ChannelSnapshot> {
+        &self.snapshot
+    }
+
+    /// Takes one event. `now` is what playlists that change are dated by.
+    pub fn handle(&mut self, event: LadderEvent, now: SystemTime) -> Vec<Fact> {
+        let mut facts = Vec::new();
+        match event {
+            LadderEvent::Start(start) => self.start(start, now, &mut facts),
+            LadderEvent::Format(rendition, format) => self.format(rendition, &format, &mut facts),
+            LadderEvent::Unit { rendition, unit, cut } => self.unit(rendition, unit, cut, &mut facts),
+            LadderEvent::Stop => self.stop(&mut facts),
+            LadderEvent::Finish => self.finish(&mut facts),
+        }
+        if facts.iter().any(|fact| matches!(fact, Fact::Segment { .. })) {
+            self.reach_edge();
+        }
+        self.publish(now);
+        facts
+    }
+
+    fn start(&mut self, start: RunStart, now: SystemTime, facts: &mut Vec<Fact>) {
+        self.stop(facts);
+        if self.programme.is_some() && !self.continues(&start) {
+            facts.push(Fact::ProgrammeCut);
+            self.finish(facts);
+            self.publish(now);
+        }
+        if self.programme.is_none() {
+            self.begin_programme(&start);
+        }
+        let first = self.programme.unwrap_or(self.next);
+        let session = session_after(self.last_session, start.wall_clock);
+        self.last_session = session;
+        for (lane, spec) in self.lanes.iter_mut().zip(&start.renditions) {
+            lane.begin_run(spec);
+        }
+        self.run = Some(Run {
+            session,
+            first: self.next,
+            seam: self.next > first,
+            start: start.start,
+            // `EXT-X-PROGRAM-DATE-TIME` never says two things of one moment, even where the clock was set back.
+            wall_clock: self.edge_date.map_or(start.wall_clock, |edge| edge.max(start.wall_clock)),
+            target_duration: start.target_duration,
+            cuts: Cuts::default(),
+            edge: self.edge,
+        });
+        facts.push(Fact::RunStarted { session, first: self.next });
+    }
+
+    /// `start` may be a further run of the open programme: what is latched stays (law 7).
+    fn continues(&self, start: &RunStart) -> bool {
+        let same = self.lanes.len() == start.renditions.len()
+            && self.lanes.iter().zip(&start.renditions).all(|(lane, spec)| lane.is(spec));
+        same && target_secs(start.target_duration) <= self.target_secs
+    }
+
+    fn begin_programme(&mut self, start: &RunStart) {
+        self.target_secs = target_secs(start.target_duration);
+        self.ended = false;
+        self.multivariant = None;
+        let programme = Programme {
+            target_secs: self.target_secs,
+            first: self.next,
+            discontinuity_sequence: self.discontinuity_sequence,
+        };
+        let mut known = std::mem::take(&mut self.lanes);
+        known.append(&mut self.retired);
+        for spec in &start.renditions {
+            let position = known.iter().position(|lane| lane.is(spec));
+            let mut lane = position.map_or_else(|| Lane::new(spec.clone(), self.hls), |p| known.swap_remove(p));
+            lane.begin_programme(spec, programme, self.edge);
+            self.lanes.push(lane);
+        }
+        known.retain(|lane| start.renditions.iter().all(|spec| spec.name != *lane.name()));
+        known.iter_mut().for_each(|lane| lane.leave(self.next, self.edge));
+        self.retired = known;
+        self.programme = Some(self.next);
+        self.order = order(&start.renditions);
+    }
+
+    fn format(&mut self, rendition: RenditionIndex, format: &TrackFormat, facts: &mut Vec<Fact>) {
+        let (Some(run), Some(lane)) = (&self.run, self.lanes.get_mut(rendition)) else { return };
+        let fits = matches!(
+            (format, lane.kind()),
+            (TrackFormat::Video(_), RenditionKind::Video) | (TrackFormat::Audio(_), RenditionKind::Audio)
+        );
+        let reason = match () {
+            () if lane.has_format() => "a second format in one run".to_owned(),
+            () if !fits => "a format of another kind".to_owned(),
+            () => match lane.format(format, run) {
+                Ok(()) => return,
+                Err(bad) => bad.to_string(),
+            },
+        };
+        facts.push(Fact::BadFormat { rendition: lane.name().clone(), reason });
+    }
+
+    fn unit(&mut self, rendition: RenditionIndex, unit: AccessUnit, cut: Option<u64>, facts: &mut Vec<Fact>) {
+        let (Some(run), Some(lane)) = (&mut self.run, self.lanes.get_mut(rendition)) else {
+            self.units_dropped += 1;
+            return;
+        };
+        if lane.kind() == RenditionKind::Audio {
+            self.sound.push(unit);
+        } else {
+            run.cuts.see(&unit, cut);
+            let taken = lane.place(cut).is_some_and(|number| lane.push(number, unit, run, facts));
+            self.units_dropped += u64::from(!taken);
+        }
+        while let Some(placed) = self.run.as_ref().and_then(|run| self.sound.next(&run.cuts)) {
+            self.place_sound(placed, facts);
+        }
+    }
+
+    fn place_sound(&mut self, placed: Placed, facts: &mut Vec<Fact>) {
+        let lane = self.lanes.iter_mut().find(|lane| lane.kind() == RenditionKind::Audio);
+        let taken = match (placed, lane, &self.run) {
+            (Placed::In(number, unit), Some(lane), Some(run)) => lane.push(number, unit, run, facts),
+            _ => false,
+        };
+        self.units_dropped += u64::from(!taken);
+    }
+
+    /// Ends the run that is open: all renditions get segments up to the same number.
+    fn stop(&mut self, facts: &mut Vec<Fact>) {
+        let segment_max = MediaTime::from_millis(i64::from(self.target_secs) * 1_000 + ROUNDING_MILLIS);
+        while let Some(placed) = self.run.as_ref().and_then(|run| self.sound.next_last(&run.cuts, segment_max)) {
+            self.place_sound(placed, facts);
+        }
+        let Some(mut run) = self.run.take() else { return };
+        for lane in &mut self.lanes {
+            lane.finish_run(&run, facts);
+        }
+        self.reach_edge();
+        run.edge = self.edge;
+        let count = self.lanes.iter().map(Lane::next).max().unwrap_or(0);
+        for lane in &mut self.lanes {
+            lane.fill(count, &run, facts);
+        }
+        self.discontinuity_sequence += u64::from(count > 0 && run.seam);
+        self.next = run.msn(count);
+        let units_dropped = std::mem::take(&mut self.units_dropped);
+        facts.push(Fact::RunStopped { session: run.session, units_dropped });
+    }
+
+    fn finish(&mut self, facts: &mut Vec<Fact>) {
+        self.stop(facts);
+        let Some(first) = self.programme.take() else { return };
+        if self.next > first {
+            // Between this programme and the next there is a discontinuity that no tag stands for.
+            self.discontinuity_sequence += 1;
+            self.ended = true;
+            self.lanes.iter_mut().for_each(Lane::end);
+        }
+        facts.push(Fact::Finished);
+    }
+
+    /// Moves the edge to the end of the last segments, and lets go of what has lingered long enough by then.
+    fn reach_edge(&mut self) {
+        for last in self.lanes.iter().filter_map(Lane::last) {
+            self.edge = self.edge.max(last.start + last.duration);
+            self.edge_date = self.edge_date.max(last.program_date_time.checked_add(last.duration.to_duration()));
+        }
+        self.retired.retain_mut(|lane| !lane.expire(self.edge));
+    }
+
+    /// Brings playlists and snapshots up to date.
+    fn publish(&mut self, now: SystemTime) {
+        for lane in &mut self.lanes {
+            lane.render(self.ended, now);
+        }
+        let mut changed = self.render_multivariant(now);
+        for lane in &mut self.lanes {
+            changed |= lane.update_snapshot(self.run.as_ref());
+        }
+        for lane in &mut self.retired {
+            changed |= lane.update_snapshot(None);
+        }
+        if changed {
+            self.snapshot = Arc::new(self.assemble());
+        }
+    }
+
+    fn assemble(&self) -> ChannelSnapshot {
+        let lanes = self.order.iter().filter_map(|index| self.lanes.get(*index)).chain(&self.retired);
+        ChannelSnapshot {
+            multivariant: self.multivariant.clone(),
+            target_duration_secs: self.target_secs,
+            renditions: lanes.filter_map(Lane::snapshot).cloned().collect(),
+            ended: self.ended,
+        }
+    }
+
+    /// Brings the multivariant playlist up to date, once every rendition has a media playlist. True if it changed.
+    fn render_multivariant(&mut self, now: SystemTime) -> bool {
+        let mut stale = self.multivariant.is_none();
+        for lane in &mut self.lanes {
+            stale |= lane.take_declaration_change();
+        }
+        if !stale || self.lanes.is_empty() || !self.lanes.iter().all(Lane::has_playlist) {
+            return false;
+        }
+        let lanes = self.order.iter().filter_map(|index| self.lanes.get(*index));
+        let variants: Vec<_> = lanes.filter_map(Lane::variant).collect();
+        if variants.is_empty() {
+            return false;
+        }
+        let written = multivariant::write(&variants, self.lanes.iter().find_map(Lane::sound).as_ref());
+        let playlist = text::playlist(written, self.multivariant.as_ref(), now);
+        let changed = self.multivariant.as_ref() != Some(&playlist);
+        self.multivariant = Some(playlist);
+        changed
+    }
+}
+
+/// What may be added to the target duration before it rounds to the next second, less a frame.
+const ROUNDING_MILLIS: i64 = 450;
+
+/// `EXT-X-TARGETDURATION` for segments of at most `longest`. A rendition's segment may be a frame longer than the
+/// picture's, and must not round to more; no AAC frame at a usual rate is longer than this.
+fn target_secs(longest: MediaTime) -> u32 {
+    let secs = rounded_secs(longest + MediaTime::from_millis(FRAME_MILLIS_MAX));
+    u32::try_from(secs).unwrap_or(u32::MAX).max(1)
+}
+
+const FRAME_MILLIS_MAX: i64 = 50;
+
+/// What a player on an unknown network should begin with (Apple's authoring specification, 1.32): the first variant
+/// is where AVPlayer and hls.js start before they have measured anything.
+const FIRST_VARIANT_BITRATE: u64 = 2_000_000;
+
+/// The variant to begin with, the others best first, and the sound last.
+fn order(specs: &[RenditionSpec]) -> Vec<usize> {
+    let distance = |spec: &RenditionSpec| spec.bitrate_average.abs_diff(FIRST_VARIANT_BITRATE);
+    let videos = specs.iter().enumerate().filter(|(_, spec)| spec.kind == RenditionKind::Video);
+    let first = videos.min_by_key(|(_, spec)| distance(spec)).map(|(index, _)| index);
+    let mut order: Vec<usize> = (0..specs.len()).collect();
+    order.sort_by_key(|index| {
+        let is_audio = specs.get(*index).is_some_and(|spec| spec.kind == RenditionKind::Audio);
+        (is_audio, Some(*index) != first)
+    });
+    order
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::packager::rules::Watcher;
+    use crate::packager::simulate::{self, RENDITIONS, Session};
+    use crate::packager::testing::{self, golden};
+    use proptest::prelude::*;
+
+    /// Feeds the events, and checks every snapshot on the way.
+    fn feed(packager: &mut Packager, watcher: &mut Watcher, events: Vec<LadderEvent>) -> Vec<Fact> {
+        let mut facts = Vec::new();
+        for event in events {
+            facts.extend(packager.handle(event, testing::wall_clock(0)));
+            watcher.see(packager.snapshot());
+        }
+        facts
+    }
+
+    /// Sessions one after the other, with a second between them.
+    fn play(sessions: &[Session]) -> (Packager, Watcher) {
+        let (mut packager, mut watcher) = (Packager::new(simulate::hls()), Watcher::default());
+        let mut start = 10_000;
+        for session in sessions {
+            feed(&mut packager, &mut watcher, session.events(start));
+            start += session.duration() + 1_000;
+        }
+        (packager, watcher)
+    }
+
+    fn steady(frames: usize, finish: bool) -> Session {
+        Session { frames: vec![40; frames], reorder: 2, tail: 0, turns: vec![0, 1, 2], finish, clock_millis: 0 }
+    }
+
+    fn text(packager: &Packager, rendition: &str) -> String {
+        let snapshot = packager.snapshot();
+        let playlist = snapshot.rendition(rendition).unwrap().playlist.as_ref().unwrap();
+        String::from_utf8(playlist.text.to_vec()).unwrap()
+    }
+
+    /// The lines of a playlist that start with `tag`.
+    fn tags(packager: &Packager, rendition: &str, tag: &str) -> Vec<String> {
+        text(packager, rendition).lines().filter(|l| l.starts_with(tag)).map(str::to_owned).collect()
+    }
+
+    fn only(events: Vec<LadderEvent>, keep: impl Fn(usize, &Option<u64>) -> bool) -> Vec<LadderEvent> {
+        let keeps = |event: &LadderEvent| match event {
+            LadderEvent::Unit { rendition, cut, .. } => keep(*rendition, cut),
+            _ => true,
+        };
+        events.into_iter().filter(keeps).collect()
+    }
+
+    #[test]
+    fn a_return_within_the_programme_is_one_seam_in_every_rendition() {
+        let (packager, _) = play(&[steady(100, false), steady(100, false)]);
+        for rendition in RENDITIONS {
+            let listed = text(&packager, rendition);
+            assert_eq!(listed.matches("#EXT-X-DISCONTINUITY\n").count(), 1);
+            assert!(listed.contains("#EXT-X-DISCONTINUITY\n#EXT-X-MAP"), "{listed}");
+            assert!(!listed.contains("#EXT-X-ENDLIST"));
+        }
+        golden("channel_return.m3u8", &text(&packager, "720p"));
+        golden("channel_return_audio.m3u8", &text(&packager, "audio"));
+    }
+
+    #[test]
+    fn a_new_programme_goes_on_with_the_numbers() {
+        let sessions = [steady(100, false), steady(100, true), steady(100, false)];
+        let (packager, watcher) = play(&sessions);
+        let snapshot = packager.snapshot();
+        assert!(snapshot.is_live());
+        // Two segments a session: the first programme had 1 to 4 with one seam, and ended.
+        assert_eq!(tags(&packager, "audio", "#EXT-X-MEDIA-SEQUENCE"), ["#EXT-X-MEDIA-SEQUENCE:5"]);
+        assert_eq!(tags(&packager, "audio", "#EXT-X-DISCONTINUITY"), ["#EXT-X-DISCONTINUITY-SEQUENCE:2"]);
+        assert_eq!(snapshot.rendition("360p").unwrap().segments.front().unwrap().msn, Msn(1), "the old ones linger");
+        watcher.check_alignment();
+    }
+
+    #[test]
+    fn finish_ends_every_list() {
+        let (packager, _) = play(&[steady(100, true)]);
+        assert!(packager.snapshot().ended && !packager.snapshot().is_live());
+        for rendition in RENDITIONS {
+            assert!(text(&packager, rendition).ends_with("#EXT-X-ENDLIST\n"));
+        }
+    }
+
+    #[test]
+    fn finish_without_media_ends_nothing() {
+        let mut packager = Packager::new(simulate::hls());
+        packager.handle(steady(1, true).start_event(10_000), testing::wall_clock(0));
+        assert_eq!(packager.handle(LadderEvent::Finish, testing::wall_clock(0)).last(), Some(&Fact::Finished));
+        assert!(!packager.snapshot().ended);
+        assert_eq!(packager.handle(LadderEvent::Finish, testing::wall_clock(0)), []);
+    }
+
+    #[test]
+    fn a_start_in_a_run_stops_it() {
+        let (mut packager, mut watcher) = (Packager::new(simulate::hls()), Watcher::default());
+        let mut events = steady(100, false).events(10_000);
+        events.pop();
+        feed(&mut packager, &mut watcher, events);
+        let facts = feed(&mut packager, &mut watcher, steady(50, false).events(20_000));
+        assert!(facts.iter().any(|f| matches!(f, Fact::RunStopped { units_dropped: 0, .. })));
+        assert_eq!(tags(&packager, "720p", "#EXT-X-DISCONTINUITY\n").len(), 0);
+        assert_eq!(text(&packager, "720p").matches("#EXT-X-DISCONTINUITY\n").count(), 1);
+    }
+
+    #[test]
+    fn a_rendition_that_misses_cuts_or_ends_early_has_gaps() {
+        let (mut packager, mut watcher) = (Packager::new(simulate::hls()), Watcher::default());
+        // The small picture is there up to the second cut, and then not from the third on.
+        let ends_early = std::cell::Cell::new(false);
+        let events = only(steady(200, false).events(10_000), |rendition, cut| {
+            ends_early.set(ends_early.get() || (rendition == 1 && *cut == Some(2)));
+            rendition != 1 || !ends_early.get()
+        });
+        feed(&mut packager, &mut watcher, events);
+        assert_eq!(tags(&packager, "720p", "#EXT-X-GAP").len(), 0);
+        assert_eq!(tags(&packager, "360p", "#EXT-X-GAP").len(), 2);
+        assert_eq!(tags(&packager, "360p", "#EXTINF"), tags(&packager, "720p", "#EXTINF"));
+    }
+
+    #[test]
+    fn a_rendition_without_a_format_is_all_gaps() {
+        let (mut packager, mut watcher) = (Packager::new(simulate::hls()), Watcher::default());
+        let mut events = steady(100, false).events(10_000);
+        events.retain(|e| !matches!(e, LadderEvent::Format(1, _)));
+        let facts = feed(&mut packager, &mut watcher, events);
+        assert!(facts.iter().any(|f| matches!(f, Fact::RunStopped { units_dropped: 100, .. })));
+        assert_eq!(tags(&packager, "360p", "#EXT-X-GAP").len(), 2);
+        let multivariant = packager.snapshot().multivariant.as_ref().unwrap().text.clone();
+        assert!(!String::from_utf8_lossy(&multivariant).contains("360p"));
+    }
+
+    #[test]
+    fn another_ladder_begins_another_programme() {
+        let (mut packager, mut watcher) = (Packager::new(simulate::hls()), Watcher::default());
+        feed(&mut packager, &mut watcher, steady(100, false).events(10_000));
+        let mut events = steady(400, false).events(20_000);
+        let LadderEvent::Start(start) = &mut events[0] else { unreachable!() };
+        start.renditions.remove(1);
+        let events = events.into_iter().filter_map(|event| match event {
+            LadderEvent::Format(1, _) | LadderEvent::Unit { rendition: 1, .. } => None,
+            LadderEvent::Format(2, format) => Some(LadderEvent::Format(1, format)),
+            LadderEvent::Unit { rendition: 2, unit, cut } => Some(LadderEvent::Unit { rendition: 1, unit, cut }),
+            other => Some(other),
+        });
+        let mut facts = Vec::new();
+        let mut lingered = false;
+        for event in events {
+            facts.extend(packager.handle(event, testing::wall_clock(0)));
+            let left = packager.snapshot().rendition("360p");
+            lingered |= left.is_some_and(|r| r.playlist.is_none() && r.segments.len() == 2);
+        }
+        assert!(facts.contains(&Fact::ProgrammeCut));
+        assert!(lingered, "what was listed can still be fetched");
+        assert!(packager.snapshot().rendition("360p").is_none(), "for as long as it must");
+        assert_eq!(packager.snapshot().renditions.len(), 2);
+        // And the rendition may come back.
+        feed(&mut packager, &mut Watcher::default(), steady(100, true).events(60_000));
+        assert_eq!(packager.snapshot().renditions.len(), 3);
+    }
+
+    #[test]
+    fn a_longer_target_begins_another_programme() {
+        let (mut packager, mut watcher) = (Packager::new(simulate::hls()), Watcher::default());
+        feed(&mut packager, &mut watcher, steady(100, false).events(10_000));
+        let mut events = steady(100, false).events(20_000);
+        let LadderEvent::Start(start) = &mut events[0] else { unreachable!() };
+        start.target_duration = MediaTime::from_millis(8_333);
+        let facts = feed(&mut packager, &mut watcher, events);
+        assert!(facts.contains(&Fact::ProgrammeCut));
+        assert_eq!(packager.snapshot().target_duration_secs, 8);
+    }
+
+    #[test]
+    fn a_missing_cut_is_told() {
+        let (mut packager, mut watcher) = (Packager::new(simulate::hls()), Watcher::default());
+        let mut events = steady(200, false).events(10_000);
+        for event in &mut events {
+            if let LadderEvent::Unit { rendition: 0 | 1, cut, .. } = event {
+                *cut = cut.filter(|n| *n == 0);
+            }
+        }
+        let mut facts = Vec::new();
+        for event in events {
+            facts.extend(packager.handle(event, testing::wall_clock(0)));
+        }
+        watcher.seen.clear();
+        assert!(facts.iter().any(|f| matches!(f, Fact::Segment { too_long: true, .. })));
+        assert_eq!(packager.snapshot().target_duration_secs, 2);
+    }
+
+    #[test]
+    fn the_first_variant_is_near_two_megabits() {
+        let video = simulate::specs().remove(0);
+        let spec = |bitrate_average| RenditionSpec { bitrate_average, ..video.clone() };
+        let audio = simulate::specs().remove(2);
+        let specs = [spec(6_000_000), spec(2_800_000), spec(1_400_000), spec(800_000), audio];
+        assert_eq!(order(&specs), [2, 0, 1, 3, 4]);
+    }
+
+    #[test]
+    fn the_target_has_room_for_a_frame() {
+        let secs = |millis| target_secs(MediaTime::from_millis(millis));
+        assert_eq!([4_000, 4_400, 4_490, 4_500, 8_333, 100].map(secs), [4, 4, 5, 5, 8, 1]);
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig::with_cases(48))]
+        #[test]
+        fn nothing_is_lost_and_every_playlist_keeps_the_rules(sessions in prop::collection::vec(simulate::session(), 1..4)) {
+            let (mut packager, mut watcher) = (Packager::new(simulate::hls()), Watcher::default());
+            let mut start = 10_000;
+            for session in &sessions {
+                feed(&mut packager, &mut watcher, session.events(start));
+                for (name, units) in RENDITIONS.iter().zip(session.units(start)) {
+                    let read = watcher.samples(name, packager.last_session);
+                    let data: Vec<_> = read.iter().map(|s| &s.data).collect();
+                    prop_assert!(data == units.iter().map(|(u, _)| &u.data).collect::<Vec<_>>(), "{}", name);
+                    for (before, after) in read.iter().zip(&read[1..]) {
+                        prop_assert_eq!(before.start + u64::from(before.duration), after.start);
+                    }
+                }
+                start += session.duration() + 1_000;
+            }
+            watcher.check_alignment();
+            let last = packager.snapshot().renditions.iter().map(|r| r.segments.back().map(|s| s.msn)).collect::<Vec<_>>();
+            prop_assert!(last.iter().all(|l| *l == last[0] && l.is_some()));
+        }
+    }
+}

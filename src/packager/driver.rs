@@ -1,0 +1,163 @@
+//! The packager's task of one channel: takes events from its queue, publishes snapshots, logs and counts.
+
+use std::sync::Arc;
+use std::time::SystemTime;
+
+use tokio::sync::{mpsc, watch};
+use tracing::{debug, info, warn};
+
+use super::channel::Packager;
+use super::fact::Fact;
+use crate::config::HlsConfig;
+use crate::ladder::{LadderEvent, RenditionName};
+use crate::live::ChannelSnapshot;
+use crate::metrics::{KindLabel, Metrics, RenditionLabel};
+use crate::source::ChannelName;
+
+/// What the packager of a channel is made of.
+#[derive(Clone, Debug)]
+pub struct Setup {
+    /// The channel's name, for logs and metrics.
+    pub channel: ChannelName,
+    /// How it is cut and listed.
+    pub hls: HlsConfig,
+    /// Where it counts.
+    pub metrics: Metrics,
+}
+
+/// The packager task of one channel; it lives through all publish sessions. When `events` closes, what is open is
+/// finished, and `EXT-X-ENDLIST` is written if a programme is open. `live` is written by nobody else.
+pub async fn run(setup: Setup, mut events: mpsc::Receiver<LadderEvent>, live: watch::Sender<Arc<ChannelSnapshot>>) {
+    let mut packager = Packager::new(setup.hls);
+    while let Some(event) = events.recv().await {
+        step(&setup, &mut packager, event, &live);
+    }
+    step(&setup, &mut packager, LadderEvent::Finish, &live);
+}
+
+fn step(setup: &Setup, packager: &mut Packager, event: LadderEvent, live: &watch::Sender<Arc<ChannelSnapshot>>) {
+    let before = Arc::clone(packager.snapshot());
+    let facts = packager.handle(event, wall_clock());
+    if !Arc::ptr_eq(&before, packager.snapshot()) {
+        live.send_replace(Arc::clone(packager.snapshot()));
+    }
+    for fact in facts {
+        setup.tell(&fact);
+    }
+}
+
+#[expect(clippy::disallowed_methods, reason = "playlists are dated by when they change, and the core has no clock")]
+fn wall_clock() -> SystemTime {
+    SystemTime::now()
+}
+
+impl Setup {
+    fn tell(&self, fact: &Fact) {
+        let channel = self.channel.as_str();
+        match fact {
+            Fact::RunStarted { session, first } => info!(channel, %session, msn = %first, "run started"),
+            Fact::ProgrammeCut => {
+                warn!(channel, "the source's ladder or segment length changed: the programme ends and another begins");
+            }
+            Fact::BadFormat { rendition, reason } => {
+                self.fault("bad_format");
+                warn!(channel, %rendition, reason, "format not taken");
+            }
+            Fact::Segment { rendition, msn, duration, bytes, gap, too_long } => {
+                self.count(rendition, *bytes);
+                debug!(channel, %rendition, %msn, ?duration, bytes, gap, "segment complete");
+                if *gap {
+                    self.fault("gap");
+                    warn!(channel, %rendition, %msn, "the rendition has no media here: listed as a gap");
+                }
+                if *too_long {
+                    self.fault("segment_too_long");
+                    warn!(channel, %rendition, %msn, ?duration, "segment longer than the target duration");
+                }
+            }
+            Fact::RunStopped { session, units_dropped } => {
+                info!(channel, %session, units_dropped, "run stopped");
+            }
+            Fact::Finished => info!(channel, "programme finished"),
+        }
+    }
+
+    fn count(&self, rendition: &RenditionName, bytes: usize) {
+        let label =
+            RenditionLabel { channel: self.channel.as_str().to_owned(), rendition: rendition.as_str().to_owned() };
+        self.metrics.segments.get_or_create(&label).inc();
+        self.metrics.segment_bytes.get_or_create(&label).inc_by(u64::try_from(bytes).unwrap_or(u64::MAX));
+    }
+
+    fn fault(&self, kind: &'static str) {
+        self.metrics.packager_faults.get_or_create(&KindLabel { kind }).inc();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::packager::simulate::{self, Session};
+
+    fn setup() -> Setup {
+        let channel = ChannelName::new("demo").unwrap();
+        Setup { channel, hls: simulate::hls(), metrics: Metrics::default() }
+    }
+
+    fn session(finish: bool) -> Session {
+        Session { frames: vec![40; 100], reorder: 2, tail: 0, turns: vec![0, 1, 2], finish, clock_millis: 0 }
+    }
+
+    fn counted(metrics: &Metrics, rendition: &str) -> (u64, u64) {
+        let label = RenditionLabel { channel: "demo".to_owned(), rendition: rendition.to_owned() };
+        (metrics.segments.get_or_create(&label).get(), metrics.segment_bytes.get_or_create(&label).get())
+    }
+
+    #[tokio::test]
+    async fn a_closed_queue_ends_the_programme() {
+        let setup = setup();
+        // A bound of one: the sender waits for the packager after each event.
+        let (sender, events) = mpsc::channel(1);
+        let (live, mut view) = watch::channel(Arc::default());
+        let send = async move {
+            for event in session(false).events(10_000).into_iter().filter(|e| !matches!(e, LadderEvent::Stop)) {
+                sender.send(event).await.unwrap();
+            }
+        };
+        tokio::join!(run(setup.clone(), events, live), send);
+        let snapshot = view.borrow_and_update().clone();
+        assert!(snapshot.ended);
+        let segments: Vec<_> = snapshot.renditions.iter().map(|r| r.listed().count()).collect();
+        assert_eq!(segments, [2, 2, 2]);
+        let (count, bytes) = counted(&setup.metrics, "audio");
+        let listed: usize = snapshot.rendition("audio").unwrap().listed().map(|s| s.data.len()).sum();
+        assert_eq!((count, bytes), (2, u64::try_from(listed).unwrap()));
+        assert_eq!(setup.metrics.packager_faults.get_or_create(&KindLabel { kind: "gap" }).get(), 0);
+    }
+
+    #[tokio::test]
+    async fn parts_are_published_as_they_are_made() {
+        let (sender, events) = mpsc::channel(1);
+        let (live, mut view) = watch::channel(Arc::<ChannelSnapshot>::default());
+        let send = async move {
+            for event in session(true).events(10_000) {
+                sender.send(event).await.unwrap();
+            }
+        };
+        let watch = async {
+            let mut parts = Vec::new();
+            while view.changed().await.is_ok() {
+                let snapshot = view.borrow_and_update().clone();
+                let Some(open) = snapshot.rendition("720p").and_then(|r| r.open.clone()) else { continue };
+                parts.push((open.msn.0, open.parts.len()));
+            }
+            parts
+        };
+        let ((), (), mut parts) = tokio::join!(run(setup(), events, live), send, watch);
+        parts.dedup();
+        // Four parts of twelve frames are as good as full; the fifth ends with the segment.
+        for seen in [(1, 1), (1, 2), (1, 3), (1, 4), (2, 1), (2, 4)] {
+            assert!(parts.contains(&seen), "{seen:?} in {parts:?}");
+        }
+    }
+}

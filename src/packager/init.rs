@@ -1,0 +1,236 @@
+//! Writes an initialisation segment: the CMAF header of a track (ISO/IEC 23000-19, 7.3.2.1), and what of a format
+//! the multivariant playlist tells.
+
+use bytes::Bytes;
+use mp4_atom::esds::{DecoderConfig, DecoderSpecific, EsDescriptor, SLConfig};
+use mp4_atom::{
+    Atom, Audio, Avc1, Avcc, Codec, Dinf, Dref, Esds, FourCC, Ftyp, Hdlr, Mdhd, Mdia, Minf, Moov, Mp4a, Mvex, Mvhd,
+    Smhd, Stbl, Stco, Stsd, Tkhd, Trak, Trex, Url, Visual, Vmhd,
+};
+
+use super::fragment::{NON_SYNC, SYNC, TRACK_ID, encode};
+use crate::media::{AudioFormat, TrackFormat, VideoFormat};
+
+/// Ticks a second of every video track: a multiple of all usual frame rates' numerators, and MPEG's own.
+pub(super) const VIDEO_TIMESCALE: u32 = 90_000;
+
+/// A format that no initialisation segment can be made of.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub(super) enum BadFormat {
+    /// The decoder configuration record cannot be read.
+    #[error("the AVC decoder configuration record cannot be read: {0}")]
+    Avc(String),
+    /// A field that cannot be 0, or is larger than a box can hold.
+    #[error("{0} is out of range")]
+    OutOfRange(&'static str),
+}
+
+/// What a rendition's boxes and playlists need of its format, checked.
+#[derive(Clone, Debug, PartialEq)]
+pub(super) struct Header {
+    /// Ticks a second.
+    pub(super) timescale: u32,
+    /// The format's name by RFC 6381.
+    pub(super) codec: String,
+    /// Width and height, of video.
+    pub(super) resolution: Option<(u32, u32)>,
+    /// Channels, of audio.
+    pub(super) channels: Option<u8>,
+    /// `ftyp` and `moov`.
+    pub(super) data: Bytes,
+}
+
+impl Header {
+    /// Reads `format` and writes its boxes.
+    ///
+    /// # Errors
+    /// [`BadFormat`] where it tells of no track that could be decoded.
+    pub(super) fn new(format: &TrackFormat) -> Result<Self, BadFormat> {
+        match format {
+            TrackFormat::Video(video) => Self::video(video),
+            TrackFormat::Audio(audio) => Self::audio(audio),
+        }
+    }
+
+    fn video(format: &VideoFormat) -> Result<Self, BadFormat> {
+        let avcc = Avcc::decode_body(&mut format.config.as_ref()).map_err(|e| BadFormat::Avc(e.to_string()))?;
+        let codec = format!(
+            "avc1.{:02x}{:02x}{:02x}",
+            avcc.avc_profile_indication, avcc.profile_compatibility, avcc.avc_level_indication
+        );
+        let visual = Visual {
+            data_reference_index: 1,
+            width: dimension(format.width, "width")?,
+            height: dimension(format.height, "height")?,
+            ..Visual::default()
+        };
+        let track = Track {
+            timescale: VIDEO_TIMESCALE,
+            handler: *b"vide",
+            size: (visual.width, visual.height),
+            sample_flags: NON_SYNC,
+            entry: Avc1 { visual, avcc, ..Avc1::default() }.into(),
+        };
+        let resolution = Some((format.width, format.height));
+        Ok(Self { timescale: VIDEO_TIMESCALE, codec, resolution, channels: None, data: track.write() })
+    }
+
+    fn audio(format: &AudioFormat) -> Result<Self, BadFormat> {
+        if format.sample_rate == 0 {
+            return Err(BadFormat::OutOfRange("sample rate"));
+        }
+        let track = Track {
+            timescale: format.sample_rate,
+            handler: *b"soun",
+            size: (0, 0),
+            sample_flags: SYNC,
+            entry: mp4a(format).into(),
+        };
+        let codec = format!("mp4a.40.{}", format.object_type);
+        let channels = Some(format.channels);
+        Ok(Self { timescale: format.sample_rate, codec, resolution: None, channels, data: track.write() })
+    }
+}
+
+fn dimension(samples: u32, name: &'static str) -> Result<u16, BadFormat> {
+    u16::try_from(samples).ok().filter(|s| *s > 0).ok_or(BadFormat::OutOfRange(name))
+}
+
+fn mp4a(format: &AudioFormat) -> Mp4a {
+    let audio = Audio {
+        data_reference_index: 1,
+        channel_count: format.channels.into(),
+        sample_size: 16,
+        // A 16.16 field: rates that it cannot hold are 0 there, and the configuration below has the true one.
+        sample_rate: u16::try_from(format.sample_rate).unwrap_or(0).into(),
+    };
+    let dec_specific = DecoderSpecific { raw: format.config.to_vec(), ..DecoderSpecific::default() };
+    let dec_config = DecoderConfig {
+        object_type_indication: OBJECT_TYPE_MPEG4_AUDIO,
+        stream_type: STREAM_TYPE_AUDIO,
+        dec_specific: Some(dec_specific),
+        ..DecoderConfig::default()
+    };
+    let es_desc = EsDescriptor { dec_config, sl_config: SLConfig {}, ..EsDescriptor::default() };
+    Mp4a { audio, esds: Esds { es_desc }, btrt: None, taic: None }
+}
+
+/// `objectTypeIndication` of ISO/IEC 14496-3 audio (ISO/IEC 14496-1, table 5).
+const OBJECT_TYPE_MPEG4_AUDIO: u8 = 0x40;
+/// `streamType` of audio (ISO/IEC 14496-1, table 6).
+const STREAM_TYPE_AUDIO: u8 = 5;
+
+/// What differs between the tracks' boxes.
+struct Track {
+    timescale: u32,
+    handler: [u8; 4],
+    size: (u16, u16),
+    sample_flags: u32,
+    entry: Codec,
+}
+
+impl Track {
+    fn write(self) -> Bytes {
+        let mut data = Vec::with_capacity(1024);
+        encode(&ftyp(), &mut data);
+        encode(&self.moov(), &mut data);
+        data.into()
+    }
+
+    fn moov(self) -> Moov {
+        let mvhd = Mvhd {
+            timescale: self.timescale,
+            rate: 1.into(),
+            volume: 1.into(),
+            next_track_id: TRACK_ID + 1,
+            ..Mvhd::default()
+        };
+        let trex = Trex {
+            track_id: TRACK_ID,
+            default_sample_description_index: 1,
+            default_sample_flags: self.sample_flags,
+            ..Trex::default()
+        };
+        let mvex = Some(Mvex { trex: vec![trex], ..Mvex::default() });
+        Moov { mvhd, mvex, trak: vec![self.trak()], ..Moov::default() }
+    }
+
+    fn trak(self) -> Trak {
+        let is_audio = self.handler == *b"soun";
+        let tkhd = Tkhd {
+            track_id: TRACK_ID,
+            enabled: true,
+            in_movie: true,
+            volume: u8::from(is_audio).into(),
+            width: self.size.0.into(),
+            height: self.size.1.into(),
+            ..Tkhd::default()
+        };
+        let mdhd = Mdhd { timescale: self.timescale, language: "und".to_owned(), ..Mdhd::default() };
+        let hdlr = Hdlr { handler: FourCC::new(&self.handler), name: "Headwater".to_owned() };
+        let minf = Minf {
+            vmhd: (!is_audio).then(Vmhd::default),
+            smhd: is_audio.then(Smhd::default),
+            dinf: Dinf { dref: Dref { entries: vec![Url::default().into()] } },
+            stbl: Stbl { stsd: Stsd { codecs: vec![self.entry] }, stco: Some(Stco::default()), ..Stbl::default() },
+            ..Minf::default()
+        };
+        Trak { tkhd, mdia: Mdia { mdhd, hdlr, minf }, ..Trak::default() }
+    }
+}
+
+/// `cmfc` is CMAF's own brand; `iso6` is the base that knows `tfdt` and `default-base-is-moof`.
+fn ftyp() -> Ftyp {
+    let brands = [b"iso6", b"cmfc", b"mp41"].map(FourCC::new);
+    Ftyp { major_brand: FourCC::new(b"iso6"), minor_version: 0, compatible_brands: brands.to_vec() }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::packager::testing;
+    use mp4_atom::Decode;
+
+    fn moov(header: &Header) -> Moov {
+        let mut cursor = std::io::Cursor::new(&header.data);
+        Ftyp::decode(&mut cursor).unwrap();
+        Moov::decode(&mut cursor).unwrap()
+    }
+
+    #[test]
+    fn video_is_described_from_its_configuration() {
+        let TrackFormat::Video(format) = testing::video_format() else { unreachable!() };
+        let header = Header::video(&format).unwrap();
+        assert_eq!(header.codec, "avc1.64001f");
+        assert_eq!(header.resolution, Some((1280, 720)));
+        let moov = moov(&header);
+        let Codec::Avc1(entry) = &moov.trak[0].mdia.minf.stbl.stsd.codecs[0] else { panic!("not avc1") };
+        let mut config = Vec::new();
+        entry.avcc.encode_body(&mut config).unwrap();
+        assert_eq!(config, format.config, "the configuration record is untouched");
+        assert_eq!(moov.trak[0].mdia.mdhd.timescale, 90_000);
+        assert_eq!(moov.mvex.unwrap().trex[0].default_sample_flags, NON_SYNC);
+    }
+
+    #[test]
+    fn audio_is_described_from_its_configuration() {
+        let TrackFormat::Audio(format) = testing::audio_format() else { unreachable!() };
+        let header = Header::audio(&format).unwrap();
+        assert_eq!((header.codec.as_str(), header.timescale, header.channels), ("mp4a.40.2", 48_000, Some(2)));
+        let moov = moov(&header);
+        let Codec::Mp4a(entry) = &moov.trak[0].mdia.minf.stbl.stsd.codecs[0] else { panic!("not mp4a") };
+        let specific = entry.esds.es_desc.dec_config.dec_specific.as_ref().unwrap();
+        assert_eq!(specific.raw, format.config);
+    }
+
+    #[test]
+    fn formats_that_lie_are_refused() {
+        let video = VideoFormat { config: Bytes::from_static(&[1, 100, 0, 31, 255, 225, 0]), width: 16, height: 16 };
+        assert!(matches!(Header::video(&video), Err(BadFormat::Avc(_))));
+        let audio = AudioFormat { config: Bytes::new(), object_type: 2, sample_rate: 0, channels: 2 };
+        assert_eq!(Header::audio(&audio), Err(BadFormat::OutOfRange("sample rate")));
+        let TrackFormat::Video(mut format) = testing::video_format() else { unreachable!() };
+        format.width = 70_000;
+        assert_eq!(Header::video(&format), Err(BadFormat::OutOfRange("width")));
+    }
+}

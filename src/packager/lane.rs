@@ -1,0 +1,351 @@
+//! One rendition through the life of a channel: its window and playlist, and in a run its segmenter.
+
+use std::sync::Arc;
+use std::time::SystemTime;
+
+use super::bandwidth::{Bandwidth, Expected, Rates};
+use super::fact::Fact;
+use super::init::{BadFormat, Header};
+use super::multivariant;
+use super::playlist::MediaPlaylist;
+use super::run::Run;
+use super::segmenter::{Completed, CutSegment, Cutting, Segmenter};
+use super::text;
+use super::window::{Cover, Window};
+use crate::config::HlsConfig;
+use crate::ladder::{RenditionKind, RenditionName, RenditionSpec};
+use crate::live::{Init, Msn, OpenSegment, Playlist, RenditionSnapshot, Segment};
+use crate::media::{AccessUnit, MediaTime, TrackFormat};
+
+/// A rendition; see the module.
+#[derive(Debug)]
+pub(super) struct Lane {
+    spec: RenditionSpec,
+    hls: HlsConfig,
+    target_secs: u32,
+    window: Window,
+    bandwidth: Bandwidth,
+    /// That of the last run that had a format.
+    header: Option<Header>,
+    segmenter: Option<Segmenter>,
+    /// The segment of the run that units go into.
+    current: Option<u64>,
+    /// The segment of the run that is to be listed next.
+    next: u64,
+    playlist: Option<Playlist>,
+    changed: Changed,
+    snapshot: Option<Arc<RenditionSnapshot>>,
+}
+
+/// What of a lane is newer than its last snapshot.
+#[derive(Clone, Copy, Debug, Default)]
+struct Changed {
+    playlist: bool,
+    anything: bool,
+    declaration: bool,
+}
+
+impl Lane {
+    pub(super) fn new(spec: RenditionSpec, hls: HlsConfig) -> Self {
+        let bandwidth = Bandwidth::new(expected(&spec, hls), MediaTime::ZERO);
+        Self {
+            spec,
+            hls,
+            target_secs: 0,
+            window: Window::new(),
+            bandwidth,
+            header: None,
+            segmenter: None,
+            current: None,
+            next: 0,
+            playlist: None,
+            changed: Changed::default(),
+            snapshot: None,
+        }
+    }
+
+    pub(super) fn is(&self, spec: &RenditionSpec) -> bool {
+        self.spec.name == spec.name && self.spec.kind == spec.kind
+    }
+
+    /// Begins a programme: what was published lingers, and nothing is listed.
+    pub(super) fn begin_programme(&mut self, spec: &RenditionSpec, programme: Programme, edge: MediaTime) {
+        let target = MediaTime::from_millis(i64::from(programme.target_secs) * 1_000);
+        let cover = Cover { window: self.hls.window.into(), least: target + target + target };
+        self.spec = spec.clone();
+        self.target_secs = programme.target_secs;
+        self.window.restart(programme.first, programme.discontinuity_sequence, cover, edge);
+        self.bandwidth = Bandwidth::new(expected(spec, self.hls), target);
+        self.header = None;
+        self.retire();
+    }
+
+    /// The rendition is not offered any more: it has no playlist, and its segments linger.
+    pub(super) fn retire(&mut self) {
+        self.playlist = None;
+        self.changed = Changed { playlist: false, anything: true, declaration: true };
+    }
+
+    /// Lists nothing from here on, as the rendition is not part of the programme that begins.
+    pub(super) fn leave(&mut self, first: Msn, edge: MediaTime) {
+        let nothing = Cover { window: MediaTime::ZERO, least: MediaTime::ZERO };
+        self.window.restart(first, 0, nothing, edge);
+        self.retire();
+    }
+
+    /// Begins a run of the programme.
+    pub(super) fn begin_run(&mut self, spec: &RenditionSpec) {
+        self.bandwidth.expect(expected(spec, self.hls));
+        self.spec = spec.clone();
+        (self.segmenter, self.current, self.next) = (None, None, 0);
+        self.changed.declaration = true;
+    }
+
+    /// The run's format.
+    ///
+    /// # Errors
+    /// [`BadFormat`] where it cannot be shown by any player; the rendition then has no media in this run.
+    pub(super) fn format(&mut self, format: &TrackFormat, run: &Run) -> Result<(), BadFormat> {
+        let header = Header::new(format)?;
+        self.window.add_init(Init { session: run.session, data: header.data.clone() });
+        let cutting = Cutting {
+            timescale: header.timescale,
+            part_duration: self.hls.part_duration.into(),
+            frame: frame_duration(&self.spec, header.timescale),
+        };
+        self.segmenter = Some(Segmenter::new(cutting));
+        self.header = Some(header);
+        self.changed = Changed { anything: true, declaration: true, ..self.changed };
+        Ok(())
+    }
+
+    /// The run's format is known.
+    pub(super) fn has_format(&self) -> bool {
+        self.segmenter.is_some()
+    }
+
+    pub(super) fn kind(&self) -> RenditionKind {
+        self.spec.kind
+    }
+
+    pub(super) fn name(&self) -> &RenditionName {
+        &self.spec.name
+    }
+
+    /// The segment that a video unit belongs to; none before the first cut. A cut that does not advance is none.
+    pub(super) fn place(&self, cut: Option<u64>) -> Option<u64> {
+        self.current.max(cut)
+    }
+
+    /// Takes a unit of segment `number`. False if it cannot be taken, for want of a format.
+    pub(super) fn push(&mut self, number: u64, unit: AccessUnit, run: &Run, facts: &mut Vec<Fact>) -> bool {
+        let number = self.current.map_or(number, |current| current.max(number));
+        let boundary = self.current.and_then(|current| run.cuts.start(current.saturating_add(1)));
+        let Some(segmenter) = &mut self.segmenter else { return false };
+        let Completed { part, segment } = segmenter.push(number, unit, boundary);
+        self.changed.anything |= part;
+        self.current = Some(number);
+        if let Some(segment) = segment {
+            self.list(segment, run, facts);
+        }
+        self.fill(number, run, facts);
+        true
+    }
+
+    /// The run is over: lists the segment that is open.
+    pub(super) fn finish_run(&mut self, run: &Run, facts: &mut Vec<Fact>) {
+        if let Some(segment) = self.segmenter.take().and_then(|mut s| s.finish()) {
+            self.list(segment, run, facts);
+        }
+        self.changed.anything = true;
+    }
+
+    /// Lists gaps until segment `number` is the next.
+    pub(super) fn fill(&mut self, number: u64, run: &Run, facts: &mut Vec<Fact>) {
+        while self.next < number {
+            let gap = run.gap(self.next);
+            self.append(gap, run, facts);
+        }
+    }
+
+    /// The segment of the run that is to be listed next.
+    pub(super) fn next(&self) -> u64 {
+        self.next
+    }
+
+    /// The last segment, listed or not.
+    pub(super) fn last(&self) -> Option<&Arc<Segment>> {
+        self.window.segments().back()
+    }
+
+    fn list(&mut self, cut: CutSegment, run: &Run, facts: &mut Vec<Fact>) {
+        let CutSegment { number, pts, start, duration, data, parts } = cut;
+        let segment = Segment {
+            msn: run.msn(number),
+            session: run.session,
+            discontinuity: run.discontinuity(number),
+            start,
+            duration,
+            program_date_time: run.date(pts),
+            data,
+            parts,
+            gap: false,
+        };
+        self.append(segment, run, facts);
+    }
+
+    fn append(&mut self, segment: Segment, run: &Run, facts: &mut Vec<Fact>) {
+        facts.push(Fact::Segment {
+            rendition: self.spec.name.clone(),
+            msn: segment.msn,
+            duration: segment.duration,
+            bytes: segment.data.len(),
+            gap: segment.gap,
+            too_long: rounded_secs(segment.duration) > u64::from(self.target_secs),
+        });
+        let edge = run.edge.max(segment.start + segment.duration);
+        self.window.push(segment, edge);
+        self.next += 1;
+        if let Some(last) = self.window.segments().back().cloned() {
+            let listed = self.window.listed().map(AsRef::as_ref);
+            self.changed.declaration |= self.bandwidth.measure(&last, listed);
+        }
+        self.window.expire(edge, Some(run.session));
+        self.changed.playlist = true;
+        self.changed.anything = true;
+    }
+
+    /// Lets go of segments that have lingered long enough. True if the lane holds none any more.
+    pub(super) fn expire(&mut self, edge: MediaTime) -> bool {
+        self.changed.anything |= self.window.expire(edge, None);
+        self.window.segments().is_empty()
+    }
+
+    /// The programme is over.
+    pub(super) fn end(&mut self) {
+        self.changed.playlist |= self.playlist.is_some();
+    }
+
+    /// Brings the media playlist up to date.
+    pub(super) fn render(&mut self, ended: bool, now: SystemTime) {
+        if !std::mem::take(&mut self.changed.playlist) {
+            return;
+        }
+        let playlist = MediaPlaylist {
+            rendition: &self.spec.name,
+            target_duration_secs: self.target_secs,
+            first: self.window.first_listed(),
+            discontinuity_sequence: self.window.discontinuity_sequence(),
+            ended,
+        };
+        let written = playlist.write(self.window.listed().map(AsRef::as_ref));
+        self.playlist = Some(text::playlist(written, self.playlist.as_ref(), now));
+        self.changed.anything = true;
+    }
+
+    /// What can be fetched of the rendition, as of the last update.
+    pub(super) fn snapshot(&self) -> Option<&Arc<RenditionSnapshot>> {
+        self.snapshot.as_ref()
+    }
+
+    /// Makes a new snapshot, if anything is newer than the last; true if so.
+    pub(super) fn update_snapshot(&mut self, run: Option<&Run>) -> bool {
+        let changed = std::mem::take(&mut self.changed.anything);
+        if changed {
+            self.snapshot = Some(Arc::new(self.view(run)));
+        }
+        changed
+    }
+
+    fn view(&self, run: Option<&Run>) -> RenditionSnapshot {
+        RenditionSnapshot {
+            name: self.spec.name.clone(),
+            kind: self.spec.kind,
+            playlist: self.playlist.clone(),
+            inits: self.window.inits().to_vec(),
+            segments: self.window.segments().clone(),
+            first_listed: self.window.first_listed(),
+            open: run.and_then(|run| self.open(run)).map(Arc::new),
+        }
+    }
+
+    fn open(&self, run: &Run) -> Option<OpenSegment> {
+        let open = self.segmenter.as_ref()?.open()?;
+        Some(OpenSegment {
+            msn: run.msn(open.number),
+            session: run.session,
+            discontinuity: run.discontinuity(open.number),
+            program_date_time: run.date(open.pts),
+            parts: open.parts.clone(),
+        })
+    }
+
+    pub(super) fn has_playlist(&self) -> bool {
+        self.playlist.is_some()
+    }
+
+    /// What the multivariant playlist says of the lane has changed since this was last asked.
+    pub(super) fn take_declaration_change(&mut self) -> bool {
+        std::mem::take(&mut self.changed.declaration)
+    }
+
+    pub(super) fn rates(&self) -> Rates {
+        self.bandwidth.declared()
+    }
+
+    /// The lane as a variant; none while it has had no format, or if it is the sound.
+    pub(super) fn variant(&self) -> Option<multivariant::Variant<'_>> {
+        let header = self.header.as_ref().filter(|_| self.kind() == RenditionKind::Video)?;
+        Some(multivariant::Variant {
+            name: &self.spec.name,
+            rates: self.rates(),
+            codec: &header.codec,
+            resolution: header.resolution,
+            frame_rate: self.spec.frame_rate,
+        })
+    }
+
+    /// The lane as the audio group's one member.
+    pub(super) fn sound(&self) -> Option<multivariant::Sound<'_>> {
+        let header = self.header.as_ref().filter(|_| self.kind() == RenditionKind::Audio)?;
+        let (rates, codec, channels) = (self.rates(), header.codec.as_str(), header.channels);
+        Some(multivariant::Sound { name: &self.spec.name, rates, codec, channels })
+    }
+}
+
+/// What a lane must know of the programme that begins.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Programme {
+    pub(super) target_secs: u32,
+    pub(super) first: Msn,
+    pub(super) discontinuity_sequence: u64,
+}
+
+/// Samples of an AAC frame.
+const AAC_FRAME_SAMPLES: i64 = 1_024;
+/// What is taken for the frame rate of what does not tell it.
+const FRAME_RATE_GUESS: f64 = 50.0;
+
+fn expected(spec: &RenditionSpec, hls: HlsConfig) -> Expected {
+    Expected {
+        peak: spec.bitrate_peak,
+        average: spec.bitrate_average,
+        frame_rate: spec.frame_rate.unwrap_or(FRAME_RATE_GUESS),
+        part_rate: 1.0 / hls.part_duration.as_secs_f64().max(0.1),
+    }
+}
+
+/// How long a frame lasts, where there is only one to look at.
+fn frame_duration(spec: &RenditionSpec, timescale: u32) -> MediaTime {
+    let by_rate = |rate: f64| MediaTime::from(std::time::Duration::from_secs_f64(1.0 / rate.clamp(1.0, 1_000.0)));
+    match spec.kind {
+        RenditionKind::Audio => MediaTime::from_ticks(AAC_FRAME_SAMPLES, timescale),
+        RenditionKind::Video => by_rate(spec.frame_rate.unwrap_or(FRAME_RATE_GUESS)),
+    }
+}
+
+/// As a player rounds `EXTINF` to compare it with the target duration.
+pub(super) fn rounded_secs(duration: MediaTime) -> u64 {
+    let millis = u64::try_from(duration.as_millis()).unwrap_or(0);
+    millis.saturating_add(500) / 1_000
+}

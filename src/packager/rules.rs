@@ -1,0 +1,150 @@
+//! For tests: the rules that every snapshot keeps, alone and after the one before it.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use m3u8_rs::MediaPlaylist;
+
+use super::readback::{self, Read};
+use crate::layout::Resource;
+use crate::live::{ChannelSnapshot, RenditionSnapshot, SessionId};
+use crate::media::MediaTime;
+use crate::source::ChannelName;
+
+/// Watches a channel's snapshots go by.
+#[derive(Default)]
+pub(crate) struct Watcher {
+    before: Arc<ChannelSnapshot>,
+    /// By rendition and number: session, and every sample that was ever in a segment.
+    pub(crate) seen: BTreeMap<(String, u64), (SessionId, Vec<Read>)>,
+    /// By number, whether a discontinuity stands before it, as each rendition says.
+    seams: BTreeMap<u64, bool>,
+    /// By number, how many discontinuities come before it, the implied one of a new programme included.
+    discontinuities: BTreeMap<u64, u64>,
+}
+
+impl Watcher {
+    pub(crate) fn see(&mut self, now: &Arc<ChannelSnapshot>) {
+        if Arc::ptr_eq(now, &self.before) {
+            return;
+        }
+        for rendition in &now.renditions {
+            let before = self.before.rendition(rendition.name.as_str()).cloned();
+            self.rendition(now, rendition, before.as_deref());
+        }
+        if let Some(multivariant) = &now.multivariant {
+            let (rest, parsed) = m3u8_rs::parse_master_playlist(&multivariant.text).unwrap();
+            assert!(rest.is_empty());
+            assert!(parsed.variants.len() + parsed.alternatives.len() <= now.renditions.len());
+            assert!(now.renditions.iter().all(|r| r.playlist.is_some()));
+        }
+        self.before = Arc::clone(now);
+    }
+
+    fn rendition(&mut self, now: &ChannelSnapshot, rendition: &RenditionSnapshot, before: Option<&RenditionSnapshot>) {
+        for segment in &rendition.segments {
+            self.segment(rendition, segment);
+        }
+        let Some(playlist) = &rendition.playlist else { return };
+        let parsed = parse(&playlist.text);
+        assert_eq!(parsed.end_list, now.ended);
+        assert_eq!(parsed.media_sequence, rendition.first_listed.0);
+        assert_eq!(parsed.target_duration, u64::from(now.target_duration_secs));
+        self.listed(rendition, &parsed);
+        let previous = before.and_then(|b| b.playlist.as_ref()).map(|p| parse(&p.text));
+        if let Some(previous) = previous.filter(|p| !p.end_list) {
+            follows(&previous, &parsed);
+        }
+    }
+
+    /// Whatever is listed can be fetched, and is as the playlist says.
+    fn listed(&mut self, rendition: &RenditionSnapshot, playlist: &MediaPlaylist) {
+        assert_eq!(playlist.segments.len(), rendition.listed().count());
+        let mut mapped = None;
+        for (listed, number) in playlist.segments.iter().zip(playlist.media_sequence..) {
+            let path = format!("live/demo/{}/{}", rendition.name, listed.uri);
+            let demo = ChannelName::new("demo").unwrap();
+            let Some((_, Resource::Segment(_, session, msn))) = Resource::parse(&path) else { panic!("{path}") };
+            assert_eq!(Resource::Segment(rendition.name.clone(), session, msn).path(&demo), path);
+            assert_eq!(msn.0, number);
+            let segment = rendition.listed().find(|s| s.msn == msn).unwrap();
+            mapped = listed.map.as_ref().map(|m| m.uri.clone()).or(mapped);
+            assert_eq!(listed.unknown_tags.iter().any(|t| t.tag == "X-GAP"), segment.gap);
+            if !segment.gap {
+                rendition.segment(session, msn).expect("what is listed is there");
+                rendition.init(session).expect("and what it needs");
+                assert_eq!(mapped, Some(format!("{session}/init.mp4")));
+            }
+            assert!((f64::from(listed.duration) - segment.duration.as_secs_f64()).abs() < 1e-5);
+            assert!(u64::from(listed.duration.round() as u32) <= playlist.target_duration);
+            assert_eq!(listed.discontinuity, segment.discontinuity);
+            assert!(listed.program_date_time.is_some());
+        }
+        let dates: Vec<_> = playlist.segments.iter().map(|s| s.program_date_time).collect();
+        assert!(dates.is_sorted(), "{dates:?}");
+        let first = playlist.media_sequence;
+        let declared = self.discontinuities.entry(first).or_insert(playlist.discontinuity_sequence);
+        assert_eq!(*declared, playlist.discontinuity_sequence, "renditions agree at {first}");
+    }
+
+    /// The same number is the same session, seam and start in every rendition, and never changes.
+    fn segment(&mut self, rendition: &RenditionSnapshot, segment: &crate::live::Segment) {
+        let key = (rendition.name.as_str().to_owned(), segment.msn.0);
+        if self.seen.contains_key(&key) {
+            return;
+        }
+        assert_eq!(*self.seams.entry(segment.msn.0).or_insert(segment.discontinuity), segment.discontinuity);
+        for other in ["720p", "360p", "audio"] {
+            if let Some((session, _)) = self.seen.get(&(other.to_owned(), segment.msn.0)) {
+                assert_eq!(*session, segment.session);
+            }
+        }
+        let samples: Vec<Read> = readback::chunks(&segment.data).into_iter().flat_map(|(_, s)| s).collect();
+        let joined: Vec<u8> = segment.parts.iter().flat_map(|p| p.data.to_vec()).collect();
+        assert_eq!(joined, segment.data);
+        assert!(segment.gap || samples[0].key);
+        self.seen.insert(key, (segment.session, samples));
+    }
+
+    /// Every segment starts at the same picture in all renditions, and its sound less than a frame later.
+    pub(crate) fn check_alignment(&self) {
+        for ((name, number), (_, samples)) in &self.seen {
+            let picture = self.seen.get(&("720p".to_owned(), *number)).and_then(|(_, s)| s.first());
+            let (Some(picture), Some(first)) = (picture, samples.first()) else { continue };
+            let scale = if name == "audio" { 48_000 } else { 90_000 };
+            let late = shown(first, scale) - shown(picture, 90_000);
+            let frame = MediaTime::from_ticks(if name == "audio" { 1_025 } else { 0 }, 48_000);
+            assert!(late >= MediaTime::ZERO && late <= frame, "{name} {number}: {late:?}");
+        }
+    }
+
+    /// The samples of a rendition in a session.
+    pub(crate) fn samples(&self, rendition: &str, session: SessionId) -> Vec<Read> {
+        let of = self.seen.iter().filter(|((name, _), (s, _))| name == rendition && *s == session);
+        of.flat_map(|(_, (_, samples))| samples.clone()).collect()
+    }
+}
+
+fn shown(sample: &Read, timescale: u32) -> MediaTime {
+    MediaTime::from_ticks(i64::try_from(sample.start).unwrap() + sample.offset, timescale)
+}
+
+/// A live playlist only appends, and drops from its head.
+fn follows(before: &MediaPlaylist, after: &MediaPlaylist) {
+    assert!(after.media_sequence >= before.media_sequence);
+    let removed = usize::try_from(after.media_sequence - before.media_sequence).unwrap();
+    assert_eq!(before.target_duration, after.target_duration);
+    let kept: Vec<_> = before.segments[removed..].iter().map(|s| &s.uri).collect();
+    assert!(after.segments.iter().map(|s| &s.uri).zip(&kept).all(|(a, b)| a == *b));
+    assert!(after.segments.len() >= kept.len());
+    let seams = before.segments[..removed].iter().filter(|s| s.discontinuity).count();
+    assert_eq!(after.discontinuity_sequence, before.discontinuity_sequence + u64::try_from(seams).unwrap());
+    let listed: f32 = after.segments.iter().map(|s| s.duration).sum();
+    assert!(removed == 0 || listed + 0.001 >= 3.0 * after.target_duration as f32, "{listed}");
+}
+
+fn parse(text: &[u8]) -> MediaPlaylist {
+    let (rest, playlist) = m3u8_rs::parse_media_playlist(text).unwrap();
+    assert!(rest.is_empty());
+    playlist
+}

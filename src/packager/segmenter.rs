@@ -1,0 +1,264 @@
+//! Gathers the samples of one rendition into parts, and parts into segments, through one run.
+//!
+//! It is told which segment a unit belongs to, and knows neither media sequence numbers nor wall-clock time.
+
+use bytes::{Bytes, BytesMut};
+
+use super::fragment;
+use super::sample::{Sample, Sampler};
+use crate::live::Part;
+use crate::media::{AccessUnit, MediaTime};
+
+/// How a rendition is cut into parts.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Cutting {
+    /// Ticks a second of the rendition's track.
+    pub(super) timescale: u32,
+    /// No part is longer, unless a single frame is.
+    pub(super) part_duration: MediaTime,
+    /// A guess at a frame's duration.
+    pub(super) frame: MediaTime,
+}
+
+/// What a unit completed.
+#[derive(Debug, Default, PartialEq)]
+pub(super) struct Completed {
+    /// A part of the open segment became complete.
+    pub(super) part: bool,
+    /// A segment did.
+    pub(super) segment: Option<CutSegment>,
+}
+
+/// A segment of a run.
+#[derive(Clone, Debug, PartialEq)]
+pub(super) struct CutSegment {
+    /// Which of the run, from 0.
+    pub(super) number: u64,
+    /// When its first frame is shown.
+    pub(super) pts: MediaTime,
+    /// When its first frame is decoded.
+    pub(super) start: MediaTime,
+    /// The time its frames cover.
+    pub(super) duration: MediaTime,
+    /// Its bytes.
+    pub(super) data: Bytes,
+    /// Its parts, slices of `data`.
+    pub(super) parts: Vec<Part>,
+}
+
+/// The segment that is being made.
+#[derive(Debug)]
+pub(super) struct Open {
+    /// Which of the run, from 0.
+    pub(super) number: u64,
+    /// When its first frame is shown.
+    pub(super) pts: MediaTime,
+    /// The parts that are complete.
+    pub(super) parts: Vec<Part>,
+    start: i64,
+    end: i64,
+}
+
+/// The state machine; see the module.
+#[derive(Debug)]
+pub(super) struct Segmenter {
+    timescale: u32,
+    part_ticks: i64,
+    sampler: Sampler,
+    sequence: u32,
+    open: Option<Open>,
+    /// Of the part that is being made.
+    samples: Vec<Sample>,
+}
+
+impl Segmenter {
+    pub(super) fn new(cutting: Cutting) -> Self {
+        let Cutting { timescale, part_duration, frame } = cutting;
+        Self {
+            timescale,
+            part_ticks: part_duration.to_ticks(timescale),
+            sampler: Sampler::new(timescale, frame),
+            sequence: 1,
+            open: None,
+            samples: Vec::new(),
+        }
+    }
+
+    /// Takes the next unit, which belongs to segment `number`: the open one, or a later one, whose cut is at
+    /// `boundary`.
+    pub(super) fn push(&mut self, number: u64, unit: AccessUnit, boundary: Option<MediaTime>) -> Completed {
+        let begins = self.open.as_ref().is_none_or(|o| o.number != number);
+        let pts = unit.pts;
+        let sample = self.sampler.push(unit, boundary.filter(|_| begins));
+        let part = sample.is_some_and(|s| self.add(s));
+        if !begins {
+            return Completed { part, segment: None };
+        }
+        let segment = self.finish_segment();
+        let start = self.sampler.tick().unwrap_or(0);
+        self.open = Some(Open { number, pts, parts: Vec::new(), start, end: start });
+        Completed { part: part || segment.is_some(), segment }
+    }
+
+    /// The run is over: gives out the segment that is open.
+    pub(super) fn finish(&mut self) -> Option<CutSegment> {
+        if let Some(sample) = self.sampler.finish() {
+            self.add(sample);
+        }
+        self.finish_segment()
+    }
+
+    /// The segment that is being made.
+    pub(super) fn open(&self) -> Option<&Open> {
+        self.open.as_ref()
+    }
+
+    /// Adds a sample to the open part. True if that completed a part: this one, or the one before.
+    fn add(&mut self, sample: Sample) -> bool {
+        let before = sample.end() - self.part_start(&sample) > self.part_ticks && self.finish_part();
+        let start = self.part_start(&sample);
+        let (end, duration) = (sample.end(), i64::from(sample.duration));
+        self.samples.push(sample);
+        // One more frame like this one would be too many, so there is nothing to wait for.
+        let full = end - start + duration > self.part_ticks && self.finish_part();
+        before || full
+    }
+
+    /// Where the open part starts, if `next` is to be in it.
+    fn part_start(&self, next: &Sample) -> i64 {
+        self.samples.first().map_or(next.start, |s| s.start)
+    }
+
+    fn finish_part(&mut self) -> bool {
+        let (Some(open), Some(first), Some(last)) = (&mut self.open, self.samples.first(), self.samples.last()) else {
+            return false;
+        };
+        let time = |tick| MediaTime::from_ticks(tick, self.timescale);
+        let part = Part {
+            data: fragment::write(self.sequence, &self.samples),
+            duration: time(last.end()) - time(first.start),
+            independent: first.key,
+        };
+        open.end = last.end();
+        open.parts.push(part);
+        self.sequence = self.sequence.wrapping_add(1);
+        self.samples.clear();
+        true
+    }
+
+    fn finish_segment(&mut self) -> Option<CutSegment> {
+        self.finish_part();
+        let open = self.open.take()?;
+        let time = |tick| MediaTime::from_ticks(tick, self.timescale);
+        let (data, parts) = join(open.parts);
+        Some(CutSegment {
+            number: open.number,
+            pts: open.pts,
+            start: time(open.start),
+            duration: time(open.end) - time(open.start),
+            data,
+            parts,
+        })
+    }
+}
+
+/// Puts the parts' bytes together, and lets the parts share them.
+fn join(parts: Vec<Part>) -> (Bytes, Vec<Part>) {
+    let mut data = BytesMut::with_capacity(parts.iter().map(|p| p.data.len()).sum());
+    for part in &parts {
+        data.extend_from_slice(&part.data);
+    }
+    let data = data.freeze();
+    let mut rest = data.clone();
+    let share = |part: Part| Part { data: rest.split_to(part.data.len()), ..part };
+    (data, parts.into_iter().map(share).collect())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::packager::readback;
+    use proptest::prelude::*;
+
+    const SCALE: u32 = 90_000;
+
+    fn segmenter() -> Segmenter {
+        Segmenter::new(Cutting {
+            timescale: SCALE,
+            part_duration: MediaTime::from_millis(500),
+            frame: MediaTime::from_millis(40),
+        })
+    }
+
+    fn unit(dts: MediaTime, key: bool) -> AccessUnit {
+        AccessUnit { dts, pts: dts, duration: MediaTime::ZERO, key, data: Bytes::from_static(b"12345") }
+    }
+
+    /// Feeds frames of these durations in milliseconds, a cut each `gop` frames.
+    fn cut(durations: &[i64], gop: usize) -> Vec<CutSegment> {
+        let mut segmenter = segmenter();
+        let mut dts = 10_000;
+        let mut segments = Vec::new();
+        for (index, duration) in durations.iter().enumerate() {
+            let number = u64::try_from(index / gop).unwrap();
+            let frame = unit(MediaTime::from_millis(dts), index % gop == 0);
+            segments.extend(segmenter.push(number, frame, None).segment);
+            dts += duration;
+        }
+        segments.extend(segmenter.finish());
+        segments
+    }
+
+    #[test]
+    fn parts_are_as_long_as_they_may_be() {
+        let segments = cut(&[40; 100], 50);
+        assert_eq!(segments.len(), 2);
+        let millis: Vec<i64> = segments[0].parts.iter().map(|p| p.duration.as_millis()).collect();
+        assert_eq!(millis, [480, 480, 480, 480, 80]);
+        let independent: Vec<bool> = segments[0].parts.iter().map(|p| p.independent).collect();
+        assert_eq!(independent, [true, false, false, false, false]);
+        assert_eq!(segments[1].start, MediaTime::from_millis(12_000));
+        assert_eq!(segments[1].duration, MediaTime::from_millis(2_000));
+    }
+
+    #[test]
+    fn a_part_is_complete_as_soon_as_no_frame_more_fits() {
+        let mut segmenter = segmenter();
+        let done: Vec<bool> = (0..26)
+            .map(|i| segmenter.push(0, unit(MediaTime::from_millis(10_000 + i * 40), i == 0), None).part)
+            .collect();
+        // Twelve frames of 40 ms are 480 ms; the twelfth's duration is known when the thirteenth comes.
+        assert_eq!(done.iter().enumerate().filter(|(_, d)| **d).map(|(i, _)| i).collect::<Vec<_>>(), [12, 24]);
+    }
+
+    proptest! {
+        #[test]
+        fn parts_add_up(durations in prop::collection::vec(5i64..75, 1..300), gop in 1usize..80) {
+            let segments = cut(&durations, gop);
+            let mut sequence = 1;
+            let mut next = 900_000;
+            for segment in &segments {
+                prop_assert_eq!(segment.start.to_ticks(SCALE), next);
+                prop_assert_eq!(segment.parts.iter().map(|p| p.duration.as_nanos()).sum::<i64>(), segment.duration.as_nanos());
+                let bytes: Vec<u8> = segment.parts.iter().flat_map(|p| p.data.to_vec()).collect();
+                prop_assert_eq!(&bytes, &segment.data);
+                for (index, part) in segment.parts.iter().enumerate() {
+                    prop_assert!(part.duration <= MediaTime::from_millis(500));
+                    let last = index + 1 == segment.parts.len();
+                    prop_assert!(last || part.duration >= MediaTime::from_millis(425), "{:?}", part.duration);
+                    prop_assert_eq!(part.independent, index == 0);
+                }
+                for (number, samples) in readback::chunks(&segment.data) {
+                    prop_assert_eq!(number, sequence);
+                    sequence += 1;
+                    for sample in samples {
+                        prop_assert_eq!(i64::try_from(sample.start).unwrap(), next);
+                        next += i64::from(sample.duration);
+                    }
+                }
+            }
+            let frames: usize = segments.iter().flat_map(|s| readback::chunks(&s.data)).map(|c| c.1.len()).sum();
+            prop_assert_eq!(frames, durations.len());
+        }
+    }
+}

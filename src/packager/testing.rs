@@ -1,0 +1,60 @@
+//! For tests: formats, specs and a small source of events.
+
+use std::path::Path;
+use std::time::{Duration, SystemTime};
+
+use bytes::Bytes;
+
+use crate::live::{Msn, Segment, SessionId};
+use crate::media::{AudioFormat, MediaTime, TrackFormat, VideoFormat};
+
+/// An `avcC` of High profile, level 3.1, with parameter sets that are only looked at by their length.
+const AVCC: &[u8] = &[1, 100, 0, 31, 255, 225, 0, 4, 0x67, 100, 0, 31, 1, 0, 2, 0x68, 0xee, 0xfd, 0xf8, 0xf8, 0];
+
+pub(crate) fn video_format() -> TrackFormat {
+    TrackFormat::Video(VideoFormat { config: Bytes::from_static(AVCC), width: 1280, height: 720 })
+}
+
+pub(crate) fn audio_format() -> TrackFormat {
+    TrackFormat::Audio(AudioFormat {
+        config: Bytes::from_static(&[0x11, 0x90]),
+        object_type: 2,
+        sample_rate: 48_000,
+        channels: 2,
+    })
+}
+
+/// The session of [`segment`]s.
+pub(crate) const SESSION: SessionId = SessionId(1_800_000_000_000);
+
+/// A segment of a steady stream: as if all before it had been as long.
+pub(crate) fn segment(msn: u64, millis: i64) -> Segment {
+    let before = i64::try_from(msn - 1).unwrap() * millis;
+    Segment {
+        msn: Msn(msn),
+        session: SESSION,
+        discontinuity: false,
+        start: MediaTime::from_millis(before),
+        duration: MediaTime::from_millis(millis),
+        program_date_time: wall_clock(before),
+        data: Bytes::new(),
+        parts: Vec::new(),
+        gap: false,
+    }
+}
+
+/// So long after the start of the tests' time.
+pub(crate) fn wall_clock(millis: i64) -> SystemTime {
+    SystemTime::UNIX_EPOCH + Duration::from_millis(SESSION.0) + MediaTime::from_millis(millis).to_duration()
+}
+
+/// Compares `text` with a file of `golden/`; `UPDATE_GOLDEN=1` writes the file instead.
+pub(crate) fn golden(file: &str, text: &str) {
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("src/packager/golden").join(file);
+    if std::env::var_os("UPDATE_GOLDEN").is_some() {
+        std::fs::create_dir_all(path.parent().unwrap()).unwrap();
+        std::fs::write(&path, text).unwrap();
+    }
+    let expected = std::fs::read_to_string(&path).expect("the golden file is there");
+    assert_eq!(text, expected, "{file}; UPDATE_GOLDEN=1 rewrites it");
+}
