@@ -10,6 +10,8 @@ mod goal;
 mod key;
 mod ledger;
 mod s3;
+#[cfg(test)]
+mod scripted;
 mod spell;
 mod upload;
 

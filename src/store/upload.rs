@@ -304,3 +304,6 @@ fn random() -> u32 {
 
 /// Enough to fill an uplink, few enough to leave a store's connections to others.
 const PUTS_MAX: usize = 6;
+
+#[cfg(test)]
+mod tests;
