@@ -104,6 +104,8 @@ async fn garage_conforms() {
     conforms(&client(&server, &server.config()).await).await;
     conforms(&client(&server, &S3Config { prefix: "pre".to_owned(), ..server.config() }).await).await;
     failures_are_told_apart(&server).await;
+    let elsewhere = S3Config { region: Some("elsewhere".to_owned()), ..server.config() };
+    every_call_fails(&client(&server, &elsewhere).await, "wrong_region", "garage").await;
     headers_are_kept(&server).await;
     many_keys_are_deleted(&server, 1100).await;
 }
@@ -197,29 +199,41 @@ async fn many_keys_are_deleted(server: &S3Server, count: usize) {
     }
 }
 
-/// The AWS chain reads the environment of its process, so this test runs itself again in one of its own.
+/// The AWS chain reads the environment of its process, so this test runs itself again in processes of their own.
 #[tokio::test]
 async fn credentials_come_from_the_environment() {
-    if let Ok(endpoint) = std::env::var(CHILD) {
-        let config = S3Config {
-            bucket: "live".to_owned(),
-            prefix: String::new(),
-            region: None,
-            endpoint: Some(endpoint),
-            path_style: true,
-        };
-        return open(&StoreConfig::S3(config)).await.unwrap().probe().await.unwrap();
+    if let Ok(endpoint) = std::env::var(CHILD_ENDPOINT) {
+        return child(endpoint).await;
     }
     let server = S3Server::start().await;
-    let mut child = Command::new(std::env::current_exe().unwrap());
-    child
-        .args(["--exact", "credentials_come_from_the_environment"])
-        .env(CHILD, format!("http://{}", server.address))
-        .env("AWS_ACCESS_KEY_ID", &server.credentials.access_key_id)
-        .env("AWS_SECRET_ACCESS_KEY", &server.credentials.secret_access_key)
-        .env_remove("AWS_REGION");
-    let output = tokio::task::spawn_blocking(move || child.output().unwrap()).await.unwrap();
+    let Credentials { access_key_id, secret_access_key } = server.credentials.clone();
+    let keys = [("AWS_ACCESS_KEY_ID", access_key_id), ("AWS_SECRET_ACCESS_KEY", secret_access_key)];
+    run_child(&server, "ok", keys.to_vec()).await;
+    run_child(&server, "denied", Vec::new()).await;
+}
+
+/// In the child: probes the store, and the outcome is as its parent expects.
+async fn child(endpoint: String) {
+    let config = S3Config {
+        bucket: "live".to_owned(),
+        prefix: String::new(),
+        region: None,
+        endpoint: Some(endpoint),
+        path_style: true,
+    };
+    let outcome = open(&StoreConfig::S3(config)).await.unwrap().probe().await;
+    let outcome = outcome.map_or_else(|error| error.kind(), |()| "ok");
+    assert_eq!(outcome, std::env::var(CHILD_OUTCOME).unwrap());
+}
+
+async fn run_child(server: &S3Server, outcome: &str, variables: Vec<(&'static str, String)>) {
+    let mut command = Command::new(std::env::current_exe().unwrap());
+    command.args(["--exact", "credentials_come_from_the_environment"]);
+    command.env_clear().env("AWS_EC2_METADATA_DISABLED", "true").env(CHILD_OUTCOME, outcome);
+    command.env(CHILD_ENDPOINT, format!("http://{}", server.address)).envs(variables);
+    let output = tokio::task::spawn_blocking(move || command.output().unwrap()).await.unwrap();
     assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stdout));
 }
 
-const CHILD: &str = "HEADWATER_TEST_S3_ENDPOINT";
+const CHILD_ENDPOINT: &str = "HEADWATER_TEST_S3_ENDPOINT";
+const CHILD_OUTCOME: &str = "HEADWATER_TEST_S3_OUTCOME";

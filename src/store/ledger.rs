@@ -175,3 +175,69 @@ const DELETED_AT_ONCE_MAX: usize = 1000;
 /// In steady state what expires is about a window's worth.
 const EXPIRING_WINDOWS_MAX: usize = 4;
 const EXPIRING_MIN: usize = 1000;
+
+#[cfg(test)]
+mod tests {
+    use super::super::Object;
+    use super::*;
+
+    fn ledger() -> Ledger {
+        Ledger::new(ChannelName::new("demo").unwrap())
+    }
+
+    fn segment(key: &str) -> Upload {
+        upload(key, &[], Role::Segment)
+    }
+
+    fn upload(key: &str, names: &[&str], role: Role) -> Upload {
+        let data = Bytes::from(names.concat());
+        let object = Object { key: key.to_owned(), data, content_type: "", cache_control: String::new() };
+        let names = names.iter().map(|&name| name.to_owned()).collect();
+        Upload { object, names, span: Duration::from_secs(4), role }
+    }
+
+    fn put(ledger: &mut Ledger, upload: Upload) {
+        ledger.attempt(&upload);
+        ledger.stored(upload);
+    }
+
+    #[test]
+    fn what_an_older_text_may_still_name_stays() {
+        let mut ledger = ledger();
+        put(&mut ledger, segment("1"));
+        put(&mut ledger, segment("2"));
+        put(&mut ledger, upload("playlist", &["1"], Role::Playlist));
+        ledger.attempt(&upload("playlist", &["2"], Role::Playlist));
+        let now = Instant::now();
+        ledger.sweep(now);
+        // Nothing names the playlist itself; when it is gone, so are its claims.
+        let later = now + Duration::from_secs(8);
+        assert_eq!(ledger.expired(later), ["playlist"]);
+        ledger.deleted(&["playlist".to_owned()]);
+        ledger.sweep(later);
+        assert_eq!(ledger.expired(later + Duration::from_secs(8)), ["1", "2"]);
+    }
+
+    #[test]
+    fn a_put_that_has_begun_makes_a_text_uncertain() {
+        let mut ledger = ledger();
+        let first = upload("playlist", &["1"], Role::Playlist);
+        put(&mut ledger, first.clone());
+        assert!(ledger.holds_text("playlist", &first.object.data));
+        ledger.attempt(&upload("playlist", &["2"], Role::Playlist));
+        assert!(!ledger.holds_text("playlist", &first.object.data));
+    }
+
+    #[test]
+    fn what_cannot_be_deleted_is_forgotten_in_the_end() {
+        let mut ledger = ledger();
+        let now = Instant::now();
+        for n in 0..EXPIRING_MIN + 10 {
+            put(&mut ledger, segment(&n.to_string()));
+            ledger.sweep(now + Duration::from_secs(u64::try_from(n).unwrap()));
+        }
+        assert_eq!(ledger.forget_excess(), 10);
+        assert!(!ledger.holds("9") && ledger.holds("10"), "the oldest first");
+        assert_eq!(ledger.forget_excess(), 0);
+    }
+}

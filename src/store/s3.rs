@@ -60,7 +60,7 @@ impl S3Store {
     /// (environment, profile, container or instance role) where none are given.
     ///
     /// # Errors
-    /// [`StoreError::Config`] where the endpoint is not a URL.
+    /// [`StoreError::Config`] where the endpoint is not a URL, or no region is known.
     pub async fn open(config: &S3Config, credentials: Option<Credentials>) -> Result<Self, StoreError> {
         let place = place(config);
         let signed_bodies = match config.endpoint.as_deref().map(|endpoint| scheme(endpoint, &place)) {
@@ -68,7 +68,7 @@ impl S3Store {
             None => false,
         };
         Ok(Self {
-            client: client(config, credentials).await,
+            client: client(config, credentials, &place).await?,
             bucket: config.bucket.clone(),
             prefix: if config.prefix.is_empty() { String::new() } else { format!("{}/", config.prefix) },
             signed_bodies,
@@ -240,7 +240,7 @@ fn scheme(endpoint: &str, place: &str) -> Result<http::uri::Scheme, StoreError> 
     }
 }
 
-async fn client(config: &S3Config, credentials: Option<Credentials>) -> Client {
+async fn client(config: &S3Config, credentials: Option<Credentials>, place: &str) -> Result<Client, StoreError> {
     let loader = aws_config::defaults(BehaviorVersion::latest())
         .region(region(config))
         .retry_config(RetryConfig::disabled())
@@ -257,6 +257,10 @@ async fn client(config: &S3Config, credentials: Option<Credentials>) -> Client {
         None => loader,
     };
     let shared = loader.load().await;
+    if shared.region().is_none() {
+        let detail = "no region is known: set store.region or AWS_REGION".to_owned();
+        return Err(StoreError::Config(At { place: place.to_owned(), detail }));
+    }
     let mut builder = aws_sdk_s3::config::Builder::from(&shared)
         .force_path_style(config.path_style)
         // Stores that are merely compatible refuse the newer trailing checksums.
@@ -265,7 +269,7 @@ async fn client(config: &S3Config, credentials: Option<Credentials>) -> Client {
     if let Some(endpoint) = &config.endpoint {
         builder = builder.endpoint_url(endpoint);
     }
-    Client::from_conf(builder.build())
+    Ok(Client::from_conf(builder.build()))
 }
 
 /// The region that is configured; else that of the AWS chain. With an endpoint of one's own the chain ends before the
@@ -322,6 +326,22 @@ mod tests {
             };
             let error = S3Store::open(&config, None).await.unwrap_err();
             assert_eq!(error.kind(), "config", "{endpoint}");
+        }
+    }
+
+    #[tokio::test]
+    async fn bodies_are_signed_only_where_nothing_else_protects_them() {
+        for (endpoint, signed) in [(Some("http://127.0.0.1:1"), true), (Some("https://s3.test"), false), (None, false)]
+        {
+            let config = S3Config {
+                bucket: "live".to_owned(),
+                prefix: String::new(),
+                region: Some("eu-central-1".to_owned()),
+                endpoint: endpoint.map(str::to_owned),
+                path_style: true,
+            };
+            let store = S3Store::open(&config, None).await.unwrap();
+            assert_eq!(store.signed_bodies, signed, "{endpoint:?}");
         }
     }
 

@@ -261,13 +261,13 @@ impl Uploader {
             Err(error) => {
                 self.count_error(&error);
                 if self.deletes.failed(now, random(), &error.to_string()) {
-                    warn!("old objects cannot be deleted: {error}");
+                    warn!("old objects cannot be deleted and pile up in the store: {error}");
                 }
             }
         }
         let forgotten = self.ledger.forget_excess();
         if forgotten > 0 {
-            warn!(forgotten, "old objects stay in the store: too many could not be deleted");
+            debug!(forgotten, "old objects stay in the store: they are more than is kept in mind");
         }
     }
 

@@ -179,6 +179,23 @@ async fn an_outage_is_told_and_made_good() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_store_in_trouble_is_asked_seldom() {
+    let asked = Arc::new(Mutex::new(0));
+    let bench = Bench::new(failing({
+        let asked = asked.clone();
+        move |_| {
+            *asked.lock().unwrap() += 1;
+            true
+        }
+    }));
+    let mut programme = Programme::new(5);
+    bench.segments(&mut programme, 30).await;
+    let asked = *asked.lock().unwrap();
+    // Two minutes at waits of 5 to 10 s, and the shorter ones at the beginning.
+    assert!((12..=40).contains(&asked), "{asked}");
+}
+
+#[tokio::test(start_paused = true)]
 async fn an_outage_longer_than_the_window_leaves_a_hole() {
     let down = Arc::new(Mutex::new(false));
     let bench = Bench::new(failing({
@@ -322,7 +339,7 @@ async fn play(outcomes: Vec<Outcome>, steps: Vec<Step>, window: usize) {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig::with_cases(128))]
+    #![proptest_config(ProptestConfig::with_cases(256))]
     #[test]
     fn whatever_fails_no_stored_playlist_names_what_is_not_there(
         outcomes in outcomes(), steps in steps(), window in 3usize..8
