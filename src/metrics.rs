@@ -71,6 +71,8 @@ pub struct Metrics {
     pub store_errors: Family<KindLabel, Counter>,
     /// Complete segments that are not in the store yet.
     pub store_behind: Family<ChannelLabel, Gauge>,
+    /// Segments that left the window before they were stored.
+    pub store_skipped: Family<ChannelLabel, Counter>,
     /// Responses of the origin.
     pub origin_responses: Family<ResponseLabel, Counter>,
     /// Bytes of response bodies of the origin.
@@ -99,6 +101,7 @@ impl Metrics {
         registry.register("store_puts", "Objects written to the store", self.store_puts.clone());
         registry.register("store_errors", "Writes to the store that failed, by kind", self.store_errors.clone());
         registry.register("store_segments_behind", "Complete segments not in the store yet", self.store_behind.clone());
+        registry.register("store_segments_skipped", "Segments never stored", self.store_skipped.clone());
         registry.register("origin_responses", "Responses of the origin", self.origin_responses.clone());
         registry.register("origin_body_bytes", "Bytes of response bodies of the origin", self.origin_bytes.clone());
         registry

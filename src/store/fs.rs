@@ -1,0 +1,233 @@
+//! A store of files below a directory.
+//!
+//! A file is written beside its place under a name that no key has, synced, and renamed: a reader sees the old or the
+//! new one. The data reaches the disk before the name does, so that even after a power cut no playlist names a
+//! truncated segment; directories are not synced, because a journalling file system keeps the order of renames.
+
+use std::fs::{self, File};
+use std::io::{self, ErrorKind, Write};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use async_trait::async_trait;
+use bytes::Bytes;
+
+use super::{At, Object, Store, StoreError, key, probe_object};
+
+/// Files below a directory.
+#[derive(Debug)]
+pub struct FileStore {
+    root: Arc<Root>,
+}
+
+/// What the blocking threads share.
+#[derive(Debug)]
+struct Root {
+    path: PathBuf,
+    /// Makes the names of files that are being written unique.
+    writes: AtomicU64,
+}
+
+impl FileStore {
+    /// Opens the store at `path`, and makes the directory where there is none.
+    ///
+    /// # Errors
+    /// [`StoreError::Config`] where it cannot be made or read.
+    pub async fn open(path: &Path) -> Result<Self, StoreError> {
+        let root = Arc::new(Root { path: path.to_owned(), writes: AtomicU64::new(0) });
+        let at = |error: io::Error| {
+            StoreError::Config(At { place: format!("directory {}", path.display()), detail: error.to_string() })
+        };
+        let opened = Arc::clone(&root);
+        blocking(move || fs::create_dir_all(&opened.path).and_then(|()| fs::read_dir(&opened.path)).map(drop))
+            .await
+            .map_err(at)?;
+        Ok(Self { root })
+    }
+
+    /// Runs a file operation on the path of `key`, on a thread that may block.
+    async fn run<T: Send + 'static>(
+        &self,
+        key: &str,
+        work: impl FnOnce(&Root, &Path) -> io::Result<T> + Send + 'static,
+    ) -> Result<T, StoreError> {
+        key::check(key)?;
+        let path = self.root.path.join(key);
+        let place = path.display().to_string();
+        let root = Arc::clone(&self.root);
+        blocking(move || work(&root, &path)).await.map_err(|error| StoreError::from_io(place, &error))
+    }
+}
+
+#[async_trait]
+impl Store for FileStore {
+    async fn put(&self, object: Object) -> Result<(), StoreError> {
+        self.run(&object.key, move |root, path| root.write(path, &object.data)).await
+    }
+
+    async fn get(&self, key: &str) -> Result<Option<Bytes>, StoreError> {
+        self.run(key, |_, path| read(path)).await
+    }
+
+    async fn delete(&self, keys: &[String]) -> Result<(), StoreError> {
+        for key in keys {
+            self.run(key, |root, path| root.remove(path)).await?;
+        }
+        Ok(())
+    }
+
+    async fn probe(&self) -> Result<(), StoreError> {
+        let object = probe_object();
+        let key = object.key.clone();
+        self.put(object).await?;
+        self.delete(&[key]).await
+    }
+}
+
+impl Root {
+    fn write(&self, path: &Path, data: &[u8]) -> io::Result<()> {
+        let temporary = self.temporary(path);
+        let written = create(&temporary).and_then(|mut file| {
+            file.write_all(data)?;
+            file.sync_data()?;
+            fs::rename(&temporary, path)
+        });
+        if written.is_err() {
+            // Best effort: the error that is told is the first one.
+            let _ = fs::remove_file(&temporary);
+        }
+        written
+    }
+
+    /// A name beside `path` that no key, no other write and no other process has.
+    fn temporary(&self, path: &Path) -> PathBuf {
+        let name = path.file_name().unwrap_or_default().to_string_lossy();
+        let write = self.writes.fetch_add(1, Ordering::Relaxed);
+        path.with_file_name(format!(".{name}.{}.{write}.tmp", std::process::id()))
+    }
+
+    /// Removes a file, and the directories that it leaves empty.
+    fn remove(&self, path: &Path) -> io::Result<()> {
+        match fs::remove_file(path) {
+            Err(error) if !is_absent(&error) => return Err(error),
+            _ => {}
+        }
+        let above = path.ancestors().skip(1).take_while(|directory| *directory != self.path);
+        for directory in above {
+            // Whatever the reason, a directory that stays does no harm; the usual one is that it is not empty.
+            if fs::remove_dir(directory).is_err() {
+                break;
+            }
+        }
+        Ok(())
+    }
+}
+
+/// Creates a file and the directories above it. A delete may remove a directory, empty as yet, between the two steps:
+/// then again, and as often as there are deletes that could do so at one time.
+fn create(path: &Path) -> io::Result<File> {
+    let mut created = File::create(path);
+    for _ in 0..CREATE_TRIES {
+        match &created {
+            Err(error) if error.kind() == ErrorKind::NotFound => {}
+            _ => break,
+        }
+        match path.parent().map_or(Ok(()), fs::create_dir_all) {
+            Err(error) if error.kind() != ErrorKind::NotFound => return Err(error),
+            _ => created = File::create(path),
+        }
+    }
+    created
+}
+
+fn read(path: &Path) -> io::Result<Option<Bytes>> {
+    match fs::read(path) {
+        Ok(data) => Ok(Some(data.into())),
+        Err(error) if is_absent(&error) => Ok(None),
+        Err(error) => Err(error),
+    }
+}
+
+/// There is no object here: nothing at all, a directory, or a file where a directory would have to be.
+fn is_absent(error: &io::Error) -> bool {
+    matches!(error.kind(), ErrorKind::NotFound | ErrorKind::IsADirectory | ErrorKind::NotADirectory)
+}
+
+/// Runs `work` on a thread that may block. What is begun is finished, even where the caller does not wait for it.
+async fn blocking<T: Send + 'static>(work: impl FnOnce() -> io::Result<T> + Send + 'static) -> io::Result<T> {
+    match tokio::task::spawn_blocking(work).await {
+        Ok(result) => result,
+        Err(error) if error.is_panic() => std::panic::resume_unwind(error.into_panic()),
+        Err(_) => Err(io::Error::other("the server is stopping")),
+    }
+}
+
+const CREATE_TRIES: usize = 16;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn object(key: &str, data: &'static [u8]) -> Object {
+        Object { key: key.to_owned(), data: Bytes::from_static(data), ..probe_object() }
+    }
+
+    fn entries(path: &Path) -> usize {
+        fs::read_dir(path).unwrap().count()
+    }
+
+    #[tokio::test]
+    async fn empty_directories_go_with_their_last_file() {
+        let root = tempfile::tempdir().unwrap();
+        let store = FileStore::open(root.path()).await.unwrap();
+        store.put(object("live/a/1.m4s", b"1")).await.unwrap();
+        store.put(object("live/b/1.m4s", b"2")).await.unwrap();
+        store.delete(&["live/a/1.m4s".to_owned()]).await.unwrap();
+        assert_eq!(entries(&root.path().join("live")), 1);
+        store.delete(&["live/b/1.m4s".to_owned()]).await.unwrap();
+        assert_eq!(entries(root.path()), 0, "and the root stays");
+    }
+
+    #[tokio::test]
+    async fn nothing_is_left_beside_what_was_written() {
+        let root = tempfile::tempdir().unwrap();
+        let store = FileStore::open(root.path()).await.unwrap();
+        store.put(object("a", b"1")).await.unwrap();
+        store.put(object("a", b"22")).await.unwrap();
+        store.put(object("a/b", b"3")).await.unwrap_err();
+        assert_eq!(entries(root.path()), 1);
+        assert_eq!(fs::read(root.path().join("a")).unwrap(), b"22");
+    }
+
+    #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+    async fn puts_survive_deletes_in_the_same_directory() {
+        let root = tempfile::tempdir().unwrap();
+        let store = Arc::new(FileStore::open(root.path()).await.unwrap());
+        let mut tasks = tokio::task::JoinSet::new();
+        for worker in 0..4 {
+            let store = Arc::clone(&store);
+            tasks.spawn(async move {
+                for _ in 0..50 {
+                    let key = format!("deep/er/{worker}");
+                    store.put(object(&key, b"x")).await.unwrap();
+                    store.delete(&[key]).await.unwrap();
+                }
+            });
+        }
+        tasks.join_all().await;
+        assert_eq!(entries(root.path()), 0);
+    }
+
+    #[tokio::test]
+    async fn a_path_that_is_no_directory_is_a_configuration_error() {
+        let root = tempfile::tempdir().unwrap();
+        let file = root.path().join("file");
+        fs::write(&file, b"").unwrap();
+        for path in [file.clone(), file.join("below")] {
+            let error = FileStore::open(&path).await.unwrap_err();
+            assert_eq!(error.kind(), "config");
+            assert!(error.to_string().contains(&path.display().to_string()), "{error}");
+        }
+    }
+}

@@ -1,0 +1,197 @@
+//! What has to be put so that the store holds one snapshot, and in which order: media, media playlists, multivariant.
+//!
+//! A pure state machine: no I/O, no clock.
+
+use std::collections::{BTreeSet, VecDeque};
+use std::time::Duration;
+
+use bytes::Bytes;
+
+use super::Object;
+use super::ledger::Ledger;
+use crate::ladder::RenditionKind;
+use crate::layout::Resource;
+use crate::live::{ChannelSnapshot, Init, Msn, Playlist, RenditionSnapshot, Segment};
+use crate::source::ChannelName;
+
+/// An object to be put, and what the ledger has to know of it.
+#[derive(Clone, Debug)]
+pub(super) struct Upload {
+    /// The object.
+    pub(super) object: Object,
+    /// The keys that it names; none for media.
+    pub(super) names: BTreeSet<String>,
+    /// The time that it covers: of a media playlist that of all its segments; zero for the rest.
+    pub(super) span: Duration,
+    /// What it is.
+    pub(super) role: Role,
+}
+
+/// What an object is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Role {
+    Init,
+    Segment,
+    Playlist,
+    Multivariant,
+}
+
+/// The uploads that a snapshot still needs, in steps: one begins when all of the step before are stored.
+#[derive(Debug, Default)]
+pub(super) struct Goal {
+    steps: VecDeque<VecDeque<Upload>>,
+    in_flight: usize,
+    /// The highest number that the snapshot lists.
+    last: Option<Msn>,
+}
+
+impl Goal {
+    /// What `snapshot` needs beyond what is in the store. Nothing as long as it has no multivariant playlist:
+    /// before that nobody could play it.
+    pub(super) fn new(channel: &ChannelName, snapshot: &ChannelSnapshot, ledger: &Ledger) -> Self {
+        let Some(multivariant) = &snapshot.multivariant else { return Self::default() };
+        let media = media(channel, snapshot).filter(|(_, upload)| !ledger.holds(&upload.object.key));
+        let mut media: Vec<_> = media.collect();
+        media.sort_by_key(|(msn, _)| *msn);
+        let changed = |upload: &Upload| !ledger.holds_text(&upload.object.key, &upload.object.data);
+        let playlists: Vec<_> = playlists(channel, snapshot).collect();
+        let multivariant = multivariant_upload(channel, snapshot, multivariant, &playlists);
+        let steps = [
+            media.into_iter().map(|(_, upload)| upload).collect(),
+            playlists.into_iter().filter(changed).collect(),
+            Some(multivariant).into_iter().filter(changed).collect::<VecDeque<_>>(),
+        ];
+        Self { steps: VecDeque::from(steps), in_flight: 0, last: listed(snapshot).map(|(_, s)| s.msn).max() }
+    }
+
+    /// The next object to put, where one can be begun now. Each is to be followed by [`Goal::stored`] or
+    /// [`Goal::put_back`].
+    pub(super) fn take(&mut self) -> Option<Upload> {
+        while self.in_flight == 0 && self.steps.front().is_some_and(VecDeque::is_empty) {
+            self.steps.pop_front();
+        }
+        let upload = self.steps.front_mut()?.pop_front()?;
+        self.in_flight = self.in_flight.saturating_add(1);
+        Some(upload)
+    }
+
+    /// One of the objects taken is in the store.
+    pub(super) fn stored(&mut self) {
+        self.in_flight = self.in_flight.saturating_sub(1);
+    }
+
+    /// One of the objects taken could not be put: it is the next again.
+    pub(super) fn put_back(&mut self, upload: Upload) {
+        self.stored();
+        match self.steps.front_mut() {
+            Some(step) => step.push_front(upload),
+            None => self.steps.push_front(VecDeque::from([upload])),
+        }
+    }
+
+    /// Objects that were taken and not answered for.
+    pub(super) fn in_flight(&self) -> usize {
+        self.in_flight
+    }
+
+    /// The store holds the snapshot.
+    pub(super) fn is_done(&self) -> bool {
+        self.in_flight == 0 && self.steps.iter().all(VecDeque::is_empty)
+    }
+
+    /// Everything that the goal's snapshot lists has left the window of `live`.
+    pub(super) fn is_stale(&self, live: &ChannelSnapshot) -> bool {
+        let first = listed(live).map(|(_, segment)| segment.msn).min();
+        self.last.zip(first).is_some_and(|(last, first)| last < first)
+    }
+
+    /// Segments that are still to be begun.
+    pub(super) fn segments_waiting(&self) -> usize {
+        self.steps.iter().flatten().filter(|upload| upload.role == Role::Segment).count()
+    }
+}
+
+/// The segments that a snapshot's playlists list and that have media.
+pub(super) fn listed(snapshot: &ChannelSnapshot) -> impl Iterator<Item = (&RenditionSnapshot, &Segment)> {
+    let of = |rendition| RenditionSnapshot::listed(rendition).map(move |segment| (rendition, &**segment));
+    snapshot.renditions.iter().flat_map(move |rendition| of(&**rendition)).filter(|(_, segment)| !segment.gap)
+}
+
+/// The key of a segment.
+pub(super) fn segment_key(channel: &ChannelName, rendition: &RenditionSnapshot, segment: &Segment) -> String {
+    Resource::Segment(rendition.name.clone(), segment.session, segment.msn).path(channel)
+}
+
+/// The initialisation segments that a rendition's playlist names, each with the first number that needs it.
+fn named_inits(rendition: &RenditionSnapshot) -> impl Iterator<Item = (Msn, &Init)> {
+    rendition.inits.iter().filter_map(|init| {
+        let first = rendition.listed().find(|segment| segment.session == init.session)?;
+        Some((first.msn, &**init))
+    })
+}
+
+fn init_key(channel: &ChannelName, rendition: &RenditionSnapshot, init: &Init) -> String {
+    Resource::Init(rendition.name.clone(), init.session).path(channel)
+}
+
+/// All media that the playlists name, with the number that each is needed for; inits before segments.
+fn media(channel: &ChannelName, snapshot: &ChannelSnapshot) -> impl Iterator<Item = (Msn, Upload)> {
+    let inits = snapshot.renditions.iter().flat_map(|rendition| {
+        named_inits(rendition).map(|(msn, init)| {
+            let upload = media_upload(init_key(channel, rendition, init), rendition.kind, &init.data, Role::Init);
+            (msn, upload)
+        })
+    });
+    let segments = listed(snapshot).map(|(rendition, segment)| {
+        let key = segment_key(channel, rendition, segment);
+        let upload = media_upload(key, rendition.kind, &segment.data, Role::Segment);
+        (segment.msn, Upload { span: segment.duration.to_duration(), ..upload })
+    });
+    inits.chain(segments)
+}
+
+fn media_upload(key: String, kind: RenditionKind, data: &Bytes, role: Role) -> Upload {
+    let content_type = match kind {
+        RenditionKind::Video => "video/mp4",
+        RenditionKind::Audio => "audio/mp4",
+    };
+    // Two weeks, CDNs' usual longest: what is under one key never changes.
+    let cache_control = "public, max-age=1209600, immutable".to_owned();
+    let object = Object { key, data: data.clone(), content_type, cache_control };
+    Upload { object, names: BTreeSet::new(), span: Duration::ZERO, role }
+}
+
+fn playlists(channel: &ChannelName, snapshot: &ChannelSnapshot) -> impl Iterator<Item = Upload> {
+    let max_age = (snapshot.target_duration_secs / 2).max(1);
+    snapshot.renditions.iter().filter_map(move |rendition| {
+        let key = Resource::Playlist(rendition.name.clone()).path(channel);
+        let object = playlist_object(key, rendition.playlist.as_ref()?, max_age);
+        let segments = rendition.listed().filter(|s| !s.gap).map(|segment| segment_key(channel, rendition, segment));
+        let names =
+            named_inits(rendition).map(|(_, init)| init_key(channel, rendition, init)).chain(segments).collect();
+        let span = rendition.listed().map(|segment| segment.duration.to_duration()).sum();
+        Some(Upload { object, names, span, role: Role::Playlist })
+    })
+}
+
+fn multivariant_upload(
+    channel: &ChannelName,
+    snapshot: &ChannelSnapshot,
+    playlist: &Playlist,
+    media_playlists: &[Upload],
+) -> Upload {
+    let max_age = snapshot.target_duration_secs.div_ceil(2).max(1);
+    let object = playlist_object(Resource::Multivariant.path(channel), playlist, max_age);
+    let names = media_playlists.iter().map(|upload| upload.object.key.clone()).collect();
+    Upload { object, names, span: Duration::ZERO, role: Role::Multivariant }
+}
+
+/// `max_age` is in seconds.
+fn playlist_object(key: String, playlist: &Playlist, max_age: u32) -> Object {
+    Object {
+        key,
+        data: playlist.text.clone(),
+        content_type: "application/vnd.apple.mpegurl",
+        cache_control: format!("public, max-age={max_age}"),
+    }
+}

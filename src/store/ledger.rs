@@ -1,0 +1,243 @@
+//! What of one channel is in the store, as far as this process put it there: what is complete, what names what, and
+//! when what nothing names any more is to be deleted.
+//!
+//! A pure state machine: no I/O; the time is given.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use tokio::time::Instant;
+
+use super::goal::{Role, Upload, listed, segment_key};
+use crate::ladder::RenditionName;
+use crate::layout::Resource;
+use crate::live::{ChannelSnapshot, Msn, RenditionSnapshot, Segment};
+use crate::source::ChannelName;
+
+/// The objects of one channel.
+#[derive(Debug)]
+pub(super) struct Ledger {
+    channel: ChannelName,
+    objects: BTreeMap<String, Entry>,
+    /// The longest playlist so far: somebody may hold one for this time.
+    longest: Duration,
+    /// The last number of each rendition that was followed.
+    followed: BTreeMap<RenditionName, Msn>,
+}
+
+/// One object.
+#[derive(Debug, Default)]
+struct Entry {
+    /// It is known to be stored as it was last put; else a put has begun, and nobody knows.
+    stored: bool,
+    /// A playlist's text.
+    text: Option<Bytes>,
+    /// What it names, and what an older text names that may still be the one in the store.
+    names: BTreeSet<String>,
+    span: Duration,
+    expires: Option<Instant>,
+}
+
+impl Ledger {
+    /// An empty one.
+    pub(super) fn new(channel: ChannelName) -> Self {
+        Self { channel, objects: BTreeMap::new(), longest: Duration::ZERO, followed: BTreeMap::new() }
+    }
+
+    /// The object of this key is in the store.
+    pub(super) fn holds(&self, key: &str) -> bool {
+        self.objects.get(key).is_some_and(|entry| entry.stored)
+    }
+
+    /// The playlist of this key is in the store, with this text.
+    pub(super) fn holds_text(&self, key: &str, text: &Bytes) -> bool {
+        self.objects.get(key).is_some_and(|entry| entry.stored && entry.text.as_ref() == Some(text))
+    }
+
+    /// A put begins: until it is known to have succeeded, the old object may be in the store or the new one.
+    pub(super) fn attempt(&mut self, upload: &Upload) {
+        let entry = self.objects.entry(upload.object.key.clone()).or_default();
+        entry.stored = false;
+        entry.names.extend(upload.names.iter().cloned());
+        entry.span = upload.span;
+    }
+
+    /// The put has succeeded.
+    pub(super) fn stored(&mut self, upload: Upload) {
+        if upload.role == Role::Playlist {
+            self.longest = self.longest.max(upload.span);
+        }
+        let is_text = matches!(upload.role, Role::Playlist | Role::Multivariant);
+        let entry = self.objects.entry(upload.object.key).or_default();
+        entry.stored = true;
+        entry.text = is_text.then_some(upload.object.data);
+        entry.names = upload.names;
+    }
+
+    /// A snapshot is in the store whole. What no stored playlist names will be deleted after the time that it covers
+    /// and that of the longest playlist (RFC 8216bis, 6.2.2). What leaves together goes together: an initialisation
+    /// segment not before the last segment that needs it.
+    pub(super) fn sweep(&mut self, now: Instant) {
+        let unnamed = self.unnamed();
+        let leaving = self.objects.iter_mut().filter(|(key, entry)| entry.expires.is_none() && unnamed.contains(*key));
+        let mut leaving: Vec<_> = leaving.map(|(_, entry)| entry).collect();
+        let span = leaving.iter().map(|entry| entry.span).max().unwrap_or_default();
+        let expires = now.checked_add(span.saturating_add(self.longest));
+        for entry in &mut leaving {
+            entry.expires = expires;
+        }
+    }
+
+    /// The keys that nothing in the store names, nor ever was told to; the multivariant playlist is no such key.
+    fn unnamed(&self) -> BTreeSet<String> {
+        let named: BTreeSet<&String> = self.objects.values().flat_map(|entry| &entry.names).collect();
+        let root = Resource::Multivariant.path(&self.channel);
+        self.objects.keys().filter(|key| **key != root && !named.contains(key)).cloned().collect()
+    }
+
+    /// What is to be deleted now.
+    pub(super) fn expired(&mut self, now: Instant) -> Vec<String> {
+        if self.next_expiry().is_none_or(|next| next > now) {
+            return Vec::new();
+        }
+        let unnamed = self.unnamed();
+        for (_, entry) in self.objects.iter_mut().filter(|(key, _)| !unnamed.contains(*key)) {
+            entry.expires = None;
+        }
+        let due = self.objects.iter().filter(|(_, entry)| entry.expires.is_some_and(|expires| expires <= now));
+        due.map(|(key, _)| key.clone()).take(DELETED_AT_ONCE_MAX).collect()
+    }
+
+    /// When the next object expires.
+    pub(super) fn next_expiry(&self) -> Option<Instant> {
+        self.objects.values().filter_map(|entry| entry.expires).min()
+    }
+
+    /// These are gone.
+    pub(super) fn deleted(&mut self, keys: &[String]) {
+        for key in keys {
+            self.objects.remove(key);
+        }
+    }
+
+    /// Forgets the oldest of what expired and could not be deleted, where it is several windows' worth: memory is
+    /// bounded even where the right to delete is missing. How many were forgotten; they stay in the store.
+    pub(super) fn forget_excess(&mut self) -> usize {
+        let mut expiring: Vec<_> =
+            self.objects.iter().filter_map(|(key, entry)| Some((entry.expires?, key.clone()))).collect();
+        let live = self.objects.len().saturating_sub(expiring.len());
+        let excess = expiring.len().saturating_sub(live.saturating_mul(EXPIRING_WINDOWS_MAX).max(EXPIRING_MIN));
+        expiring.sort_unstable();
+        for (_, key) in expiring.iter().take(excess) {
+            self.objects.remove(key);
+        }
+        excess
+    }
+
+    /// `snapshot` is to be stored next. How many segments were passed over since the last: in the snapshots between
+    /// they were listed, and now no more.
+    pub(super) fn follow(&mut self, snapshot: &ChannelSnapshot) -> u64 {
+        let before = std::mem::take(&mut self.followed);
+        let mut passed_over = 0u64;
+        for rendition in &snapshot.renditions {
+            let last = before.get(&rendition.name).copied();
+            if let Some((last, first)) = last.zip(rendition.listed().next()) {
+                passed_over = passed_over.saturating_add(first.msn.0.saturating_sub(last.0.saturating_add(1)));
+            }
+            if let Some(last) = rendition.listed().last().map(|segment| segment.msn).max(last) {
+                self.followed.insert(rendition.name.clone(), last);
+            }
+        }
+        passed_over
+    }
+
+    /// Segments that `snapshot` lists and the store does not have.
+    pub(super) fn behind(&self, snapshot: &ChannelSnapshot) -> u64 {
+        let missing = listed(snapshot).filter(|(r, segment)| !self.holds(&segment_key(&self.channel, r, segment)));
+        u64::try_from(missing.count()).unwrap_or(u64::MAX)
+    }
+
+    /// The highest number up to which every rendition of `snapshot` is stored, from its first listed on.
+    pub(super) fn stored_up_to(&self, snapshot: &ChannelSnapshot) -> Option<Msn> {
+        let of = |rendition: &RenditionSnapshot| {
+            let is_stored =
+                |segment: &&Arc<Segment>| segment.gap || self.holds(&segment_key(&self.channel, rendition, segment));
+            rendition.listed().take_while(is_stored).last().map(|segment| segment.msn)
+        };
+        snapshot.renditions.iter().map(|rendition| of(rendition)).min().flatten()
+    }
+}
+
+/// As many as one request of S3 takes.
+const DELETED_AT_ONCE_MAX: usize = 1000;
+/// In steady state what expires is about a window's worth.
+const EXPIRING_WINDOWS_MAX: usize = 4;
+const EXPIRING_MIN: usize = 1000;
+
+#[cfg(test)]
+mod tests {
+    use super::super::Object;
+    use super::*;
+
+    fn ledger() -> Ledger {
+        Ledger::new(ChannelName::new("demo").unwrap())
+    }
+
+    fn segment(key: &str) -> Upload {
+        upload(key, &[], Role::Segment)
+    }
+
+    fn upload(key: &str, names: &[&str], role: Role) -> Upload {
+        let data = Bytes::from(names.concat());
+        let object = Object { key: key.to_owned(), data, content_type: "", cache_control: String::new() };
+        let names = names.iter().map(|&name| name.to_owned()).collect();
+        Upload { object, names, span: Duration::from_secs(4), role }
+    }
+
+    fn put(ledger: &mut Ledger, upload: Upload) {
+        ledger.attempt(&upload);
+        ledger.stored(upload);
+    }
+
+    #[test]
+    fn what_an_older_text_may_still_name_stays() {
+        let mut ledger = ledger();
+        put(&mut ledger, segment("1"));
+        put(&mut ledger, segment("2"));
+        put(&mut ledger, upload("playlist", &["1"], Role::Playlist));
+        ledger.attempt(&upload("playlist", &["2"], Role::Playlist));
+        let now = Instant::now();
+        ledger.sweep(now);
+        // Nothing names the playlist itself; when it is gone, so are its claims.
+        let later = now + Duration::from_secs(8);
+        assert_eq!(ledger.expired(later), ["playlist"]);
+        ledger.deleted(&["playlist".to_owned()]);
+        ledger.sweep(later);
+        assert_eq!(ledger.expired(later + Duration::from_secs(8)), ["1", "2"]);
+    }
+
+    #[test]
+    fn a_put_that_has_begun_makes_a_text_uncertain() {
+        let mut ledger = ledger();
+        let first = upload("playlist", &["1"], Role::Playlist);
+        put(&mut ledger, first.clone());
+        assert!(ledger.holds_text("playlist", &first.object.data));
+        ledger.attempt(&upload("playlist", &["2"], Role::Playlist));
+        assert!(!ledger.holds_text("playlist", &first.object.data));
+    }
+
+    #[test]
+    fn what_cannot_be_deleted_is_forgotten_in_the_end() {
+        let mut ledger = ledger();
+        let now = Instant::now();
+        for n in 0..EXPIRING_MIN + 10 {
+            put(&mut ledger, segment(&n.to_string()));
+            ledger.sweep(now + Duration::from_secs(u64::try_from(n).unwrap()));
+        }
+        assert_eq!(ledger.forget_excess(), 10);
+        assert!(!ledger.holds("9") && ledger.holds("10"), "the oldest first");
+        assert_eq!(ledger.forget_excess(), 0);
+    }
+}

@@ -1,0 +1,274 @@
+//! For tests: a store in memory that does as a script says, and checks after each change that no playlist in it names
+//! what is not there; and a programme that makes snapshots.
+
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::sync::{Arc, Mutex};
+use std::time::{Duration, SystemTime};
+
+use async_trait::async_trait;
+use bytes::Bytes;
+use tokio::time::{Instant, sleep};
+
+use super::{At, Object, Store, StoreError, probe_object};
+use crate::ladder::{RenditionKind, RenditionName};
+use crate::live::{ChannelSnapshot, Init, Msn, Playlist, RenditionSnapshot, Segment, SessionId};
+use crate::media::MediaTime;
+
+/// What becomes of a request.
+#[derive(Clone, Copy, Debug)]
+pub(super) enum Outcome {
+    /// Done after this time.
+    Done(Duration),
+    /// Refused after this time.
+    Refused(Duration),
+    /// Done after this time, but the answer is an error.
+    AnswerLost(Duration),
+}
+
+/// What is asked: an object of this key to be put, one to be deleted, or the probe.
+#[derive(Clone, Copy, Debug)]
+pub(super) enum Request<'a> {
+    Put(&'a str),
+    Delete,
+    Probe,
+}
+
+type Script = Box<dyn Fn(Request<'_>) -> Outcome + Send + Sync>;
+
+/// A store in memory that does as a script says.
+pub(super) struct ScriptedStore {
+    script: Script,
+    pub(super) contents: Mutex<Contents>,
+}
+
+#[derive(Default)]
+pub(super) struct Contents {
+    pub(super) objects: BTreeMap<String, Object>,
+    /// When a playlist that named this key was last replaced.
+    last_named: BTreeMap<String, Instant>,
+    /// Keys that were deleted, and how long after they had last been named.
+    pub(super) deleted: Vec<(String, Duration)>,
+    /// Keys in the order of their puts.
+    pub(super) puts: Vec<String>,
+}
+
+impl std::fmt::Debug for ScriptedStore {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("ScriptedStore")
+    }
+}
+
+impl ScriptedStore {
+    pub(super) fn new(script: impl Fn(Request<'_>) -> Outcome + Send + Sync + 'static) -> Arc<Self> {
+        Arc::new(Self { script: Box::new(script), contents: Mutex::default() })
+    }
+
+    async fn act(&self, request: Request<'_>, action: impl FnOnce(&mut Contents)) -> Result<(), StoreError> {
+        let outcome = (self.script)(request);
+        let (Outcome::Done(time) | Outcome::Refused(time) | Outcome::AnswerLost(time)) = outcome;
+        sleep(time).await;
+        if !matches!(outcome, Outcome::Refused(_)) {
+            let mut contents = self.contents.lock().unwrap();
+            action(&mut contents);
+            contents.check();
+        }
+        let error = StoreError::Throttled(At { place: "memory".to_owned(), detail: format!("{request:?}") });
+        if matches!(outcome, Outcome::Done(_)) { Ok(()) } else { Err(error) }
+    }
+}
+
+#[async_trait]
+impl Store for ScriptedStore {
+    async fn put(&self, object: Object) -> Result<(), StoreError> {
+        let key = object.key.clone();
+        self.act(Request::Put(&key), |contents| contents.put(object)).await
+    }
+
+    async fn get(&self, key: &str) -> Result<Option<Bytes>, StoreError> {
+        Ok(self.contents.lock().unwrap().objects.get(key).map(|object| object.data.clone()))
+    }
+
+    async fn delete(&self, keys: &[String]) -> Result<(), StoreError> {
+        for key in keys {
+            self.act(Request::Delete, |contents| contents.delete(key)).await?;
+        }
+        Ok(())
+    }
+
+    async fn probe(&self) -> Result<(), StoreError> {
+        assert_eq!(probe_object().key, "headwater-probe");
+        self.act(Request::Probe, |_| {}).await
+    }
+}
+
+impl Contents {
+    fn put(&mut self, object: Object) {
+        for name in self.objects.get(&object.key).map(names).unwrap_or_default() {
+            self.last_named.insert(name, Instant::now());
+        }
+        self.puts.push(object.key.clone());
+        self.objects.insert(object.key.clone(), object);
+    }
+
+    fn delete(&mut self, key: &str) {
+        if self.objects.remove(key).is_some() {
+            let named = self.last_named.get(key).copied().unwrap_or_else(Instant::now);
+            self.deleted.push((key.to_owned(), named.elapsed()));
+        }
+    }
+
+    /// Law 1.
+    fn check(&self) {
+        for playlist in self.objects.values() {
+            for name in names(playlist) {
+                assert!(self.objects.contains_key(&name), "{} names {name}, which is not there", playlist.key);
+            }
+        }
+    }
+}
+
+/// The keys that an object names, as an independent reader of playlists finds them.
+pub(super) fn names(object: &Object) -> BTreeSet<String> {
+    if !object.key.ends_with(".m3u8") {
+        return BTreeSet::new();
+    }
+    let (_, playlist) = m3u8_rs::parse_playlist(&object.data).unwrap();
+    let uris: Vec<String> = match playlist {
+        m3u8_rs::Playlist::MasterPlaylist(master) => {
+            let audio = master.alternatives.iter().filter_map(|media| media.uri.clone());
+            master.variants.iter().map(|variant| variant.uri.clone()).chain(audio).collect()
+        }
+        m3u8_rs::Playlist::MediaPlaylist(media) => {
+            let inits = media.segments.iter().filter_map(|segment| Some(segment.map.as_ref()?.uri.clone()));
+            let gap = |segment: &m3u8_rs::MediaSegment| segment.unknown_tags.iter().any(|tag| tag.tag == "X-GAP");
+            let segments = media.segments.iter().filter(|segment| !gap(segment)).map(|segment| segment.uri.clone());
+            segments.chain(inits).collect()
+        }
+    };
+    let directory = object.key.strip_suffix("index.m3u8").unwrap();
+    uris.iter().map(|uri| format!("{directory}{uri}")).collect()
+}
+
+/// A channel's programmes: three renditions, four seconds a segment.
+#[derive(Debug)]
+pub(super) struct Programme {
+    msn: u64,
+    session: u64,
+    segments: VecDeque<(u64, u64, bool)>,
+    /// Segments listed.
+    window: usize,
+    ended: bool,
+}
+
+/// Of each segment.
+pub(super) const SEGMENT: Duration = Duration::from_secs(4);
+const RENDITIONS: [&str; 3] = ["720p", "360p", "audio"];
+/// Segments that stay in a snapshot after they have left the playlist.
+const LINGERING: usize = 2;
+
+impl Programme {
+    pub(super) fn new(window: usize) -> Self {
+        Self { msn: 0, session: 1, segments: VecDeque::new(), window, ended: false }
+    }
+
+    /// One more segment in each rendition; a gap in the first one, where said.
+    pub(super) fn segment(&mut self, gap: bool) {
+        self.msn += 1;
+        self.segments.push_back((self.msn, self.session, gap));
+        while self.segments.len() > self.window + LINGERING {
+            self.segments.pop_front();
+        }
+    }
+
+    /// The publisher returns: another run.
+    pub(super) fn run(&mut self) {
+        self.session += 1;
+    }
+
+    /// `EXT-X-ENDLIST`.
+    pub(super) fn end(&mut self) {
+        self.ended = true;
+    }
+
+    /// Another programme: an empty window, and the numbers go on.
+    pub(super) fn restart(&mut self) {
+        self.session += 1;
+        self.segments.clear();
+        self.ended = false;
+    }
+
+    pub(super) fn snapshot(&self) -> Arc<ChannelSnapshot> {
+        let renditions: Vec<_> = RENDITIONS.iter().map(|name| Arc::new(self.rendition(name))).collect();
+        let multivariant = (!self.segments.is_empty()).then(|| playlist(MULTIVARIANT.to_owned()));
+        Arc::new(ChannelSnapshot { multivariant, target_duration_secs: 4, renditions, ended: self.ended })
+    }
+
+    fn rendition(&self, name: &str) -> RenditionSnapshot {
+        let lingering = self.segments.len().saturating_sub(self.window);
+        let sessions: BTreeSet<_> = self.segments.iter().map(|(_, session, _)| *session).collect();
+        let init = |session| {
+            Arc::new(Init { session: SessionId(session), data: Bytes::from(format!("init {name} {session}")) })
+        };
+        RenditionSnapshot {
+            name: RenditionName::new(name).unwrap(),
+            kind: if name == "audio" { RenditionKind::Audio } else { RenditionKind::Video },
+            playlist: (!self.segments.is_empty()).then(|| playlist(self.text(name, lingering))),
+            inits: sessions.into_iter().map(init).collect(),
+            segments: self.segments.iter().map(|segment| Arc::new(make_segment(name, *segment))).collect(),
+            first_listed: Msn(self.segments.get(lingering).map_or(self.msn + 1, |segment| segment.0)),
+            open: None,
+        }
+    }
+
+    fn text(&self, name: &str, lingering: usize) -> String {
+        let mut text = "#EXTM3U\n#EXT-X-VERSION:8\n#EXT-X-TARGETDURATION:4\n".to_owned();
+        let mut mapped = None;
+        for segment in self.segments.iter().skip(lingering) {
+            let (msn, session, _) = *segment;
+            if mapped.is_none() {
+                text += &format!("#EXT-X-MEDIA-SEQUENCE:{msn}\n");
+            }
+            if mapped != Some(session) {
+                text += if mapped.is_some() { "#EXT-X-DISCONTINUITY\n" } else { "" };
+                text += &format!("#EXT-X-MAP:URI=\"{session}/init.mp4\"\n");
+                mapped = Some(session);
+            }
+            text += if is_gap(name, *segment) { "#EXT-X-GAP\n" } else { "" };
+            text += &format!("#EXTINF:4.0,\n{session}/{msn}.m4s\n");
+        }
+        text + if self.ended { "#EXT-X-ENDLIST\n" } else { "" }
+    }
+}
+
+fn is_gap(name: &str, (_, _, gap): (u64, u64, bool)) -> bool {
+    gap && name == "720p"
+}
+
+fn make_segment(name: &str, segment: (u64, u64, bool)) -> Segment {
+    let (msn, session, _) = segment;
+    let gap = is_gap(name, segment);
+    Segment {
+        msn: Msn(msn),
+        session: SessionId(session),
+        discontinuity: false,
+        start: MediaTime::ZERO,
+        duration: SEGMENT.into(),
+        program_date_time: SystemTime::UNIX_EPOCH,
+        data: if gap { Bytes::new() } else { Bytes::from(format!("media {name} {session} {msn}")) },
+        parts: Vec::new(),
+        gap,
+    }
+}
+
+fn playlist(text: String) -> Playlist {
+    let modified = SystemTime::UNIX_EPOCH;
+    Playlist { text: text.into(), gzip: Bytes::new(), etag: String::new(), modified }
+}
+
+const MULTIVARIANT: &str = "#EXTM3U
+#EXT-X-MEDIA:TYPE=AUDIO,GROUP-ID=\"audio\",NAME=\"audio\",URI=\"audio/index.m3u8\"
+#EXT-X-STREAM-INF:BANDWIDTH=3000000,AUDIO=\"audio\"
+720p/index.m3u8
+#EXT-X-STREAM-INF:BANDWIDTH=1000000,AUDIO=\"audio\"
+360p/index.m3u8
+";

@@ -1,0 +1,362 @@
+//! The uploader against a scripted store, on paused time. The store itself checks law 1 after every change.
+
+use std::collections::{BTreeSet, VecDeque};
+use std::sync::Mutex;
+use std::time::Duration;
+
+use proptest::prelude::*;
+use tokio::time::{sleep, timeout};
+
+use super::super::scripted::{Outcome, Programme, Request, SEGMENT, ScriptedStore, names};
+use super::*;
+use crate::live::Msn;
+
+/// An uploader at work, and the packager's end of it.
+struct Bench {
+    store: Arc<ScriptedStore>,
+    live: watch::Sender<Arc<ChannelSnapshot>>,
+    status: watch::Receiver<UploadStatus>,
+    deadline: CancellationToken,
+    metrics: Metrics,
+    task: JoinSet<()>,
+}
+
+impl Bench {
+    fn new(store: Arc<ScriptedStore>) -> Self {
+        let (live, snapshots) = watch::channel(Arc::default());
+        let (report, status) = watch::channel(UploadStatus::default());
+        let (deadline, metrics) = (CancellationToken::new(), Metrics::default());
+        let setup = Setup { channel: channel(), store: store.clone(), metrics: metrics.clone() };
+        let mut task = JoinSet::new();
+        task.spawn(upload(setup, snapshots, report, deadline.clone()));
+        Self { store, live, status, deadline, metrics, task }
+    }
+
+    fn publish(&self, programme: &Programme) {
+        self.live.send_replace(programme.snapshot());
+    }
+
+    /// So many segments, in the time that they take.
+    async fn segments(&self, programme: &mut Programme, count: usize) {
+        for _ in 0..count {
+            programme.segment(false);
+            self.publish(programme);
+            sleep(SEGMENT).await;
+        }
+    }
+
+    /// The packager is gone; the uploader ends by itself.
+    async fn drain(self) -> Drained {
+        let Self { store, live, status, metrics, mut task, .. } = self;
+        drop(live);
+        timeout(Duration::from_secs(3600), task.join_next()).await.expect("it ends").unwrap().unwrap();
+        Drained { store, status: status.borrow().clone(), metrics }
+    }
+
+    fn skipped(&self) -> u64 {
+        skipped(&self.metrics)
+    }
+}
+
+struct Drained {
+    store: Arc<ScriptedStore>,
+    status: UploadStatus,
+    metrics: Metrics,
+}
+
+impl Drained {
+    /// The store's playlists are those of the snapshot, and what they name has the snapshot's bytes.
+    fn holds(&self, programme: &Programme) {
+        let snapshot = programme.snapshot();
+        let contents = self.store.contents.lock().unwrap();
+        let text = |key: &str| contents.objects[key].data.clone();
+        assert_eq!(text("live/demo/index.m3u8"), snapshot.multivariant.as_ref().unwrap().text);
+        for rendition in &snapshot.renditions {
+            let directory = format!("live/demo/{}", rendition.name);
+            assert_eq!(text(&format!("{directory}/index.m3u8")), rendition.playlist.as_ref().unwrap().text);
+            for segment in rendition.listed().filter(|segment| !segment.gap) {
+                assert_eq!(text(&format!("{directory}/{}/{}.m4s", segment.session, segment.msn)), segment.data);
+            }
+        }
+        assert_eq!(self.status.segments_behind, 0);
+        assert_eq!(self.status.stored, snapshot.renditions[0].segments.back().map(|segment| segment.msn));
+        assert_eq!(self.status.failing, None);
+    }
+}
+
+fn channel() -> ChannelName {
+    ChannelName::new("demo").unwrap()
+}
+
+fn skipped(metrics: &Metrics) -> u64 {
+    metrics.store_skipped.get_or_create(&ChannelLabel { channel: channel().to_string() }).get()
+}
+
+fn prompt() -> Arc<ScriptedStore> {
+    ScriptedStore::new(|_| Outcome::Done(Duration::from_millis(20)))
+}
+
+/// A store whose requests fail while `fails` says so.
+fn failing(fails: impl Fn(Request<'_>) -> bool + Send + Sync + 'static) -> Arc<ScriptedStore> {
+    ScriptedStore::new(move |request| {
+        let time = Duration::from_millis(20);
+        if fails(request) { Outcome::Refused(time) } else { Outcome::Done(time) }
+    })
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_store_follows_and_holds_the_end() {
+    let bench = Bench::new(prompt());
+    let mut programme = Programme::new(5);
+    bench.segments(&mut programme, 12).await;
+    assert_eq!(bench.status.borrow().stored, Some(Msn(12)));
+    programme.end();
+    bench.publish(&programme);
+    let drained = bench.drain().await;
+    drained.holds(&programme);
+    assert_eq!(skipped(&drained.metrics), 0);
+    let contents = drained.store.contents.lock().unwrap();
+    assert_eq!(contents.puts.iter().filter(|key| *key == "live/demo/index.m3u8").count(), 1, "put when changed only");
+    assert_eq!(contents.puts.iter().filter(|key| *key == "live/demo/720p/1/3.m4s").count(), 1);
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_has_left_the_playlists_lingers_and_goes() {
+    let bench = Bench::new(prompt());
+    let mut programme = Programme::new(5);
+    bench.segments(&mut programme, 10).await;
+    programme.run();
+    bench.segments(&mut programme, 30).await;
+    let contents = bench.store.contents.lock().unwrap();
+    let linger = SEGMENT * 6;
+    for (key, lingered) in &contents.deleted {
+        assert!(*lingered >= linger && *lingered < linger + SEGMENT, "{key} lingered for {lingered:?}");
+    }
+    let deleted: BTreeSet<_> = contents.deleted.iter().map(|(key, _)| key.as_str()).collect();
+    assert!(deleted.contains("live/demo/audio/1/init.mp4") && deleted.contains("live/demo/720p/1/10.m4s"));
+    // Two playlists' worth of segments in three renditions, their inits and playlists.
+    assert!(contents.objects.len() <= 3 * (5 + 7 + 1 + 1) + 1, "{}", contents.objects.len());
+}
+
+#[tokio::test(start_paused = true)]
+async fn another_programme_replaces_the_last() {
+    let bench = Bench::new(prompt());
+    let mut programme = Programme::new(5);
+    bench.segments(&mut programme, 4).await;
+    programme.end();
+    bench.publish(&programme);
+    sleep(Duration::from_secs(600)).await;
+    assert!(bench.store.contents.lock().unwrap().deleted.is_empty(), "what is listed stays");
+    programme.restart();
+    bench.publish(&programme);
+    sleep(Duration::from_secs(60)).await;
+    assert!(bench.store.contents.lock().unwrap().deleted.is_empty(), "the old playlists are still there");
+    bench.segments(&mut programme, 12).await;
+    assert!(bench.store.contents.lock().unwrap().deleted.iter().any(|(key, _)| key == "live/demo/720p/1/1.m4s"));
+    assert_eq!(bench.skipped(), 0);
+    bench.drain().await.holds(&programme);
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_outage_is_told_and_made_good() {
+    let down = Arc::new(Mutex::new(false));
+    let bench = Bench::new(failing({
+        let down = down.clone();
+        move |_| *down.lock().unwrap()
+    }));
+    let mut programme = Programme::new(10);
+    bench.segments(&mut programme, 5).await;
+    *down.lock().unwrap() = true;
+    bench.segments(&mut programme, 5).await;
+    let status = bench.status.borrow().clone();
+    assert_eq!((status.segments_behind, status.stored), (15, Some(Msn(5))));
+    assert!(status.failing.unwrap().contains("fewer requests"));
+    *down.lock().unwrap() = false;
+    bench.segments(&mut programme, 4).await;
+    assert_eq!(*bench.status.borrow(), UploadStatus { segments_behind: 0, stored: Some(Msn(14)), failing: None });
+    assert_eq!(bench.skipped(), 0);
+    bench.drain().await.holds(&programme);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_store_in_trouble_is_asked_seldom() {
+    let asked = Arc::new(Mutex::new(0));
+    let bench = Bench::new(failing({
+        let asked = asked.clone();
+        move |_| {
+            *asked.lock().unwrap() += 1;
+            true
+        }
+    }));
+    let mut programme = Programme::new(5);
+    bench.segments(&mut programme, 30).await;
+    let asked = *asked.lock().unwrap();
+    // Two minutes at waits of 5 to 10 s, and the shorter ones at the beginning.
+    assert!((12..=40).contains(&asked), "{asked}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_outage_longer_than_the_window_leaves_a_hole() {
+    let down = Arc::new(Mutex::new(false));
+    let bench = Bench::new(failing({
+        let down = down.clone();
+        move |_| *down.lock().unwrap()
+    }));
+    let mut programme = Programme::new(5);
+    bench.segments(&mut programme, 5).await;
+    *down.lock().unwrap() = true;
+    bench.segments(&mut programme, 20).await;
+    *down.lock().unwrap() = false;
+    bench.segments(&mut programme, 5).await;
+    let skipped = bench.skipped();
+    assert!((3 * 14..=3 * 20).contains(&skipped), "{skipped}");
+    assert_eq!(bench.status.borrow().stored, Some(Msn(30)));
+    bench.drain().await.holds(&programme);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_slow_store_has_holes_but_never_stands_still() {
+    let bench = Bench::new(ScriptedStore::new(|_| Outcome::Done(Duration::from_secs(11))));
+    let mut programme = Programme::new(5);
+    let mut texts = BTreeSet::new();
+    for _ in 0..60 {
+        bench.segments(&mut programme, 1).await;
+        let contents = bench.store.contents.lock().unwrap();
+        texts.extend(contents.objects.get("live/demo/720p/index.m3u8").map(|object| object.data.clone()));
+    }
+    assert!(texts.len() >= 4, "{}", texts.len());
+    assert!(bench.skipped() > 0);
+    bench.drain().await.holds(&programme);
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_object_that_is_always_refused_is_given_up_with_its_window() {
+    let bench = Bench::new(failing(|request| matches!(request, Request::Put(key) if key == "live/demo/720p/1/3.m4s")));
+    let mut programme = Programme::new(5);
+    bench.segments(&mut programme, 6).await;
+    assert!(bench.status.borrow().failing.is_some());
+    bench.segments(&mut programme, 14).await;
+    assert!(bench.skipped() > 0);
+    bench.drain().await.holds(&programme);
+}
+
+#[tokio::test(start_paused = true)]
+async fn trouble_is_told_before_the_first_programme() {
+    let down = Arc::new(Mutex::new(true));
+    let mut bench = Bench::new(failing({
+        let down = down.clone();
+        move |_| *down.lock().unwrap()
+    }));
+    timeout(Duration::from_secs(60), bench.status.wait_for(|status| status.failing.is_some())).await.unwrap().unwrap();
+    *down.lock().unwrap() = false;
+    timeout(Duration::from_secs(60), bench.status.wait_for(|status| status.failing.is_none())).await.unwrap().unwrap();
+}
+
+#[tokio::test(start_paused = true)]
+async fn missing_rights_to_delete_do_not_hold_up_puts() {
+    let bench = Bench::new(failing(|request| matches!(request, Request::Delete)));
+    let mut programme = Programme::new(5);
+    bench.segments(&mut programme, 600).await;
+    assert_eq!(bench.status.borrow().failing, None);
+    assert_eq!(bench.skipped(), 0);
+    assert!(bench.metrics.store_errors.get_or_create(&KindLabel { kind: "throttled" }).get() > 0);
+    bench.drain().await.holds(&programme);
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_deadline_ends_it_at_once() {
+    let mut bench = Bench::new(ScriptedStore::new(|_| Outcome::Done(Duration::from_secs(100_000))));
+    let mut programme = Programme::new(5);
+    bench.segments(&mut programme, 2).await;
+    bench.deadline.cancel();
+    timeout(Duration::from_millis(1), bench.task.join_next()).await.expect("at once").unwrap().unwrap();
+}
+
+#[tokio::test(start_paused = true)]
+async fn draining_outlasts_an_outage() {
+    let down = Arc::new(Mutex::new(true));
+    let bench = Bench::new(failing({
+        let down = down.clone();
+        move |_| *down.lock().unwrap()
+    }));
+    let mut programme = Programme::new(5);
+    bench.segments(&mut programme, 3).await;
+    programme.end();
+    bench.publish(&programme);
+    let mut mending = JoinSet::new();
+    mending.spawn(async move {
+        sleep(Duration::from_secs(300)).await;
+        *down.lock().unwrap() = false;
+    });
+    bench.drain().await.holds(&programme);
+}
+
+/// What the packager does next.
+#[derive(Clone, Copy, Debug)]
+enum Step {
+    Segment,
+    Gap,
+    Run,
+    Restart,
+}
+
+fn outcomes() -> impl Strategy<Value = Vec<Outcome>> {
+    let time = || (0u64..9000).prop_map(Duration::from_millis);
+    let outcome = prop_oneof![
+        6 => time().prop_map(Outcome::Done),
+        2 => time().prop_map(Outcome::Refused),
+        1 => time().prop_map(Outcome::AnswerLost),
+    ];
+    prop::collection::vec(outcome, 0..150)
+}
+
+fn steps() -> impl Strategy<Value = Vec<Step>> {
+    let step =
+        prop_oneof![12 => Just(Step::Segment), 1 => Just(Step::Gap), 1 => Just(Step::Run), 1 => Just(Step::Restart)];
+    prop::collection::vec(step, 1..40)
+}
+
+async fn play(outcomes: Vec<Outcome>, steps: Vec<Step>, window: usize) {
+    let script = Mutex::new(VecDeque::from(outcomes));
+    let bench = Bench::new(ScriptedStore::new(move |_| {
+        script.lock().unwrap().pop_front().unwrap_or(Outcome::Done(Duration::from_millis(10)))
+    }));
+    let mut programme = Programme::new(window);
+    for step in steps {
+        match step {
+            Step::Segment => programme.segment(false),
+            Step::Gap => programme.segment(true),
+            Step::Run => programme.run(),
+            Step::Restart => programme.restart(),
+        }
+        bench.publish(&programme);
+        sleep(SEGMENT).await;
+    }
+    programme.segment(false);
+    programme.end();
+    bench.publish(&programme);
+    bench.drain().await.holds(&programme);
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(256))]
+    #[test]
+    fn whatever_fails_no_stored_playlist_names_what_is_not_there(
+        outcomes in outcomes(), steps in steps(), window in 3usize..8
+    ) {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_time().start_paused(true).build().unwrap();
+        runtime.block_on(play(outcomes, steps, window));
+    }
+}
+
+#[test]
+fn the_independent_reader_finds_what_playlists_name() {
+    let mut programme = Programme::new(3);
+    programme.segment(true);
+    programme.segment(false);
+    let text = programme.snapshot().renditions[0].playlist.as_ref().unwrap().text.clone();
+    let key = "live/demo/720p/index.m3u8".to_owned();
+    let object = super::super::Object { key, data: text, content_type: "", cache_control: String::new() };
+    let expected = ["live/demo/720p/1/2.m4s", "live/demo/720p/1/init.mp4"];
+    assert_eq!(names(&object).iter().map(String::as_str).collect::<Vec<_>>(), expected);
+}

@@ -1,0 +1,239 @@
+//! The contract of [`Store`], the same for files and for really running S3 servers, and how each kind of failure of a
+//! bucket is told.
+
+#![expect(clippy::unwrap_used, clippy::expect_used, reason = "in tests a failure is to panic")]
+
+mod support {
+    pub(crate) mod s3;
+}
+
+use std::net::TcpListener;
+use std::process::Command;
+
+use bytes::Bytes;
+use headwater::config::{S3Config, StoreConfig};
+use headwater::store::{Credentials, Object, S3Store, Store, StoreError, open};
+use support::s3::S3Server;
+
+fn object(key: &str, data: impl Into<Bytes>) -> Object {
+    let cache_control = "public, max-age=2".to_owned();
+    Object { key: key.to_owned(), data: data.into(), content_type: "video/mp4", cache_control }
+}
+
+async fn client(server: &S3Server, config: &S3Config) -> S3Store {
+    S3Store::open(config, Some(server.credentials.clone())).await.unwrap()
+}
+
+async fn conforms(store: &dyn Store) {
+    store.probe().await.unwrap();
+    reads_what_was_written(store).await;
+    writes_over(store).await;
+    deletes(store).await;
+    refuses_keys_outside_the_grammar(store).await;
+}
+
+async fn reads_what_was_written(store: &dyn Store) {
+    let large: Vec<u8> = (0..3_000_000u32).map(|i| i.to_le_bytes()[1]).collect();
+    for (key, data) in [
+        ("live/demo/720p/1/1.m4s", Bytes::from_static(b"segment")),
+        ("live/demo/720p/1/2.m4s", Bytes::from(large)),
+        ("live/demo/720p/index.m3u8", Bytes::new()),
+        ("top", Bytes::from_static(b"\0\xff")),
+    ] {
+        store.put(object(key, data.clone())).await.unwrap();
+        assert_eq!(store.get(key).await.unwrap(), Some(data), "{key}");
+    }
+    for absent in ["live/demo/720p/1/3.m4s", "live/nobody/index.m3u8"] {
+        assert_eq!(store.get(absent).await.unwrap(), None, "{absent}");
+    }
+}
+
+async fn writes_over(store: &dyn Store) {
+    for text in ["a longer text than the next", "short"] {
+        store.put(object("live/demo/index.m3u8", text)).await.unwrap();
+        assert_eq!(store.get("live/demo/index.m3u8").await.unwrap(), Some(text.into()));
+    }
+}
+
+async fn deletes(store: &dyn Store) {
+    store.put(object("live/other/1.m4s", "stays")).await.unwrap();
+    let keys: Vec<_> = (0..5).map(|n| format!("live/gone/{n}.m4s")).collect();
+    for key in &keys {
+        store.put(object(key, "goes")).await.unwrap();
+    }
+    let mut all = keys.clone();
+    all.push("live/never/was.m4s".to_owned());
+    store.delete(&all).await.unwrap();
+    store.delete(&all).await.unwrap();
+    store.delete(&[]).await.unwrap();
+    for key in &keys {
+        assert_eq!(store.get(key).await.unwrap(), None);
+    }
+    assert_eq!(store.get("live/other/1.m4s").await.unwrap(), Some("stays".into()));
+}
+
+async fn refuses_keys_outside_the_grammar(store: &dyn Store) {
+    for key in ["../escape", "/etc/passwd", "live//x", "live/./x", "", "live/x/", "live/%2e%2e/x"] {
+        let refused = StoreError::Key(key.to_owned());
+        assert_eq!(store.put(object(key, "x")).await, Err(refused.clone()));
+        assert_eq!(store.get(key).await, Err(refused.clone()));
+        assert_eq!(store.delete(&[key.to_owned()]).await, Err(refused));
+    }
+}
+
+#[tokio::test]
+async fn files_conform() {
+    let root = tempfile::tempdir().unwrap();
+    let path = root.path().join("made/by/open");
+    conforms(&*open(&StoreConfig::Fs { path }).await.unwrap()).await;
+}
+
+#[tokio::test]
+async fn s3_conforms() {
+    let server = S3Server::start().await;
+    conforms(&client(&server, &server.config()).await).await;
+    let prefixed = S3Config { prefix: "some/prefix".to_owned(), ..server.config() };
+    let store = client(&server, &prefixed).await;
+    conforms(&store).await;
+    assert!(server.directory.path().join("live/some/prefix/live/demo/index.m3u8").is_file(), "below the prefix");
+}
+
+#[tokio::test]
+async fn garage_conforms() {
+    let Some(server) = S3Server::start_garage().await else { return };
+    conforms(&client(&server, &server.config()).await).await;
+    conforms(&client(&server, &S3Config { prefix: "pre".to_owned(), ..server.config() }).await).await;
+    failures_are_told_apart(&server).await;
+    let elsewhere = S3Config { region: Some("elsewhere".to_owned()), ..server.config() };
+    every_call_fails(&client(&server, &elsewhere).await, "wrong_region", "garage").await;
+    headers_are_kept(&server).await;
+    many_keys_are_deleted(&server, 1100).await;
+}
+
+#[tokio::test]
+async fn failures_of_s3_are_told_apart() {
+    failures_are_told_apart(&S3Server::start().await).await;
+}
+
+async fn failures_are_told_apart(server: &S3Server) {
+    let missing = S3Config { bucket: "no-such-bucket".to_owned(), ..server.config() };
+    every_call_fails(&client(server, &missing).await, "no_bucket", "no-such-bucket").await;
+
+    let wrong_secret = Credentials { secret_access_key: "0e".repeat(32), ..server.credentials.clone() };
+    let wrong_key = Credentials { access_key_id: format!("GK{}", "cd34".repeat(6)), ..server.credentials.clone() };
+    for wrong in [wrong_secret, wrong_key] {
+        let store = S3Store::open(&server.config(), Some(wrong)).await.unwrap();
+        every_call_fails(&store, "denied", &server.address.to_string()).await;
+    }
+}
+
+#[tokio::test]
+async fn a_closed_port_is_told() {
+    let address = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+    let config = S3Config {
+        bucket: "live".to_owned(),
+        prefix: String::new(),
+        region: None,
+        endpoint: Some(format!("http://{address}")),
+        path_style: true,
+    };
+    let credentials = Credentials { access_key_id: "key".to_owned(), secret_access_key: "secret".to_owned() };
+    let store = S3Store::open(&config, Some(credentials)).await.unwrap();
+    every_call_fails(&store, "unreachable", &address.to_string()).await;
+}
+
+async fn every_call_fails(store: &dyn Store, kind: &str, place: &str) {
+    let errors = [
+        store.probe().await.unwrap_err(),
+        store.put(object("live/a", "x")).await.unwrap_err(),
+        store.get("live/a").await.unwrap_err(),
+        store.delete(&["live/a".to_owned()]).await.unwrap_err(),
+    ];
+    for error in errors {
+        assert_eq!(error.kind(), kind, "{error:?}");
+        assert!(error.to_string().contains(place), "{error}");
+    }
+}
+
+#[tokio::test]
+async fn s3_keeps_the_headers() {
+    headers_are_kept(&S3Server::start().await).await;
+}
+
+/// Asks with the SDK itself, which the store's interface hides.
+async fn headers_are_kept(server: &S3Server) {
+    let store = client(server, &server.config()).await;
+    store.put(object("live/head.m4s", "x")).await.unwrap();
+    let own = &server.credentials;
+    let credentials =
+        aws_sdk_s3::config::Credentials::new(&own.access_key_id, &own.secret_access_key, None, None, "test");
+    let config = aws_sdk_s3::Config::builder()
+        .behavior_version(aws_sdk_s3::config::BehaviorVersion::latest())
+        .endpoint_url(format!("http://{}", server.address))
+        .region(aws_sdk_s3::config::Region::new(server.region))
+        .credentials_provider(credentials)
+        .force_path_style(true)
+        .build();
+    let client = aws_sdk_s3::Client::from_conf(config);
+    let head = client.head_object().bucket(support::s3::BUCKET).key("live/head.m4s").send().await.unwrap();
+    assert_eq!(head.content_type(), Some("video/mp4"));
+    assert_eq!(head.cache_control(), Some("public, max-age=2"));
+    assert_eq!(head.content_encoding(), None);
+}
+
+#[tokio::test]
+async fn s3_deletes_more_keys_than_one_request_takes() {
+    many_keys_are_deleted(&S3Server::start().await, 1001).await;
+}
+
+async fn many_keys_are_deleted(server: &S3Server, count: usize) {
+    let store = client(server, &server.config()).await;
+    let keys: Vec<_> = (0..count).map(|n| format!("live/many/{n}.m4s")).collect();
+    let ends = [keys.first().unwrap(), keys.last().unwrap()];
+    for key in ends {
+        store.put(object(key, "x")).await.unwrap();
+    }
+    store.delete(&keys).await.unwrap();
+    for key in ends {
+        assert_eq!(store.get(key).await.unwrap(), None);
+    }
+}
+
+/// The AWS chain reads the environment of its process, so this test runs itself again in processes of their own.
+#[tokio::test]
+async fn credentials_come_from_the_environment() {
+    if let Ok(endpoint) = std::env::var(CHILD_ENDPOINT) {
+        return child(endpoint).await;
+    }
+    let server = S3Server::start().await;
+    let Credentials { access_key_id, secret_access_key } = server.credentials.clone();
+    let keys = [("AWS_ACCESS_KEY_ID", access_key_id), ("AWS_SECRET_ACCESS_KEY", secret_access_key)];
+    run_child(&server, "ok", keys.to_vec()).await;
+    run_child(&server, "denied", Vec::new()).await;
+}
+
+/// In the child: probes the store, and the outcome is as its parent expects.
+async fn child(endpoint: String) {
+    let config = S3Config {
+        bucket: "live".to_owned(),
+        prefix: String::new(),
+        region: None,
+        endpoint: Some(endpoint),
+        path_style: true,
+    };
+    let outcome = open(&StoreConfig::S3(config)).await.unwrap().probe().await;
+    let outcome = outcome.map_or_else(|error| error.kind(), |()| "ok");
+    assert_eq!(outcome, std::env::var(CHILD_OUTCOME).unwrap());
+}
+
+async fn run_child(server: &S3Server, outcome: &str, variables: Vec<(&'static str, String)>) {
+    let mut command = Command::new(std::env::current_exe().unwrap());
+    command.args(["--exact", "credentials_come_from_the_environment"]);
+    command.env_clear().env("AWS_EC2_METADATA_DISABLED", "true").env(CHILD_OUTCOME, outcome);
+    command.env(CHILD_ENDPOINT, format!("http://{}", server.address)).envs(variables);
+    let output = tokio::task::spawn_blocking(move || command.output().unwrap()).await.unwrap();
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stdout));
+}
+
+const CHILD_ENDPOINT: &str = "HEADWATER_TEST_S3_ENDPOINT";
+const CHILD_OUTCOME: &str = "HEADWATER_TEST_S3_OUTCOME";

@@ -1,0 +1,185 @@
+//! Really running S3 servers on loopback: one in this process, and Garage where `GARAGE` names its program.
+
+use std::net::{SocketAddr, TcpListener as StdListener};
+use std::path::Path;
+use std::process::{Child, Command, Stdio};
+use std::time::Duration;
+
+use headwater::config::S3Config;
+use headwater::store::{Credentials, S3Store};
+use hyper_util::rt::{TokioExecutor, TokioIo};
+use hyper_util::server::conn::auto::Builder;
+use s3s::access::{S3Access, S3AccessContext};
+use s3s::auth::SimpleAuth;
+use s3s::service::{S3Service, S3ServiceBuilder};
+use s3s::{S3Result, s3_error};
+use tempfile::TempDir;
+use tokio::net::TcpListener;
+use tokio::task::JoinSet;
+
+/// The bucket that the servers have.
+pub(crate) const BUCKET: &str = "live";
+
+/// A running S3 server with one bucket; stopped when dropped.
+#[derive(Debug)]
+pub(crate) struct S3Server {
+    /// Where it listens.
+    pub(crate) address: SocketAddr,
+    /// Its region.
+    pub(crate) region: &'static str,
+    /// The key that it accepts.
+    pub(crate) credentials: Credentials,
+    /// Where it keeps its data. The in-process server keeps an object as the file `BUCKET/KEY`.
+    pub(crate) directory: TempDir,
+    _running: Running,
+}
+
+#[derive(Debug)]
+#[expect(dead_code, reason = "held for what happens when it is dropped")]
+enum Running {
+    InProcess(JoinSet<()>),
+    Process(Killed),
+}
+
+/// A process that is killed when dropped.
+#[derive(Debug)]
+struct Killed(Child);
+
+impl Drop for Killed {
+    fn drop(&mut self) {
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
+
+impl S3Server {
+    /// Starts `s3s-fs` in this process. It checks signatures; anybody may read.
+    pub(crate) async fn start() -> Self {
+        let directory = tempfile::tempdir().unwrap();
+        std::fs::create_dir(directory.path().join(BUCKET)).unwrap();
+        let credentials =
+            Credentials { access_key_id: "AKTEST".to_owned(), secret_access_key: "test-secret".to_owned() };
+        let mut builder = S3ServiceBuilder::new(s3s_fs::FileSystem::new(directory.path()).unwrap());
+        builder.set_auth(SimpleAuth::from_single(
+            credentials.access_key_id.clone(),
+            credentials.secret_access_key.clone(),
+        ));
+        builder.set_access(PublicBucket);
+        let service = builder.build();
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = listener.local_addr().unwrap();
+        let mut tasks = JoinSet::new();
+        tasks.spawn(accept(listener, service));
+        Self { address, region: "us-east-1", credentials, directory, _running: Running::InProcess(tasks) }
+    }
+
+    /// Starts a single Garage node, where the environment variable `GARAGE` names the program.
+    pub(crate) async fn start_garage() -> Option<Self> {
+        let program = std::env::var_os("GARAGE")?;
+        let directory = tempfile::tempdir().unwrap();
+        let [s3, rpc, admin] = free_addresses();
+        std::fs::write(directory.path().join("garage.toml"), garage_config(directory.path(), [s3, rpc, admin]))
+            .unwrap();
+        let credentials =
+            Credentials { access_key_id: format!("GK{}", "ab12".repeat(6)), secret_access_key: "0f".repeat(32) };
+        let child = Command::new(program)
+            .arg("-c")
+            .arg(directory.path().join("garage.toml"))
+            .args(["server", "--single-node", "--default-bucket"])
+            .env("GARAGE_DEFAULT_ACCESS_KEY", &credentials.access_key_id)
+            .env("GARAGE_DEFAULT_SECRET_KEY", &credentials.secret_access_key)
+            .env("GARAGE_DEFAULT_BUCKET", BUCKET)
+            .stdin(Stdio::null())
+            .stdout(Stdio::null())
+            .stderr(Stdio::null())
+            .spawn()
+            .unwrap();
+        let running = Running::Process(Killed(child));
+        let server = Self { address: s3, region: "garage", credentials, directory, _running: running };
+        server.wait_until_ready().await;
+        Some(server)
+    }
+
+    /// The configuration of a store in its bucket.
+    pub(crate) fn config(&self) -> S3Config {
+        S3Config {
+            bucket: BUCKET.to_owned(),
+            prefix: String::new(),
+            region: Some(self.region.to_owned()),
+            endpoint: Some(format!("http://{}", self.address)),
+            path_style: true,
+        }
+    }
+
+    /// A program has no event to wait for but its first good answer.
+    async fn wait_until_ready(&self) {
+        use headwater::store::Store as _;
+        let store = S3Store::open(&self.config(), Some(self.credentials.clone())).await.unwrap();
+        let ready = async {
+            while store.probe().await.is_err() {
+                tokio::time::sleep(Duration::from_millis(50)).await;
+            }
+        };
+        tokio::time::timeout(Duration::from_secs(20), ready).await.expect("Garage becomes ready");
+    }
+}
+
+/// Has the one bucket, which `s3s-fs` would otherwise make when written to, and lets everybody read from it, as players
+/// do through a CDN.
+struct PublicBucket;
+
+#[async_trait::async_trait]
+impl S3Access for PublicBucket {
+    async fn check(&self, request: &mut S3AccessContext<'_>) -> S3Result<()> {
+        if request.s3_path().get_bucket_name() != Some(BUCKET) {
+            return Err(s3_error!(NoSuchBucket));
+        }
+        match (request.credentials(), request.s3_op().name()) {
+            (Some(_), _) | (None, "GetObject" | "HeadObject") => Ok(()),
+            (None, _) => Err(s3_error!(AccessDenied)),
+        }
+    }
+}
+
+async fn accept(listener: TcpListener, service: S3Service) {
+    let mut connections = JoinSet::new();
+    loop {
+        tokio::select! {
+            accepted = listener.accept() => {
+                let (socket, _) = accepted.unwrap();
+                let service = service.clone();
+                connections.spawn(async move {
+                    // A client that goes away is no failure of the server.
+                    let _ = Builder::new(TokioExecutor::new()).serve_connection(TokioIo::new(socket), service).await;
+                });
+            }
+            Some(ended) = connections.join_next() => ended.unwrap(),
+        }
+    }
+}
+
+/// Addresses that nobody listens on now.
+fn free_addresses<const N: usize>() -> [SocketAddr; N] {
+    let listeners = [(); N].map(|()| StdListener::bind("127.0.0.1:0").unwrap());
+    listeners.map(|listener| listener.local_addr().unwrap())
+}
+
+fn garage_config(directory: &Path, [s3, rpc, admin]: [SocketAddr; 3]) -> String {
+    let secret = "5a".repeat(32);
+    let directory = directory.display();
+    format!(
+        r#"
+        metadata_dir = "{directory}/meta"
+        data_dir = "{directory}/data"
+        db_engine = "lmdb"
+        replication_factor = 1
+        rpc_bind_addr = "{rpc}"
+        rpc_secret = "{secret}"
+        [s3_api]
+        s3_region = "garage"
+        api_bind_addr = "{s3}"
+        [admin]
+        api_bind_addr = "{admin}"
+        "#
+    )
+}
