@@ -4,6 +4,7 @@
 
 pub mod admin;
 pub mod config;
+pub mod http_server;
 pub mod ingest;
 pub mod ladder;
 pub mod layout;

@@ -1,0 +1,93 @@
+//! How long the origin takes from a request line to a response, without the network.
+
+use std::collections::{BTreeMap, VecDeque};
+use std::hint::black_box;
+use std::sync::Arc;
+use std::time::SystemTime;
+
+use bytes::Bytes;
+use criterion::{Criterion, criterion_group, criterion_main};
+use headwater::ladder::{RenditionKind, RenditionName};
+use headwater::live::{
+    ChannelPhase, ChannelSnapshot, ChannelView, Directory, Msn, Playlist, RenditionSnapshot, Segment, SessionId,
+    UploadStatus,
+};
+use headwater::media::MediaTime;
+use headwater::origin::answer::{Asked, World, answer};
+use headwater::origin::route::route;
+use headwater::source::ChannelName;
+use http::header::{ACCEPT_ENCODING, IF_NONE_MATCH, RANGE};
+use http::{HeaderMap, HeaderName, HeaderValue, Method};
+use tokio::sync::watch;
+
+fn bench(c: &mut Criterion) {
+    let directory = directory();
+    let world = World { directory: &directory, draining: false };
+    for (name, path, field) in [
+        ("playlist", "/live/demo/720p/index.m3u8", (ACCEPT_ENCODING, "gzip, deflate, br")),
+        ("playlist, not modified", "/live/demo/720p/index.m3u8", (IF_NONE_MATCH, "\"x\"")),
+        ("segment of 1.4 MB", "/live/demo/720p/1700000000000/12.m4s", (ACCEPT_ENCODING, "identity")),
+        ("range of a segment", "/live/demo/720p/1700000000000/12.m4s", (RANGE, "bytes=1000-99999")),
+        ("not found", "/live/demo/720p/1700000000000/99.m4s", (ACCEPT_ENCODING, "identity")),
+    ] {
+        let headers = headers(field);
+        let asked = Asked { method: &Method::GET, headers: &headers };
+        c.bench_function(name, |b| b.iter(|| answer(&route(&Method::GET, black_box(path)), &asked, &world)));
+    }
+}
+
+/// What a browser sends, and `field`.
+fn headers(field: (HeaderName, &'static str)) -> HeaderMap {
+    let browser = [("host", "localhost:8080"), ("accept", "*/*"), ("user-agent", "Mozilla/5.0"), ("origin", "null")];
+    let browser = browser.map(|(name, value)| (HeaderName::from_static(name), HeaderValue::from_static(value)));
+    browser.into_iter().chain([(field.0, HeaderValue::from_static(field.1))]).collect()
+}
+
+fn directory() -> Directory {
+    let live = watch::channel(Arc::new(snapshot())).1;
+    let view = ChannelView {
+        live,
+        phase: watch::channel(ChannelPhase::Idle).1,
+        upload: watch::channel(UploadStatus::default()).1,
+    };
+    let name = ChannelName::new("demo").into_iter();
+    Arc::new(name.map(|name| (name, view.clone())).collect::<BTreeMap<_, _>>())
+}
+
+fn snapshot() -> ChannelSnapshot {
+    let data = Bytes::from(vec![0; 1_400_000]);
+    let rendition = RenditionName::new("720p").into_iter().map(|name| {
+        Arc::new(RenditionSnapshot {
+            name,
+            kind: RenditionKind::Video,
+            playlist: Some(playlist()),
+            inits: vec![],
+            segments: (1..=15).map(|msn| segment(msn, &data)).collect::<VecDeque<_>>(),
+            first_listed: Msn(1),
+            open: None,
+        })
+    });
+    ChannelSnapshot { target_duration_secs: 4, renditions: rendition.collect(), ..ChannelSnapshot::default() }
+}
+
+fn playlist() -> Playlist {
+    let (text, gzip) = (Bytes::from(vec![b'#'; 2048]), Bytes::from(vec![0; 512]));
+    Playlist { text, gzip, etag: "\"x\"".to_owned(), modified: SystemTime::UNIX_EPOCH }
+}
+
+fn segment(msn: u64, data: &Bytes) -> Arc<Segment> {
+    Arc::new(Segment {
+        msn: Msn(msn),
+        session: SessionId(1_700_000_000_000),
+        discontinuity: false,
+        start: MediaTime::ZERO,
+        duration: MediaTime::from_millis(4000),
+        program_date_time: SystemTime::UNIX_EPOCH,
+        data: data.clone(),
+        parts: vec![],
+        gap: false,
+    })
+}
+
+criterion_group!(benches, bench);
+criterion_main!(benches);

@@ -1,0 +1,187 @@
+//! The plumbing over real sockets: bounds, deadlines and the end.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::sync::Notify;
+
+use super::*;
+
+/// A server that answers `/panic` with a panic, `/wait` once `released` says so, and everything else with 64 MiB.
+struct Running {
+    address: SocketAddr,
+    /// A body is no longer held.
+    let_go: Arc<Notify>,
+    /// A request for `/wait` has arrived.
+    reached: Arc<Notify>,
+    /// Lets one request for `/wait` go on.
+    released: Arc<Notify>,
+    stop: CancellationToken,
+    server: JoinSet<()>,
+}
+
+const REQUEST: &[u8] = b"GET / HTTP/1.1\r\nHost: x\r\n\r\n";
+const BODY_BYTES: usize = 64 * 1024 * 1024;
+
+/// A body that says when it is no longer held.
+struct Held {
+    bytes: Vec<u8>,
+    let_go: Arc<Notify>,
+}
+
+impl AsRef<[u8]> for Held {
+    fn as_ref(&self) -> &[u8] {
+        &self.bytes
+    }
+}
+
+impl Drop for Held {
+    fn drop(&mut self) {
+        self.let_go.notify_one();
+    }
+}
+
+impl Running {
+    async fn start(limits: Limits) -> Self {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = listener.local_addr().unwrap();
+        let [let_go, reached, released] = [(); 3].map(|()| Arc::new(Notify::new()));
+        let gates = [&let_go, &reached, &released].map(Arc::clone);
+        let answer = move |request: Parts| {
+            let [let_go, reached, released] = gates.clone();
+            async move {
+                match request.uri.path() {
+                    "/panic" => panic!("as asked"),
+                    "/wait" => {
+                        reached.notify_one();
+                        released.notified().await;
+                        Response::new(Full::from("waited"))
+                    }
+                    _ => Response::new(Full::from(Bytes::from_owner(Held { bytes: vec![0; BODY_BYTES], let_go }))),
+                }
+            }
+        };
+        let stop = CancellationToken::new();
+        let mut server = JoinSet::new();
+        server.spawn(serve(listener, limits, answer, stop.clone()));
+        Self { address, let_go, reached, released, stop, server }
+    }
+
+    async fn connect(&self) -> TcpStream {
+        TcpStream::connect(self.address).await.unwrap()
+    }
+
+    async fn ask(&self, request: &[u8]) -> TcpStream {
+        let mut socket = self.connect().await;
+        socket.write_all(request).await.unwrap();
+        socket
+    }
+
+    async fn stop(mut self) {
+        self.stop.cancel();
+        self.server.join_next().await.unwrap().unwrap();
+    }
+}
+
+/// Everything until the server closes, however it does.
+async fn rest(mut socket: TcpStream) -> Vec<u8> {
+    let mut bytes = Vec::new();
+    let _ = socket.read_to_end(&mut bytes).await;
+    bytes
+}
+
+fn impatient() -> Limits {
+    let soon = Duration::from_millis(100);
+    Limits { head_timeout: soon, idle_timeout: soon, stall_timeout: soon, stop_timeout: soon, ..Limits::default() }
+}
+
+#[tokio::test]
+async fn slow_heads_are_not_waited_for() {
+    let running = Running::start(impatient()).await;
+    for beginning in ["", "P", "PRI * HTTP/2.0\r\n", "GET / HTTP/1.1\r\nHost: x\r\n"] {
+        let answer = rest(running.ask(beginning.as_bytes()).await).await;
+        assert!(!answer.starts_with(b"HTTP/1.1 200"), "{beginning:?}");
+    }
+    running.stop().await;
+}
+
+#[tokio::test]
+async fn a_client_that_stops_reading_is_left() {
+    let limits =
+        Limits { idle_timeout: Duration::from_secs(600), head_timeout: Duration::from_secs(600), ..impatient() };
+    let running = Running::start(limits).await;
+    let mut socket = running.ask(REQUEST).await;
+    let mut beginning = [0; 15];
+    socket.read_exact(&mut beginning).await.unwrap();
+    assert_eq!(&beginning, b"HTTP/1.1 200 OK");
+    // Nothing is read until the server has given up; what it had sent by then is all there is.
+    running.let_go.notified().await;
+    assert!(rest(socket).await.len() < BODY_BYTES);
+    running.stop().await;
+}
+
+#[tokio::test]
+async fn garbage_and_long_heads_are_refused() {
+    let running = Running::start(Limits::default()).await;
+    for (request, answer) in [
+        (b"\x16\x03\x01\x02\x00\x01\x00\r\n\r\n".to_vec(), "HTTP/1.1 400"),
+        (format!("GET / HTTP/1.1\r\nx: {}\r\n\r\n", "y".repeat(64 * 1024)).into_bytes(), "HTTP/1.1 431"),
+    ] {
+        let mut socket = running.connect().await;
+        // The server may close before it has read everything.
+        let _ = socket.write_all(&request).await;
+        let mut head = [0; 12];
+        socket.read_exact(&mut head).await.unwrap();
+        assert_eq!(std::str::from_utf8(&head).unwrap(), answer);
+    }
+    running.stop().await;
+}
+
+#[tokio::test]
+async fn connections_are_bounded() {
+    let running = Running::start(Limits { connections_max: 2, ..Limits::default() }).await;
+    let wait = b"GET /wait HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n";
+    let first = running.ask(wait).await;
+    running.reached.notified().await;
+    let second = running.ask(wait).await;
+    running.reached.notified().await;
+    assert_eq!(rest(running.ask(wait).await).await, b"");
+    running.released.notify_waiters();
+    assert!(rest(first).await.ends_with(b"waited"));
+    assert!(rest(second).await.ends_with(b"waited"));
+    running.stop().await;
+}
+
+#[tokio::test]
+async fn a_panic_ends_its_connection_only() {
+    let running = Running::start(Limits::default()).await;
+    assert_eq!(rest(running.ask(b"GET /panic HTTP/1.1\r\nHost: x\r\n\r\n").await).await, b"");
+    let mut head = [0; 12];
+    running.ask(REQUEST).await.read_exact(&mut head).await.unwrap();
+    assert_eq!(&head, b"HTTP/1.1 200");
+    running.stop().await;
+}
+
+#[tokio::test]
+async fn stopping_lets_answers_finish_and_idle_connections_go() {
+    let mut running = Running::start(Limits::default()).await;
+    let idle = running.connect().await;
+    let waiting = running.ask(b"GET /wait HTTP/1.1\r\nHost: x\r\n\r\n").await;
+    running.reached.notified().await;
+    running.stop.cancel();
+    assert_eq!(rest(idle).await, b"");
+    assert!(TcpStream::connect(running.address).await.is_err(), "the listener is closed");
+    running.released.notify_one();
+    assert!(rest(waiting).await.ends_with(b"waited"));
+    running.server.join_next().await.unwrap().unwrap();
+}
+
+#[tokio::test]
+async fn stopping_does_not_wait_for_ever() {
+    let running = Running::start(Limits { stop_timeout: Duration::from_millis(50), ..Limits::default() }).await;
+    let waiting = running.ask(b"GET /wait HTTP/1.1\r\nHost: x\r\n\r\n").await;
+    running.reached.notified().await;
+    running.stop().await;
+    assert_eq!(rest(waiting).await, b"");
+}

@@ -1,0 +1,58 @@
+//! `/channels.json`: the channels that are live, for the pages. Public, so it says nothing of publishers.
+
+use bytes::Bytes;
+use serde::Serialize;
+
+use crate::ladder::RenditionKind;
+use crate::live::{ChannelPhase, ChannelView, Directory};
+use crate::origin::representation::{Cache, Representation};
+use crate::source::ChannelName;
+
+/// The document.
+#[derive(Serialize)]
+struct Listing<'a> {
+    channels: Vec<Line<'a>>,
+}
+
+/// One channel that can be watched.
+#[derive(Serialize)]
+struct Line<'a> {
+    name: &'a str,
+    state: State,
+    /// Since when its publisher sends, in RFC 3339.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    since: Option<String>,
+    /// Its video renditions, best first.
+    renditions: Vec<String>,
+}
+
+/// How a channel that can be watched does.
+#[derive(Clone, Copy, Serialize)]
+#[serde(rename_all = "lowercase")]
+enum State {
+    /// A publisher feeds it.
+    Live,
+    /// The publisher was lost and may return.
+    Interrupted,
+}
+
+/// The channels that are live.
+pub(super) fn channels(directory: &Directory) -> Representation {
+    let channels = directory.iter().filter_map(|(name, view)| line(name, view)).collect();
+    let json = serde_json::to_vec(&Listing { channels }).unwrap_or_default();
+    Representation::new("application/json", Cache::Seconds(1), Bytes::from(json))
+}
+
+fn line<'a>(name: &'a ChannelName, view: &ChannelView) -> Option<Line<'a>> {
+    let live = view.live.borrow().clone();
+    if !live.is_live() {
+        return None;
+    }
+    let (state, since) = match &*view.phase.borrow() {
+        ChannelPhase::Publishing(publisher) => (State::Live, Some(publisher.since)),
+        ChannelPhase::Grace { .. } | ChannelPhase::Idle => (State::Interrupted, None),
+    };
+    let since = since.map(|t| humantime::format_rfc3339_seconds(t).to_string());
+    let video = live.renditions.iter().filter(|r| r.kind == RenditionKind::Video);
+    Some(Line { name: name.as_str(), state, since, renditions: video.map(|r| r.name.to_string()).collect() })
+}

@@ -1,0 +1,211 @@
+//! What a resource is at this instant, and the response that carries it: caching, preconditions, ranges, `HEAD`, CORS.
+//! The one place that writes header fields.
+
+use std::borrow::Cow;
+use std::time::SystemTime;
+
+use bytes::Bytes;
+use http::header::{self, HeaderMap, HeaderName, HeaderValue};
+use http::{Method, Response, StatusCode};
+
+use crate::origin::precondition::{has_already, range_applies};
+use crate::origin::range::{self, Requested};
+
+/// The parts of a request that shape its response, once it is known what it is for.
+#[derive(Clone, Copy, Debug)]
+pub struct Asked<'a> {
+    /// The method.
+    pub method: &'a Method,
+    /// The header fields.
+    pub headers: &'a HeaderMap,
+}
+
+/// How long a response may be used again.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Cache {
+    /// For ever: the URL will never mean other bytes. Two weeks, as AWS MediaPackage has it.
+    Immutable,
+    /// This many seconds.
+    Seconds(u32),
+    /// Not at all.
+    Never,
+}
+
+impl Cache {
+    fn field(self) -> Cow<'static, str> {
+        match self {
+            Self::Immutable => Cow::Borrowed("public, max-age=1209600, immutable"),
+            Self::Seconds(seconds) => Cow::Owned(format!("public, max-age={seconds}")),
+            Self::Never => Cow::Borrowed("no-store"),
+        }
+    }
+}
+
+/// A resource as it is sent: its bytes in the coding chosen, and what is said of them.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Representation {
+    /// 200, or why there is nothing else to send.
+    pub status: StatusCode,
+    /// `Content-Type`.
+    pub content_type: &'static str,
+    /// `Cache-Control`.
+    pub cache: Cache,
+    /// `ETag`, with its quotes, of these very bytes.
+    pub etag: Option<String>,
+    /// `Last-Modified`.
+    pub modified: Option<SystemTime>,
+    /// Whether `Accept-Encoding` decides, and what it decided on.
+    pub coding: Coding,
+    /// `Content-Security-Policy`, of a page.
+    pub policy: Option<&'static str>,
+    /// The bytes.
+    pub body: Bytes,
+}
+
+/// The content coding of a [`Representation`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Coding {
+    /// There is no choice.
+    Only,
+    /// As it is, though it could be had compressed.
+    Identity,
+    /// Compressed.
+    Gzip,
+}
+
+impl Representation {
+    /// `body`, with nothing else said of it.
+    #[must_use]
+    pub fn new(content_type: &'static str, cache: Cache, body: Bytes) -> Self {
+        let coding = Coding::Only;
+        Self { status: StatusCode::OK, content_type, cache, etag: None, modified: None, coding, policy: None, body }
+    }
+
+    /// Why there is nothing to send, as a line of text. One second in a cache takes the crowd off a live edge
+    /// and delays nobody: CDNs would else keep an error for ten.
+    #[must_use]
+    pub fn refusal(status: StatusCode, text: &str) -> Self {
+        let body = Bytes::from(format!("{text}\n"));
+        Self { status, ..Self::new("text/plain; charset=utf-8", Cache::Seconds(1), body) }
+    }
+
+    /// The response to `asked`.
+    #[must_use]
+    pub fn reply(self, asked: &Asked<'_>) -> Response<Bytes> {
+        let found = self.status == StatusCode::OK;
+        let mut fields = self.fields();
+        if found && self.etag.as_deref().is_some_and(|etag| has_already(asked.headers, etag)) {
+            return respond(StatusCode::NOT_MODIFIED, fields, Bytes::new());
+        }
+        set(&mut fields, header::CONTENT_TYPE, self.content_type);
+        if self.coding == Coding::Gzip {
+            set(&mut fields, header::CONTENT_ENCODING, "gzip");
+        }
+        let requested = if found { self.requested(asked) } else { Requested::Whole };
+        let (status, body) = match requested {
+            Requested::Whole => (self.status, self.body),
+            Requested::Bytes(range) => {
+                let last = range.end.saturating_sub(1);
+                set(&mut fields, header::CONTENT_RANGE, &format!("bytes {}-{last}/{}", range.start, self.body.len()));
+                (StatusCode::PARTIAL_CONTENT, self.body.slice(range))
+            }
+            Requested::Unsatisfiable => return unsatisfiable(self.body.len()),
+        };
+        fields.insert(header::CONTENT_LENGTH, HeaderValue::from(body.len()));
+        respond(status, fields, if asked.method == Method::HEAD { Bytes::new() } else { body })
+    }
+
+    /// The fields that a 304 has too.
+    fn fields(&self) -> HeaderMap {
+        let mut fields = HeaderMap::with_capacity(16);
+        set(&mut fields, header::CACHE_CONTROL, &self.cache.field());
+        if let Some(etag) = &self.etag {
+            set(&mut fields, header::ETAG, etag);
+        }
+        if let Some(modified) = self.modified {
+            set(&mut fields, header::LAST_MODIFIED, &httpdate::fmt_http_date(modified));
+        }
+        if self.coding != Coding::Only {
+            set(&mut fields, header::VARY, "Accept-Encoding");
+        }
+        if let Some(policy) = self.policy {
+            set(&mut fields, header::CONTENT_SECURITY_POLICY, policy);
+        }
+        if self.status == StatusCode::OK {
+            set(&mut fields, header::ACCEPT_RANGES, "bytes");
+        }
+        fields
+    }
+
+    /// What of the body is asked for. Only `GET` has ranges (RFC 9110, 14.2).
+    fn requested(&self, asked: &Asked<'_>) -> Requested {
+        let mut ranges = asked.headers.get_all(header::RANGE).iter();
+        match (ranges.next().and_then(|r| r.to_str().ok()), ranges.next()) {
+            (Some(range), None)
+                if asked.method == Method::GET && range_applies(asked.headers, self.etag.as_deref()) =>
+            {
+                range::requested(range, self.body.len())
+            }
+            _ => Requested::Whole,
+        }
+    }
+}
+
+/// 416, with the length that a range must lie in.
+fn unsatisfiable(length: usize) -> Response<Bytes> {
+    let refusal = Representation::refusal(StatusCode::RANGE_NOT_SATISFIABLE, "no such range");
+    let mut fields = refusal.fields();
+    set(&mut fields, header::CONTENT_TYPE, refusal.content_type);
+    set(&mut fields, header::CONTENT_RANGE, &format!("bytes */{length}"));
+    fields.insert(header::CONTENT_LENGTH, HeaderValue::from(refusal.body.len()));
+    respond(refusal.status, fields, refusal.body)
+}
+
+/// The answer to `OPTIONS`: what may be asked, by whom, from where. Cacheable for a day, because a browser asks it
+/// for every URL anew.
+#[must_use]
+pub fn options() -> Response<Bytes> {
+    let mut fields = HeaderMap::with_capacity(16);
+    set(&mut fields, header::ALLOW, METHODS);
+    set(&mut fields, header::ACCESS_CONTROL_ALLOW_METHODS, METHODS);
+    set(
+        &mut fields,
+        header::ACCESS_CONTROL_ALLOW_HEADERS,
+        "Range, If-Range, If-None-Match, Cache-Control, Content-Type",
+    );
+    set(&mut fields, header::ACCESS_CONTROL_MAX_AGE, "86400");
+    respond(StatusCode::NO_CONTENT, fields, Bytes::new())
+}
+
+/// The answer to a method that nothing here has.
+#[must_use]
+pub fn forbidden(asked: &Asked<'_>) -> Response<Bytes> {
+    let mut response =
+        Representation::refusal(StatusCode::METHOD_NOT_ALLOWED, "only GET, HEAD and OPTIONS").reply(asked);
+    set(response.headers_mut(), header::ALLOW, METHODS);
+    response
+}
+
+const METHODS: &str = "GET, HEAD, OPTIONS";
+
+/// Adds what every response has, errors among them: a player on another site must be able to read why it failed.
+fn respond(status: StatusCode, mut fields: HeaderMap, body: Bytes) -> Response<Bytes> {
+    set(&mut fields, header::ACCESS_CONTROL_ALLOW_ORIGIN, "*");
+    set(&mut fields, header::ACCESS_CONTROL_EXPOSE_HEADERS, EXPOSED);
+    set(&mut fields, HeaderName::from_static("cross-origin-resource-policy"), "cross-origin");
+    set(&mut fields, HeaderName::from_static("timing-allow-origin"), "*");
+    set(&mut fields, header::X_CONTENT_TYPE_OPTIONS, "nosniff");
+    let mut response = Response::new(body);
+    *response.status_mut() = status;
+    *response.headers_mut() = fields;
+    response
+}
+
+const EXPOSED: &str = "Age, Content-Length, Content-Range, Date, ETag, Last-Modified";
+
+/// Sets a field; a value that no field can hold leaves it out.
+fn set(fields: &mut HeaderMap, name: HeaderName, value: &str) {
+    if let Ok(value) = HeaderValue::from_str(value) {
+        fields.insert(name, value);
+    }
+}

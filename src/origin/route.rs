@@ -1,0 +1,157 @@
+//! What a request names. Query strings name nothing here: they never change an answer.
+
+use http::Method;
+
+use crate::layout::Resource;
+use crate::origin::pages::{self, Asset};
+use crate::source::ChannelName;
+
+/// What a request is for.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Target {
+    /// Something that a channel publishes.
+    Published(ChannelName, Resource),
+    /// `/`: the channels that are live, for people.
+    Home,
+    /// `/watch/CHANNEL`: a page with a player.
+    Watch(ChannelName),
+    /// A file that the pages load.
+    Asset(&'static Asset),
+    /// `/channels.json`: the channels that are live, for the pages.
+    Channels,
+    /// `/healthz`: the process answers.
+    Health,
+    /// `/readyz`: the server is fit for traffic.
+    Ready,
+    /// `OPTIONS`, of anything.
+    Options,
+    /// A method that nothing here has.
+    Forbidden,
+    /// A path that is no resource's, or not the canonical one.
+    Unknown,
+}
+
+impl Target {
+    /// The word that metrics know it by.
+    #[must_use]
+    pub fn label(&self) -> &'static str {
+        match self {
+            Self::Published(_, Resource::Multivariant) => "multivariant",
+            Self::Published(_, Resource::Playlist(_)) => "playlist",
+            Self::Published(_, Resource::Init(..)) => "init",
+            Self::Published(_, Resource::Segment(..)) => "segment",
+            Self::Published(_, Resource::Part(..)) => "part",
+            Self::Home | Self::Watch(_) | Self::Asset(_) | Self::Channels => "page",
+            Self::Health | Self::Ready | Self::Options | Self::Forbidden | Self::Unknown => "other",
+        }
+    }
+}
+
+/// Reads a request line. The path is taken literally: nothing is unescaped, joined or mapped to a file.
+#[must_use]
+pub fn route(method: &Method, path: &str) -> Target {
+    match *method {
+        Method::GET | Method::HEAD => resource(path).unwrap_or(Target::Unknown),
+        Method::OPTIONS => Target::Options,
+        _ => Target::Forbidden,
+    }
+}
+
+fn resource(path: &str) -> Option<Target> {
+    let target = match path {
+        "/" => Target::Home,
+        "/channels.json" => Target::Channels,
+        "/healthz" => Target::Health,
+        "/readyz" => Target::Ready,
+        _ => return below_root(path.strip_prefix('/')?),
+    };
+    Some(target)
+}
+
+fn below_root(path: &str) -> Option<Target> {
+    if let Some(name) = path.strip_prefix("watch/") {
+        return ChannelName::new(name).ok().map(Target::Watch);
+    }
+    if let Some(file) = path.strip_prefix("assets/") {
+        return pages::asset(file).map(Target::Asset);
+    }
+    Resource::parse(path).map(|(channel, resource)| Target::Published(channel, resource))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    fn get(path: &str) -> Target {
+        route(&Method::GET, path)
+    }
+
+    #[test]
+    fn every_resource_has_its_path() {
+        let demo = ChannelName::new("demo").unwrap();
+        assert_eq!(get("/"), Target::Home);
+        assert_eq!(get("/watch/demo"), Target::Watch(demo.clone()));
+        assert_eq!(get("/channels.json"), Target::Channels);
+        assert_eq!(get("/healthz"), Target::Health);
+        assert_eq!(get("/readyz"), Target::Ready);
+        assert_eq!(get("/live/demo/index.m3u8"), Target::Published(demo, Resource::Multivariant));
+        assert_eq!(get("/live/demo/720p/1/7.2.m4s").label(), "part");
+        assert_eq!(route(&Method::HEAD, "/"), Target::Home);
+    }
+
+    #[test]
+    fn only_canonical_paths_are_resources() {
+        for path in [
+            "",
+            "*",
+            "//",
+            "/.",
+            "/..",
+            "/index.html",
+            "/live//demo/index.m3u8",
+            "//live/demo/index.m3u8",
+            "/live/demo/../demo/index.m3u8",
+            "/live/demo/%2e%2e/index.m3u8",
+            "/live/de%6Do/index.m3u8",
+            "/live/demo/index.m3u8/",
+            "/live/demo/index.m3u8/..",
+            "/live/demo/INDEX.M3U8",
+            "/live/d\u{e9}mo/index.m3u8",
+            "/live/demo/720p/-1/1.m4s",
+            "/live/demo/720p/1/18446744073709551616.m4s",
+            "/watch/",
+            "/watch/demo/",
+            "/watch/../etc",
+            "/assets/",
+            "/assets/../../Cargo.toml",
+            "/healthz/",
+        ] {
+            assert_eq!(get(path), Target::Unknown, "{path}");
+        }
+        assert_eq!(get(&format!("/live/{}/index.m3u8", "a".repeat(100_000))), Target::Unknown);
+    }
+
+    #[test]
+    fn methods_that_nothing_has_are_told_apart() {
+        for method in [Method::POST, Method::PUT, Method::DELETE, Method::CONNECT, Method::TRACE] {
+            assert_eq!(route(&method, "/"), Target::Forbidden);
+        }
+        assert_eq!(route(&Method::OPTIONS, "/nothing"), Target::Options);
+    }
+
+    proptest! {
+        #[test]
+        fn no_path_panics(path in "\\PC*") {
+            let _ = get(&path);
+            let _ = get(&format!("/live/{path}"));
+        }
+
+        #[test]
+        fn what_is_found_has_one_path(path in "/live/[a-z0-9./-]{1,24}") {
+            if let Target::Published(channel, resource) = get(&path) {
+                prop_assert_eq!(format!("/{}", resource.path(&channel)), path);
+            }
+        }
+    }
+}

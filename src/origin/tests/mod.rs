@@ -1,0 +1,5 @@
+//! The origin as a whole: what it answers, and how it serves.
+
+mod answers;
+mod fixture;
+mod serving;

@@ -1,0 +1,131 @@
+// One attempt to play one playlist: by hls.js where Media Source Extensions are, else by the browser's own HLS.
+// It reports what happens and decides nothing: `watch.js` says when to start and when to start over.
+
+const Hls = window.Hls;
+
+const HLS_CONFIG = {
+  enableWorker: true,
+  lowLatencyMode: true,
+  backBufferLength: 30,
+  liveSyncDurationCount: 3,
+  liveMaxLatencyDurationCount: 10,
+};
+
+/** What this browser plays HLS with: "hls.js", "native", or null. */
+export function engine(video) {
+  if (Hls?.isSupported()) return "hls.js";
+  return video.canPlayType("application/vnd.apple.mpegurl") ? "native" : null;
+}
+
+/** Plays `url` in `video`. `on.levels`, `on.level` and `on.failed(kind, cause)` are called as things happen. */
+export function play(video, url, on) {
+  return engine(video) === "hls.js" ? new HlsPlayer(video, url, on) : new NativePlayer(video, url, on);
+}
+
+class HlsPlayer {
+  #hls = new Hls(HLS_CONFIG);
+  #video;
+  #on;
+  #recoveredAt = -Infinity;
+
+  constructor(video, url, on) {
+    this.#video = video;
+    this.#on = on;
+    const hls = this.#hls;
+    hls.on(Hls.Events.MANIFEST_PARSED, () => on.levels(hls.levels.map(describe)));
+    hls.on(Hls.Events.LEVELS_UPDATED, () => on.levels(hls.levels.map(describe)));
+    hls.on(Hls.Events.LEVEL_SWITCHED, () => on.level());
+    hls.on(Hls.Events.ERROR, (_, error) => this.#failed(error));
+    hls.loadSource(url);
+    hls.attachMedia(video);
+  }
+
+  /** The level that is shown, or null before the first. */
+  get level() {
+    const level = this.#hls.levels?.[this.#hls.currentLevel];
+    return level ? describe(level, this.#hls.currentLevel) : null;
+  }
+
+  /** Bits a second that the network seems to carry. */
+  get bandwidth() {
+    return this.#hls.bandwidthEstimate;
+  }
+
+  /** When the picture that is shown was taken, in milliseconds; null where it is not known. */
+  get shownAt() {
+    return this.#hls.playingDate?.getTime() ?? null;
+  }
+
+  /** The playlist says that the programme is over. */
+  get ended() {
+    const details = this.#hls.levels?.[this.#hls.currentLevel]?.details ?? this.#hls.latestLevelDetails;
+    return details ? !details.live : false;
+  }
+
+  /** Chooses a level by its number, or by -1 lets the network decide. The buffer is kept up to the next segment. */
+  choose(level) {
+    this.#hls.nextLevel = level;
+  }
+
+  stop() {
+    this.#hls.destroy();
+  }
+
+  #failed(error) {
+    if (!error.fatal) return;
+    if (error.type !== Hls.ErrorTypes.MEDIA_ERROR) return this.#on.failed("network", error.details);
+    // The first time a new decoder often helps; if that fails too within ten seconds, nothing but a new start does.
+    const now = performance.now();
+    if (now - this.#recoveredAt < 10000) return this.#on.failed("decode", error.details);
+    this.#recoveredAt = now;
+    this.#hls.recoverMediaError();
+    this.#video.play().catch(() => {});
+  }
+}
+
+class NativePlayer {
+  #video;
+  #listening = new AbortController();
+
+  constructor(video, url, on) {
+    this.#video = video;
+    const signal = this.#listening.signal;
+    const failed = () => on.failed(video.error?.code === MediaError.MEDIA_ERR_DECODE ? "decode" : "network", video.error?.message);
+    video.addEventListener("error", failed, { signal });
+    video.addEventListener("resize", () => on.level(), { signal });
+    video.src = url;
+    on.levels([]);
+  }
+
+  get level() {
+    const height = this.#video.videoHeight;
+    return height ? { index: -1, name: `${height}p`, height, bitrate: 0 } : null;
+  }
+
+  get bandwidth() {
+    return null;
+  }
+
+  get shownAt() {
+    const start = this.#video.getStartDate?.().getTime();
+    return start > 0 ? start + this.#video.currentTime * 1000 : null;
+  }
+
+  get ended() {
+    return Number.isFinite(this.#video.duration);
+  }
+
+  choose() {}
+
+  stop() {
+    this.#listening.abort();
+    this.#video.removeAttribute("src");
+    this.#video.load();
+  }
+}
+
+/** A level in the words of the page. Its name is the rendition's, as its URL has it: `…/720p/index.m3u8`. */
+function describe(level, index) {
+  const name = /([^/]+)\/index\.m3u8/.exec(level.url?.[0] ?? level.uri ?? "")?.[1] ?? `${level.height}p`;
+  return { index, name, height: level.height, bitrate: level.bitrate };
+}
