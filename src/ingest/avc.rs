@@ -20,6 +20,9 @@ pub enum AvcError {
     /// A NAL unit that is longer than what holds it.
     #[error("a NAL unit cut short")]
     Truncated,
+    /// More NAL units in a frame than any encoder writes.
+    #[error("a frame of more than {NALS_MAX} NAL units")]
+    TooManyNals,
     /// A frame before the configuration that says how to read it.
     #[error("a frame before its configuration")]
     NoConfig,
@@ -129,7 +132,11 @@ impl AvcReader {
     /// # Errors
     /// [`AvcError`]: the frame is to be skipped.
     pub fn picture(&mut self, data: &Bytes) -> Result<(Picture, bool), AvcError> {
-        let nals = Nals { rest: data.clone(), length_bytes: self.length_bytes }.collect::<Result<Vec<_>, _>>()?;
+        let nals = Nals { rest: data.clone(), length_bytes: self.length_bytes };
+        let nals = nals.take(NALS_MAX + 1).collect::<Result<Vec<_>, _>>()?;
+        if nals.len() > NALS_MAX {
+            return Err(AvcError::TooManyNals);
+        }
         let changed = self.merge(nals.iter().filter(|n| matches!(nal_type(n), SPS | PPS)));
         if self.format.is_none() {
             return Err(AvcError::NoConfig);
@@ -251,3 +258,120 @@ const PPS: u8 = 8;
 const SPS_MAX: usize = 31;
 /// As many as a record can hold (8 bits).
 const PPS_MAX: usize = 255;
+/// NAL units in an access unit: one slice for each row of macroblocks in 8K, and as much again.
+const NALS_MAX: usize = 1024;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::ingest::scripted::{PPS as PPS_NAL, SPS as SPS_NAL, SPS_480P, avc_record};
+    use proptest::prelude::*;
+
+    fn lengths(length_bytes: usize, nals: &[&[u8]]) -> Bytes {
+        let prefixed =
+            |nal: &&[u8]| [&u32::try_from(nal.len()).unwrap().to_be_bytes()[4 - length_bytes..], nal].concat();
+        nals.iter().flat_map(prefixed).collect()
+    }
+
+    fn configured(length_bytes: u8) -> AvcReader {
+        let mut reader = AvcReader::default();
+        let mut record = avc_record(SPS_NAL, PPS_NAL);
+        record[4] = 0xfc | (length_bytes - 1);
+        assert_eq!(reader.configure(&record.into()), Ok(true));
+        reader
+    }
+
+    const IDR_NAL: &[u8] = &[0x65, 1, 2, 3];
+    const SLICE: &[u8] = &[0x41, 9, 9];
+
+    #[test]
+    fn a_record_gives_size_and_is_written_anew() {
+        let reader = configured(2);
+        let format = reader.format().unwrap();
+        assert_eq!((format.width, format.height), (1920, 1080));
+        let expected = [&avc_record(SPS_NAL, PPS_NAL)[..], &[0xfd, 0xf8, 0xf8, 0]].concat();
+        assert_eq!(format.config, expected, "4-byte lengths, and what high profiles add");
+    }
+
+    #[test]
+    fn row_25_an_identical_record_changes_nothing() {
+        let mut reader = configured(4);
+        assert_eq!(reader.configure(&avc_record(SPS_NAL, PPS_NAL).into()), Ok(false));
+        assert_eq!(reader.configure(&avc_record(SPS_480P, PPS_NAL).into()), Ok(true));
+        assert_eq!(reader.format().map(|f| (f.width, f.height)), Some((854, 480)));
+    }
+
+    #[test]
+    fn row_26_records_that_lie_are_refused_and_change_nothing() {
+        let good = avc_record(SPS_NAL, PPS_NAL);
+        let mut reader = configured(4);
+        let before = reader.format().cloned();
+        assert_eq!(reader.configure(&Bytes::new()), Err(AvcError::EmptyConfig));
+        for length in 1..good.len() {
+            assert_eq!(reader.configure(&good[..length].to_vec().into()), Err(AvcError::FalseConfig), "{length}");
+        }
+        for (position, value) in [(0, 2), (4, 0xfe), (5, 0xe0), (5, 0xff), (6, 0xff), (8, 0x68)] {
+            let mut record = good.clone();
+            record[position] = value;
+            assert_eq!(reader.configure(&record.into()), Err(AvcError::FalseConfig), "{position}");
+        }
+        assert_eq!(reader.format().cloned(), before);
+    }
+
+    #[test]
+    fn row_26_all_lengths_become_four_bytes() {
+        for length_bytes in [1, 2, 4] {
+            let data = lengths(length_bytes.into(), &[&[9, 0xf0], &[], SPS_NAL, PPS_NAL, IDR_NAL, &[12, 0xff], SLICE]);
+            let (picture, changed) = configured(length_bytes).picture(&data).unwrap();
+            assert_eq!(picture, Picture { idr: true, data: lengths(4, &[IDR_NAL, SLICE]) });
+            assert!(!changed, "the sets are those of the record");
+        }
+    }
+
+    #[test]
+    fn a_clean_frame_is_not_copied() {
+        let data = lengths(4, &[SLICE]);
+        let (picture, _) = configured(4).picture(&data).unwrap();
+        assert!(!picture.idr && picture.data.as_ptr() == data.as_ptr());
+    }
+
+    #[test]
+    fn row_26_truncated_and_empty_frames_are_refused() {
+        let mut reader = configured(4);
+        for data in [&[0, 0, 0, 9, 0x65][..], &[0xff; 4], &[0, 0, 1], &[0, 0, 0, 1, 0x65, 0]] {
+            assert_eq!(reader.picture(&Bytes::from_static(data)), Err(AvcError::Truncated), "{data:?}");
+        }
+        assert_eq!(reader.picture(&Bytes::new()), Err(AvcError::NoPicture));
+        assert_eq!(reader.picture(&lengths(4, &[&[6, 5, 1]])), Err(AvcError::NoPicture));
+        assert_eq!(AvcReader::default().picture(&lengths(4, &[IDR_NAL])), Err(AvcError::NoConfig));
+        let many = vec![SLICE; NALS_MAX + 1];
+        assert_eq!(reader.picture(&lengths(4, &many)), Err(AvcError::TooManyNals));
+    }
+
+    #[test]
+    fn row_25_sets_within_the_stream_make_and_change_the_format() {
+        let mut reader = AvcReader::default();
+        let (_, changed) = reader.picture(&lengths(4, &[SPS_NAL, PPS_NAL, IDR_NAL])).unwrap();
+        assert!(changed && reader.format().is_some());
+        let (_, changed) = reader.picture(&lengths(4, &[SPS_NAL, PPS_NAL, IDR_NAL])).unwrap();
+        assert!(!changed);
+        let (picture, changed) = reader.picture(&lengths(4, &[SPS_480P, PPS_NAL, IDR_NAL])).unwrap();
+        assert!(changed && reader.format().unwrap().height == 480);
+        assert_eq!(picture.data, lengths(4, &[IDR_NAL]));
+    }
+
+    proptest! {
+        #[test]
+        fn garbage_never_panics(record: Vec<u8>, frames in prop::collection::vec(prop::collection::vec(0u8..16, 0..40), 0..4)) {
+            let mut reader = AvcReader::default();
+            let _ = reader.configure(&record.into());
+            for frame in &frames {
+                let _ = reader.picture(&frame.clone().into());
+            }
+            let mut reader = configured(1);
+            for frame in frames {
+                let _ = reader.picture(&frame.into());
+            }
+        }
+    }
+}

@@ -364,3 +364,318 @@ const CHUNK_BYTES_MIN: u32 = 128;
 const RESERVE_BYTES_MAX: usize = 256 << 10;
 const SET_CHUNK_SIZE: u8 = 1;
 const ABORT: u8 = 2;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::ingest::scripted::Wire;
+    use proptest::prelude::*;
+
+    fn read(bytes: &[u8]) -> Result<Vec<Message>, ChunkError> {
+        let mut reader = ChunkReader::new(Limits::PUBLISHER);
+        read_with(&mut reader, bytes)
+    }
+
+    fn read_with(reader: &mut ChunkReader, mut bytes: &[u8]) -> Result<Vec<Message>, ChunkError> {
+        let mut messages = Vec::new();
+        while let Some(message) = reader.next(&mut bytes)? {
+            messages.push(message);
+        }
+        Ok(messages)
+    }
+
+    fn times(bytes: &[u8]) -> Vec<u32> {
+        read(bytes).unwrap().iter().map(|m| m.timestamp).collect()
+    }
+
+    #[test]
+    fn r1_row_6_chunks_of_two_messages_interleave() {
+        let mut wire = Wire::default();
+        wire.header0(6, 9, 40, 1, 200).raw(&[1; 128]);
+        wire.message(4, 8, 41, 1, &[2; 5]);
+        wire.message(2, 4, 0, 0, &[0, 6, 0, 0, 0, 1]);
+        wire.raw(&[0xc6]).raw(&[1; 72]);
+        let messages = read(&wire.bytes).unwrap();
+        assert_eq!(
+            messages.iter().map(|m| (m.kind, m.timestamp, m.payload.len())).collect::<Vec<_>>(),
+            [(8, 41, 5), (4, 0, 6), (9, 40, 200)]
+        );
+        assert!(messages[2].payload.iter().all(|b| *b == 1));
+    }
+
+    #[test]
+    fn r2_an_extended_delta_below_the_threshold_is_a_delta() {
+        let mut wire = Wire::default();
+        wire.message(4, 8, 10, 1, &[1]).raw(&[0x84, 0xff, 0xff, 0xff, 0, 0, 0, 5, 2]);
+        assert_eq!(times(&wire.bytes), [10, 15]);
+    }
+
+    #[test]
+    fn r3_row_8_extended_timestamps_may_or_may_not_be_repeated() {
+        for time in [0xff_ffff_u32, 0x100_0000, 0xffff_ffff] {
+            for repeated in [true, false] {
+                let mut wire = Wire::default();
+                wire.header0(6, 9, time, 1, 300).raw(&[0x55; 128]);
+                for rest in [128, 44] {
+                    wire.raw(&[0xc6]).raw(
+                        if repeated { time.to_be_bytes() } else { [0; 4] }.get(..if repeated { 4 } else { 0 }).unwrap(),
+                    );
+                    wire.raw(&vec![0x55; rest]);
+                }
+                wire.message(4, 8, 7, 1, &[1]);
+                let messages = read(&wire.bytes).unwrap();
+                assert_eq!(messages.len(), 2, "{time} {repeated}");
+                assert_eq!((messages[0].timestamp, messages[0].payload.as_ref()), (time, &[0x55; 300][..]));
+            }
+        }
+    }
+
+    #[test]
+    fn row_7_a_type_3_after_a_type_0_keeps_its_time_and_after_a_delta_adds_it() {
+        let mut wire = Wire::default();
+        wire.message(4, 8, 1000, 1, &[1]).raw(&[0xc4, 2]).raw(&[0x84, 0, 0, 20, 3]).raw(&[0xc4, 4]);
+        assert_eq!(times(&wire.bytes), [1000, 1000, 1020, 1040]);
+    }
+
+    #[test]
+    fn row_7_a_compressed_header_on_a_new_chunk_stream_is_an_error() {
+        for (byte, format) in [(0x44, 1), (0x84, 2), (0xc4, 3)] {
+            assert_eq!(read(&[byte, 0, 0, 0, 0, 0, 0, 0]), Err(ChunkError::NoEarlierHeader { csid: 4, format }));
+        }
+        assert_eq!(times(&[0x42, 0, 0, 0, 0, 0, 1, 3, 9]), [0], "librtmp's type 1 on the control stream");
+    }
+
+    #[test]
+    fn row_9_an_absolute_time_in_place_of_an_extended_delta_is_told_by_its_size() {
+        let mut wire = Wire::default();
+        wire.message(4, 8, 0x100_0000, 1, &[1]).raw(&[0x84, 0xff, 0xff, 0xff, 1, 0, 0, 20, 2]);
+        assert_eq!(times(&wire.bytes), [0x100_0000, 0x100_0014]);
+        let mut wire = Wire::default();
+        wire.message(4, 8, 5, 1, &[1]).raw(&[0x84, 0xff, 0xff, 0xff, 1, 0, 0, 0, 2]);
+        assert_eq!(times(&wire.bytes), [5, 0x100_0005]);
+    }
+
+    #[test]
+    fn r9_row_5_chunk_sizes() {
+        for size in [0u32, 1, 127, 0x8000_0000, 0xffff_ffff] {
+            let mut wire = Wire::default();
+            wire.message(2, 1, 0, 0, &size.to_be_bytes());
+            assert_eq!(read(&wire.bytes), Err(ChunkError::ChunkSize(size)));
+        }
+        let mut wire = Wire::default();
+        wire.header0(6, 9, 0, 1, 400)
+            .raw(&[1; 128])
+            .message(2, 1, 0, 0, &0x7fff_ffff_u32.to_be_bytes())
+            .raw(&[0xc6])
+            .raw(&[1; 272]);
+        assert_eq!(
+            read(&wire.bytes).unwrap()[0].payload,
+            vec![1; 400],
+            "it holds from the next chunk on, in mid-message too"
+        );
+    }
+
+    #[test]
+    fn r10_abort_gives_a_message_up() {
+        let mut wire = Wire::default();
+        wire.header0(6, 9, 0, 1, 400).raw(&[1; 128]).message(2, 2, 0, 0, &[0, 0, 0, 6]).message(6, 9, 5, 1, &[7; 3]);
+        let mut reader = ChunkReader::new(Limits::PUBLISHER);
+        let messages = read_with(&mut reader, &wire.bytes).unwrap();
+        assert_eq!((messages.len(), messages[0].payload.as_ref(), reader.discarded()), (1, &[7; 3][..], 1));
+        assert_eq!(reader.pending_bytes, 0);
+    }
+
+    #[test]
+    fn r10_sixty_thousand_chunk_streams_are_too_many() {
+        let mut reader = ChunkReader::new(Limits::STRANGER);
+        let flood = (64u16..60_000).flat_map(|csid| {
+            let [low, high] = (csid - 64).to_le_bytes();
+            [1, low, high, 0, 0, 0, 0, 0, 1, 8, 1, 0, 0, 0, 0]
+        });
+        assert_eq!(read_with(&mut reader, &flood.collect::<Vec<_>>()), Err(ChunkError::TooManyStreams(8)));
+    }
+
+    #[test]
+    fn r10_what_is_kept_is_bounded_whatever_lengths_are_claimed() {
+        let mut wire = Wire::default();
+        wire.header0(6, 9, 0, 1, 0xff_ffff);
+        assert_eq!(read(&wire.bytes), Err(ChunkError::MessageTooLong { length: 0xff_ffff, max: 8 << 20 }));
+
+        let mut reader = ChunkReader::new(Limits { message_bytes_max: 60_000, ..Limits::STRANGER });
+        for csid in 10..18 {
+            let mut wire = Wire::default();
+            wire.header0(csid, 9, 0, 1, 60_000).raw(&[0; 128]);
+            assert_eq!(read_with(&mut reader, &wire.bytes), Ok(vec![]));
+        }
+        let more = (10..18u8)
+            .cycle()
+            .take(2000)
+            .flat_map(|csid| [&[0xc0 | csid][..], &[0; 128]].concat())
+            .collect::<Vec<u8>>();
+        assert_eq!(read_with(&mut reader, &more), Err(ChunkError::TooMuchPending(128 << 10)));
+        assert!(reader.pending_bytes <= 128 << 10);
+    }
+
+    #[test]
+    fn empty_messages_and_short_control_messages() {
+        let mut wire = Wire::default();
+        wire.message(4, 8, 3, 1, &[]);
+        assert_eq!(times(&wire.bytes), [3]);
+        let mut wire = Wire::default();
+        wire.message(2, 1, 0, 0, &[0, 0]);
+        assert_eq!(read(&wire.bytes), Err(ChunkError::ControlTooShort(2)));
+    }
+
+    /// An encoder that compresses headers as far as it is told to, and interleaves.
+    struct Encoder {
+        repeat_extended: bool,
+        streams: std::collections::BTreeMap<u16, Message>,
+        deltas: std::collections::BTreeMap<u16, u32>,
+        bytes: Vec<u8>,
+    }
+
+    impl Encoder {
+        /// Writes the header of a message; returns whether it has an extended timestamp.
+        fn begin(&mut self, csid: u16, message: &Message, format_max: u8) -> Option<u32> {
+            let last = self.streams.insert(csid, message.clone());
+            let (format, field) = self.compress(csid, last.as_ref(), message, format_max);
+            self.basic(csid, format);
+            let length = u32::try_from(message.payload.len()).unwrap().to_be_bytes();
+            let extended = (field >= 0xff_ffff).then_some(field);
+            let parts: [&[u8]; 4] = [
+                &field.min(0xff_ffff).to_be_bytes()[1..],
+                &length[1..],
+                &[message.kind],
+                &message.stream.to_le_bytes(),
+            ];
+            for part in &parts[..[4, 3, 1, 0][usize::from(format)]] {
+                self.bytes.extend_from_slice(part);
+            }
+            if let (Some(time), true) = (extended, format < 3 || self.repeat_extended) {
+                self.bytes.extend_from_slice(&time.to_be_bytes());
+            }
+            extended
+        }
+
+        fn compress(&mut self, csid: u16, last: Option<&Message>, message: &Message, format_max: u8) -> (u8, u32) {
+            let delta = last.map_or(0, |l| message.timestamp.wrapping_sub(l.timestamp));
+            let known = self.deltas.get(&csid).copied();
+            let format = match last {
+                Some(l) if l.stream != message.stream || delta >= 0xff_ffff => 0,
+                None => 0,
+                Some(l) if (l.payload.len(), l.kind) != (message.payload.len(), message.kind) => 1,
+                Some(_) if known != Some(delta) => 2,
+                Some(_) => 3,
+            };
+            let format = format.min(format_max);
+            let field = if format == 0 { message.timestamp } else { delta };
+            self.deltas.insert(csid, if format == 0 { 0 } else { delta });
+            (format, field)
+        }
+
+        fn basic(&mut self, csid: u16, format: u8) {
+            let [low, high] = csid.saturating_sub(64).to_le_bytes();
+            match csid {
+                ..64 => self.bytes.push(format << 6 | u8::try_from(csid).unwrap()),
+                64..320 => self.bytes.extend([format << 6, low]),
+                _ => self.bytes.extend([format << 6 | 1, low, high]),
+            }
+        }
+
+        /// Writes messages of different chunk streams, chunk by chunk in turn; returns them in the order of their ends.
+        fn together(&mut self, messages: Vec<(u16, Message, u8)>) -> Vec<Message> {
+            let mut open = std::collections::VecDeque::new();
+            for (csid, message, format_max) in messages {
+                // A type 3 header after an extended timestamp of a type 0 says the old time again: begin anew.
+                let extended = self.begin(csid, &message, format_max);
+                open.push_back((csid, extended, message.clone(), message.payload));
+                self.first_chunk(open.back_mut().unwrap());
+            }
+            let mut ended = Vec::new();
+            while let Some(mut entry) = open.pop_front() {
+                if entry.3.is_empty() {
+                    ended.push(entry.2);
+                    continue;
+                }
+                self.basic(entry.0, 3);
+                if let (Some(time), true) = (entry.1, self.repeat_extended) {
+                    self.bytes.extend_from_slice(&time.to_be_bytes());
+                }
+                self.first_chunk(&mut entry);
+                open.push_back(entry);
+            }
+            ended
+        }
+
+        fn first_chunk(&mut self, entry: &mut (u16, Option<u32>, Message, Bytes)) {
+            let chunk = entry.3.split_to(entry.3.len().min(128));
+            self.bytes.extend_from_slice(&chunk);
+        }
+    }
+
+    /// Rounds of messages on chunk streams 3, 70 and 400 with rising times: each an advance, a length and a compression.
+    fn rounds() -> impl Strategy<Value = Vec<Vec<Option<(u32, usize, u8)>>>> {
+        let advance = prop_oneof![Just(0u32), Just(20), 0u32..3000, Just(0x50_0000)];
+        let message = prop::option::of((advance, prop_oneof![Just(100usize), 0usize..600], 0u8..4));
+        prop::collection::vec(prop::collection::vec(message, 3), 1..12)
+    }
+
+    fn encode(rounds: Vec<Vec<Option<(u32, usize, u8)>>>, repeat_extended: bool) -> (Vec<u8>, Vec<Message>) {
+        let mut encoder =
+            Encoder { repeat_extended, streams: Default::default(), deltas: Default::default(), bytes: Vec::new() };
+        let mut now = [0u32; 3];
+        let mut expected = Vec::new();
+        for round in rounds {
+            let messages = round.into_iter().enumerate().filter_map(|(n, message)| {
+                let (advance, length, format_max) = message?;
+                now[n] += advance;
+                // No payload looks like a timestamp of this test, all of which are below 0x50000000.
+                let payload = Bytes::from(vec![0x55; length]);
+                let message = Message { timestamp: now[n], kind: 8, stream: 1, payload };
+                Some(([3u16, 70, 400][n], message, format_max))
+            });
+            let messages = messages.collect();
+            expected.extend(encoder.together(messages));
+        }
+        (encoder.bytes, expected)
+    }
+
+    /// Messages come out in the order in which they were completed, except that those of one chunk come out at once.
+    fn sorted(mut messages: Vec<Message>) -> Vec<Message> {
+        messages.sort_by_key(|m| (m.timestamp, m.payload.len()));
+        messages
+    }
+
+    proptest! {
+        #[test]
+        fn any_split_of_the_bytes_gives_the_same_messages(
+            rounds in rounds(), repeat_extended: bool, cuts in prop::collection::vec(1usize..300, 1..60)
+        ) {
+            let (bytes, expected) = encode(rounds, repeat_extended);
+            let whole = read(&bytes).unwrap();
+            prop_assert_eq!(sorted(whole.clone()), sorted(expected));
+            let mut reader = ChunkReader::new(Limits::PUBLISHER);
+            let (mut pieced, mut kept, mut rest, mut cuts) = (Vec::new(), Vec::new(), &bytes[..], cuts.iter().cycle());
+            while !rest.is_empty() {
+                let (piece, after) = rest.split_at(rest.len().min(*cuts.next().unwrap()));
+                kept.extend_from_slice(piece);
+                let mut input = &kept[..];
+                while let Some(message) = reader.next(&mut input).unwrap() {
+                    pieced.push(message);
+                }
+                prop_assert!(input.len() < 22, "at most a header is left over");
+                kept = input.to_vec();
+                rest = after;
+            }
+            prop_assert_eq!(pieced, whole);
+        }
+
+        #[test]
+        fn garbage_never_panics_and_is_bounded(bytes in prop::collection::vec(any::<u8>(), 0..4000)) {
+            let mut reader = ChunkReader::new(Limits::STRANGER);
+            let _ = read_with(&mut reader, &bytes);
+            prop_assert!(reader.pending_bytes <= Limits::STRANGER.pending_bytes_max);
+            prop_assert!(reader.streams.len() <= Limits::STRANGER.streams_max);
+        }
+    }
+}

@@ -236,6 +236,7 @@ fn avc_word(error: AvcError) -> &'static str {
     match error {
         AvcError::EmptyConfig | AvcError::FalseConfig => "video_config",
         AvcError::Truncated => "truncated_nal",
+        AvcError::TooManyNals => "too_many_nals",
         AvcError::NoConfig => "video_before_config",
         AvcError::NoPicture => "no_picture",
     }
@@ -245,3 +246,175 @@ fn avc_word(error: AvcError) -> &'static str {
 const HELD_FRAMES_MAX: usize = 144;
 /// More than any AAC frame of 8 channels has (14496-3, 4.5.1.1: 768 bytes a channel); what is larger is not AAC.
 const HELD_FRAME_BYTES_MAX: usize = 8 * 1024;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::ingest::scripted::{AUDIO_CONFIG, AUDIO_FRAME, SPS, SPS_480P, picture, video_config};
+    use proptest::prelude::*;
+
+    const START: MediaTime = MediaTime::from_millis(1_000);
+
+    #[derive(Default)]
+    struct Told(Vec<SourceEvent>);
+
+    impl Told {
+        /// One word an event.
+        fn words(&mut self) -> Vec<String> {
+            let word = |event| match event {
+                SourceEvent::Format(TrackFormat::Video(format)) => format!("video {}", format.height),
+                SourceEvent::Format(TrackFormat::Audio(format)) => format!("audio {}", format.sample_rate),
+                SourceEvent::Unit(Track::Video, unit) if unit.key => "IDR".to_owned(),
+                SourceEvent::Unit(Track::Video, _) => "P".to_owned(),
+                SourceEvent::Unit(Track::Audio, _) => "sound".to_owned(),
+                SourceEvent::End => "end".to_owned(),
+            };
+            self.0.drain(..).map(word).collect()
+        }
+    }
+
+    fn video(intake: &mut Intake, told: &mut Told, timestamp: u32, body: &[u8]) {
+        intake.video(timestamp, Bytes::copy_from_slice(body), &mut told.0).unwrap();
+    }
+
+    fn audio(intake: &mut Intake, told: &mut Told, timestamp: u32, body: &[u8]) {
+        intake.audio(timestamp, Bytes::copy_from_slice(body), &mut told.0);
+    }
+
+    fn kinds(intake: &mut Intake) -> Vec<&'static str> {
+        let kind = |note| match note {
+            Note::Repair(kind) => kind,
+            Note::AudioCodec(_) => "told",
+        };
+        intake.take_notes().into_iter().map(kind).collect()
+    }
+
+    #[test]
+    fn row_20_audio_from_before_the_first_idr_is_kept_where_it_belongs_behind_it() {
+        let (mut intake, mut told) = (Intake::new(START), Told::default());
+        audio(&mut intake, &mut told, 0, AUDIO_FRAME);
+        audio(&mut intake, &mut told, 0, AUDIO_CONFIG);
+        for timestamp in [0, 21, 43, 64] {
+            audio(&mut intake, &mut told, timestamp, AUDIO_FRAME);
+        }
+        video(&mut intake, &mut told, 50, &picture(true, 0));
+        video(&mut intake, &mut told, 50, &video_config(SPS));
+        video(&mut intake, &mut told, 50, &picture(false, 0));
+        assert!(told.words().is_empty() && !intake.has_begun());
+        video(&mut intake, &mut told, 50, &picture(true, 0));
+        assert_eq!(told.words(), ["video 1080", "audio 48000", "IDR", "sound", "sound"]);
+        assert_eq!(
+            kinds(&mut intake),
+            [
+                "audio_before_config",
+                "video_before_config",
+                "video_before_idr",
+                "audio_before_start",
+                "audio_before_start"
+            ]
+        );
+    }
+
+    #[test]
+    fn rows_22_24_25_only_changed_formats_are_told_and_video_waits_for_its_idr() {
+        let (mut intake, mut told) = (Intake::new(START), Told::default());
+        for _ in 0..3 {
+            audio(&mut intake, &mut told, 0, AUDIO_CONFIG);
+            video(&mut intake, &mut told, 0, &video_config(SPS));
+        }
+        video(&mut intake, &mut told, 0, &picture(true, 0));
+        video(&mut intake, &mut told, 40, &video_config(SPS));
+        audio(&mut intake, &mut told, 40, AUDIO_CONFIG);
+        video(&mut intake, &mut told, 40, &picture(false, 0));
+        audio(&mut intake, &mut told, 40, AUDIO_FRAME);
+        assert_eq!(told.words(), ["video 1080", "audio 48000", "IDR", "P", "sound"]);
+        video(&mut intake, &mut told, 80, &video_config(SPS_480P));
+        video(&mut intake, &mut told, 80, &picture(false, 0));
+        video(&mut intake, &mut told, 120, &picture(true, 0));
+        audio(&mut intake, &mut told, 120, &[0xaf, 0, 0x12, 0x10]);
+        audio(&mut intake, &mut told, 120, AUDIO_FRAME);
+        assert_eq!(told.words(), ["video 480", "IDR", "audio 44100", "sound"]);
+    }
+
+    #[test]
+    fn row_23_other_audio_codecs_are_left_out_and_told_once() {
+        let (mut intake, mut told) = (Intake::new(START), Told::default());
+        for _ in 0..3 {
+            audio(&mut intake, &mut told, 0, &[0x2f, 1, 2, 3]);
+        }
+        assert_eq!(kinds(&mut intake), ["audio_codec", "told", "audio_codec", "audio_codec"]);
+        video(&mut intake, &mut told, 0, &video_config(SPS));
+        video(&mut intake, &mut told, 0, &picture(true, 0));
+        assert_eq!(told.words(), ["video 1080", "IDR"]);
+    }
+
+    #[test]
+    fn row_33_other_video_codecs_are_refused_unless_there_is_h264_too() {
+        let (mut intake, mut told) = (Intake::new(START), Told::default());
+        let refused = intake.video(0, Bytes::from_static(b"\x90hvc1"), &mut told.0).unwrap_err().to_string();
+        assert!(refused.contains("HEVC") && refused.contains("H.264"), "{refused}");
+        video(&mut intake, &mut told, 0, &video_config(SPS));
+        video(&mut intake, &mut told, 0, b"\x90hvc1");
+        video(&mut intake, &mut told, 0, b"\x96\x00avc1\x01");
+        assert_eq!(kinds(&mut intake), ["video_codec", "further_track"]);
+    }
+
+    #[test]
+    fn row_30_odd_tags_are_counted_and_change_nothing() {
+        let (mut intake, mut told) = (Intake::new(START), Told::default());
+        for body in [&[][..], &[0x17], &[0x57, 0], &[0x17, 2, 0, 0, 0], &[0x17, 0, 0, 0, 0], &[0x17, 7, 0, 0, 0]] {
+            video(&mut intake, &mut told, 0, body);
+        }
+        audio(&mut intake, &mut told, 0, AUDIO_CONFIG);
+        for body in [&[][..], &[0xaf], &[0xaf, 1]] {
+            audio(&mut intake, &mut told, 0, body);
+        }
+        assert_eq!(
+            kinds(&mut intake),
+            [
+                "empty_tag",
+                "truncated_tag",
+                "command_frame",
+                "end_of_sequence",
+                "video_config",
+                "packet_type",
+                "empty_tag",
+                "truncated_tag",
+                "empty_tag"
+            ]
+        );
+    }
+
+    #[test]
+    fn what_is_held_before_the_first_idr_is_bounded() {
+        let (mut intake, mut told) = (Intake::new(START), Told::default());
+        audio(&mut intake, &mut told, 0, AUDIO_CONFIG);
+        for n in 0..10_000 {
+            audio(&mut intake, &mut told, n * 21, AUDIO_FRAME);
+        }
+        audio(&mut intake, &mut told, 0, &[&[0xaf, 1][..], &[0; 100_000]].concat());
+        assert_eq!(intake.held.len(), HELD_FRAMES_MAX);
+    }
+
+    proptest! {
+        #[test]
+        fn garbage_never_panics_and_formats_come_first(
+            bodies in prop::collection::vec((any::<u32>(), prop::sample::select(vec![0x17u8, 0x27, 0xaf, 0x57, 0x97]), 0u8..3, prop::collection::vec(any::<u8>(), 0..30)), 0..40)
+        ) {
+            let (mut intake, mut told) = (Intake::new(START), Told::default());
+            video(&mut intake, &mut told, 0, &video_config(SPS));
+            for (timestamp, first, second, rest) in bodies {
+                let body: Bytes = [&[first, second][..], &rest].concat().into();
+                let _ = intake.video(timestamp, body.clone(), &mut told.0);
+                intake.audio(timestamp, body, &mut told.0);
+                video(&mut intake, &mut told, timestamp, &picture(true, 0));
+                audio(&mut intake, &mut told, timestamp, AUDIO_CONFIG);
+                audio(&mut intake, &mut told, timestamp, AUDIO_FRAME);
+            }
+            let words = told.words();
+            let first = |prefix: &str| words.iter().position(|w| w.starts_with(prefix));
+            prop_assert!(first("sound").is_none() || first("audio") < first("sound"));
+            prop_assert!(first("IDR").is_none() || first("video") < first("IDR"));
+        }
+    }
+}

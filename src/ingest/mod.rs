@@ -45,4 +45,8 @@ pub struct Ingest {
 }
 
 #[cfg(test)]
+mod driver_tests;
+#[cfg(test)]
 mod encoder_tests;
+#[cfg(test)]
+mod scripted;

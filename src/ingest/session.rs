@@ -321,3 +321,288 @@ const AUDIO: u8 = 8;
 const VIDEO: u8 = 9;
 const COMMAND_AMF3: u8 = 17;
 const COMMAND: u8 = 20;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::ingest::scripted::{AUDIO_CONFIG, SPS, Wire, command, connect, picture, publish, video_config};
+    use proptest::prelude::*;
+
+    /// Feeds all, accepting whoever asks; returns what happened.
+    fn feed(session: &mut Session, mut input: &[u8]) -> Result<Vec<SessionEvent>, SessionError> {
+        let mut events = Vec::new();
+        while let Some(event) = session.next(&mut input)? {
+            if matches!(event, SessionEvent::Publish { .. }) {
+                session.accept();
+            }
+            events.push(event);
+        }
+        Ok(events)
+    }
+
+    /// The messages that the server has sent.
+    fn sent(session: &mut Session) -> Vec<(u8, u32, Vec<Amf0Value>)> {
+        let bytes = session.take_output();
+        let mut reader = ChunkReader::new(Limits::PUBLISHER);
+        let mut rest = &bytes[..];
+        let mut messages = Vec::new();
+        while let Some(message) = reader.next(&mut rest).unwrap() {
+            let values = if message.kind == COMMAND { read_values(&message.payload).unwrap() } else { vec![] };
+            messages.push((message.kind, message.stream, values));
+        }
+        messages
+    }
+
+    fn names(session: &mut Session) -> Vec<String> {
+        let name = |(kind, stream, values): (u8, u32, Vec<Amf0Value>)| match values.first() {
+            Some(Amf0Value::Utf8String(name)) => format!("{name}@{stream}"),
+            _ => format!("#{kind}"),
+        };
+        sent(session).into_iter().map(name).collect()
+    }
+
+    fn publishing() -> Session {
+        let mut session = Session::new();
+        feed(&mut session, &Wire::pipelined("key").bytes).unwrap();
+        session.take_output();
+        session
+    }
+
+    fn commands(list: &[Vec<u8>]) -> Vec<u8> {
+        let mut wire = Wire::default();
+        for body in list {
+            wire.message(3, 20, 0, 0, body);
+        }
+        wire.bytes
+    }
+
+    fn simple(name: &str, transaction: f64) -> Vec<u8> {
+        command(name, transaction, vec![Amf0Value::Null])
+    }
+
+    #[test]
+    fn obs_sequence_is_answered_in_order() {
+        let mut session = Session::new();
+        let events = feed(
+            &mut session,
+            &commands(&[
+                connect("live"),
+                simple("releaseStream", 2.0),
+                simple("FCPublish", 3.0),
+                simple("createStream", 4.0),
+            ]),
+        );
+        assert_eq!(events, Ok(vec![]));
+        assert_eq!(
+            names(&mut session),
+            ["#5", "#6", "_result@0", "_result@0", "_result@0", "onFCPublish@0", "_result@0"]
+        );
+        let mut wire = Wire::default();
+        wire.message(8, 20, 0, 1, &publish("key"));
+        let events = feed(&mut session, &wire.bytes).unwrap();
+        let address = PublishAddress { app: "live".into(), name: "key".into() };
+        assert_eq!(events, [SessionEvent::Publish { address, encoder: Some("Test/1.0".into()) }]);
+        assert_eq!(names(&mut session), ["#4", "onStatus@1"]);
+    }
+
+    #[test]
+    fn nothing_is_taken_between_publish_and_its_answer() {
+        let wire = Wire::pipelined("key");
+        let mut session = Session::new();
+        let mut input = &wire.bytes[..];
+        assert!(matches!(session.next(&mut input), Ok(Some(SessionEvent::Publish { .. }))));
+        let left = input.len();
+        assert_eq!((session.next(&mut input), input.len()), (Ok(None), left));
+        session.accept();
+        let events = feed(&mut session, input).unwrap();
+        assert_eq!(events.len(), 4, "all media");
+    }
+
+    #[test]
+    fn r8_acknowledgements_carry_the_running_total() {
+        let mut session = publishing();
+        let mut wire = Wire::default();
+        wire.message(2, 5, 0, 0, &2_000u32.to_be_bytes());
+        feed(&mut session, &wire.bytes).unwrap();
+        let mut totals = Vec::new();
+        for _ in 0..3 {
+            let mut wire = Wire::default();
+            wire.message(6, 9, 0, 1, &[0; 2_000]);
+            feed(&mut session, &wire.bytes).unwrap();
+            let bytes = session.take_output();
+            let mut reader = ChunkReader::new(Limits::PUBLISHER);
+            let message = reader.next(&mut &bytes[..]).unwrap().unwrap();
+            totals.push(u32::from_be_bytes(*message.payload.first_chunk().unwrap()));
+            assert_eq!((message.kind, totals.last()), (3, Some(&session.received)));
+        }
+        assert!(totals.windows(2).all(|w| w[1] - w[0] > 2_000));
+    }
+
+    #[test]
+    fn r4_r5_data_messages_of_any_form_do_no_harm() {
+        let alone = rml_amf0::serialize(&vec![Amf0Value::Utf8String("@setDataFrame".into())]).unwrap();
+        let no_object = [&alone[..], &[2, 0, 10], b"onMetaData"].concat();
+        for mut session in [Session::new(), publishing()] {
+            for body in [&alone, &no_object, &vec![0x0b; 20], &vec![]] {
+                let mut wire = Wire::default();
+                wire.message(3, 18, 0, 1, body).message(3, 15, 0, 1, body);
+                assert_eq!(feed(&mut session, &wire.bytes), Ok(vec![]));
+            }
+        }
+    }
+
+    #[test]
+    fn r11_publish_needs_neither_mode_nor_name() {
+        for (arguments, name) in [
+            (vec![Amf0Value::Null, Amf0Value::Utf8String("key".into())], "key"),
+            (vec![Amf0Value::Null], ""),
+            (vec![], ""),
+        ] {
+            let mut session = Session::new();
+            let bytes = commands(&[connect("live"), command("publish", 5.0, arguments)]);
+            let events = feed(&mut session, &bytes).unwrap();
+            assert!(matches!(&events[..], [SessionEvent::Publish { address, .. }] if address.name == name));
+        }
+    }
+
+    #[test]
+    fn r12_commands_of_flash_encoders_are_answered() {
+        let mut session = publishing();
+        feed(
+            &mut session,
+            &commands(&[simple("_checkbw", 6.0), simple("getStreamLength", 7.0), simple("unheardOf", 8.0)]),
+        )
+        .unwrap();
+        assert_eq!(names(&mut session), ["_result@0", "_result@0"]);
+    }
+
+    #[test]
+    fn r13_an_amf3_command_that_is_amf0_is_read_and_true_amf3_refused() {
+        let mut wire = Wire::default();
+        wire.message(3, 17, 0, 0, &[&[0], &connect("live")[..]].concat());
+        let mut session = Session::new();
+        assert_eq!(feed(&mut session, &wire.bytes), Ok(vec![]));
+        assert_eq!(session.phase, Phase::Connected);
+        let mut wire = Wire::default();
+        wire.message(3, 17, 0, 0, &[0, 0x11, 0x0a]);
+        assert_eq!(feed(&mut Session::new(), &wire.bytes), Err(SessionError::Command(AmfError::Marker(0x11))));
+    }
+
+    #[test]
+    fn user_control_is_tolerant_and_pings_are_answered() {
+        let mut session = publishing();
+        let mut wire = Wire::default();
+        for body in [&[][..], &[0], &[0, 6], &[0, 99, 1, 2, 3, 4], &[0, 6, 0, 0, 1, 2]] {
+            wire.message(2, 4, 0, 0, body);
+        }
+        wire.message(2, 6, 0, 0, &[0, 0, 0, 9, 77]);
+        assert_eq!(feed(&mut session, &wire.bytes), Ok(vec![]));
+        let pong = session.take_output();
+        assert!(pong.ends_with(&[0, 7, 0, 0, 1, 2]), "{pong:?}");
+    }
+
+    #[test]
+    fn messages_before_connect_end_the_session() {
+        for body in [simple("createStream", 1.0), publish("key"), simple("releaseStream", 1.0)] {
+            assert!(matches!(feed(&mut Session::new(), &commands(&[body])), Err(SessionError::NotConnected(_))));
+        }
+        for kind in [8, 9] {
+            let mut wire = Wire::default();
+            wire.message(4, kind, 0, 1, AUDIO_CONFIG);
+            assert!(matches!(feed(&mut Session::new(), &wire.bytes), Err(SessionError::NotConnected(_))));
+        }
+    }
+
+    #[test]
+    fn floods_of_commands_end_the_session() {
+        let flood = std::iter::once(connect("live")).chain(std::iter::repeat_n(simple("createStream", 1.0), 100_000));
+        let mut session = Session::new();
+        assert_eq!(feed(&mut session, &commands(&flood.collect::<Vec<_>>())), Err(SessionError::TooManyCommands));
+        assert!(session.take_output().len() < 10_000);
+    }
+
+    #[test]
+    fn nested_amf_is_refused_and_ignored_once_publishing() {
+        let nested = [&simple("x", 0.0)[..], &[3, 0, 1, b'a'].repeat(4_000)].concat();
+        let mut session = Session::new();
+        assert_eq!(
+            feed(&mut session, &commands(&[connect("live"), nested.clone()])),
+            Err(SessionError::Command(AmfError::TooDeep))
+        );
+        assert_eq!(feed(&mut publishing(), &commands(&[nested])), Ok(vec![]));
+        let mut wire = Wire::default();
+        wire.header0(3, 20, 0, 0, (16 << 20) - 1);
+        assert!(matches!(
+            feed(&mut Session::new(), &wire.bytes),
+            Err(SessionError::Chunk(ChunkError::MessageTooLong { .. }))
+        ));
+    }
+
+    #[test]
+    fn row_37_each_form_of_goodbye_stops_once() {
+        for name in ["FCUnpublish", "deleteStream", "closeStream"] {
+            let mut session = publishing();
+            let events = feed(&mut session, &commands(&[simple(name, 6.0), simple("deleteStream", 7.0)]));
+            assert_eq!(events, Ok(vec![SessionEvent::Stop]), "{name}");
+        }
+        let another = command("deleteStream", 6.0, vec![Amf0Value::Null, Amf0Value::Number(9.0)]);
+        assert_eq!(feed(&mut publishing(), &commands(&[another])), Ok(vec![]));
+    }
+
+    #[test]
+    fn players_are_sent_away_and_the_rejected_are_told() {
+        assert_eq!(
+            feed(&mut Session::new(), &commands(&[connect("live"), simple("play", 2.0)])),
+            Err(SessionError::Play)
+        );
+        let mut session = publishing();
+        session.reject("NetStream.Publish.Rejected", "because");
+        let messages = sent(&mut session);
+        let [(COMMAND, 1, values)] = &messages[..] else { panic!("{messages:?}") };
+        let Some(Amf0Value::Object(info)) = values.get(3) else { panic!("{values:?}") };
+        assert_eq!(info.get("level"), Some(&Amf0Value::Utf8String("error".into())));
+        assert_eq!(info.get("description"), Some(&Amf0Value::Utf8String("because".into())));
+    }
+
+    #[test]
+    fn the_application_is_taken_from_the_url_where_there_is_none() {
+        let properties = [("tcUrl".to_owned(), Amf0Value::Utf8String("rtmp://host:1935/live/key".into()))];
+        let connect = command("connect", 1.0, vec![Amf0Value::Object(properties.into())]);
+        let events = feed(&mut Session::new(), &commands(&[connect, publish("")])).unwrap();
+        assert!(matches!(&events[..], [SessionEvent::Publish { address, .. }] if address.app == "live/key"));
+    }
+
+    proptest! {
+        #[test]
+        fn any_split_of_the_bytes_gives_the_same_events(cuts in prop::collection::vec(1usize..200, 1..80)) {
+            let mut wire = Wire::pipelined("key");
+            wire.message(6, 9, 40, 1, &picture(false, 33)).message(6, 9, 0x100_0000, 1, &video_config(SPS));
+            wire.header0(6, 9, 90, 1, 300).raw(&[1; 128]).message(4, 8, 90, 1, &[7; 200]).raw(&[0xc6]).raw(&[1; 128]);
+            wire.raw(&[0xc6]).raw(&[1; 44]).message(3, 20, 0, 0, &simple("deleteStream", 9.0));
+            let whole = feed(&mut Session::new(), &wire.bytes).unwrap();
+            prop_assert_eq!(whole.len(), 10);
+            let mut session = Session::new();
+            let (mut pieced, mut kept, mut rest, mut cuts) = (Vec::new(), Vec::new(), &wire.bytes[..], cuts.iter().cycle());
+            while !rest.is_empty() {
+                let (piece, after) = rest.split_at(rest.len().min(*cuts.next().unwrap()));
+                kept.extend_from_slice(piece);
+                let mut input = &kept[..];
+                while let Some(event) = session.next(&mut input).unwrap() {
+                    if matches!(event, SessionEvent::Publish { .. }) {
+                        session.accept();
+                    }
+                    pieced.push(event);
+                }
+                kept = input.to_vec();
+                rest = after;
+            }
+            prop_assert_eq!(pieced, whole);
+        }
+
+        #[test]
+        fn garbage_never_panics(bytes: Vec<u8>, connected: bool) {
+            let mut session = if connected { publishing() } else { Session::new() };
+            let _ = feed(&mut session, &bytes);
+        }
+    }
+}

@@ -362,3 +362,198 @@ const DEVIATION_MILLIS_MAX: i64 = 60;
 const BEHIND_FRAMES_MAX: u32 = 32;
 const DRIFT_WINDOW_FRAMES: u32 = 64;
 const DRIFT_MILLIS_MAX: i64 = 10;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    const START: MediaTime = MediaTime::from_millis(60_000);
+
+    fn begun(timestamp: u32) -> Timeline {
+        let mut timeline = Timeline::new(START);
+        timeline.set_audio(48_000, 1024);
+        assert!(timeline.video(timestamp, 0, true).is_some());
+        timeline
+    }
+
+    fn dts(timeline: &mut Timeline, timestamp: u32) -> i64 {
+        (timeline.video(timestamp, 0, false).unwrap().dts - START).as_millis()
+    }
+
+    fn audio(timeline: &mut Timeline, timestamp: u32) -> i64 {
+        match timeline.audio(timestamp) {
+            AudioTime::At(time) => (time - START).as_millis(),
+            other => panic!("{other:?}"),
+        }
+    }
+
+    #[test]
+    fn row_11_the_first_idr_is_shown_at_the_start_wherever_the_source_begins() {
+        for first in [0, 5, 0xff_fff0, 0x7fff_fff0, 0xffff_fff0] {
+            let mut timeline = Timeline::new(START);
+            assert_eq!(timeline.video(first, 66, false), None);
+            let time = timeline.video(first, 66, true).unwrap();
+            assert_eq!((time.pts, time.dts), (START, START - MediaTime::from_millis(66)));
+        }
+    }
+
+    #[test]
+    fn row_10_wraps_at_24_31_and_32_bits_are_no_jumps() {
+        for bits in [24, 31, 32] {
+            let wrap = 1u64 << bits;
+            let mut timeline = begun(u32::try_from(wrap - 100).unwrap());
+            for step in 1..20u32 {
+                let time = u32::try_from((wrap - 100 + u64::from(step) * 33) % wrap).unwrap();
+                assert_eq!(dts(&mut timeline, time), i64::from(step) * 33, "{bits} bits");
+                let sound = audio(&mut timeline, time);
+                assert!((sound - i64::from(step) * 33).abs() <= DEVIATION_MILLIS_MAX);
+            }
+            assert!(!timeline.take_repairs().contains(&Repair::TimestampJump));
+        }
+    }
+
+    #[test]
+    fn row_12_jumps_leave_no_gap_and_keep_sound_and_picture_together() {
+        for jump in [3_600_000i64, -3_000, -50_000] {
+            let mut timeline = begun(50_000);
+            for n in 1..=200i64 {
+                let now = |ahead: i64| u32::try_from(50_000 + n * 40 + ahead + if n > 100 { jump } else { 0 }).unwrap();
+                assert_eq!(dts(&mut timeline, now(0)), n * 40, "jump of {jump}");
+                let sound = audio(&mut timeline, now(0));
+                assert!((sound - n * 40).abs() <= DEVIATION_MILLIS_MAX, "{sound} at {n}");
+            }
+            let jumps = timeline.take_repairs().iter().filter(|r| **r == Repair::TimestampJump).count();
+            assert_eq!(jumps, 2, "once for each track");
+        }
+    }
+
+    #[test]
+    fn row_12_pauses_are_kept() {
+        let mut timeline = begun(0);
+        assert_eq!(dts(&mut timeline, 9_000), 9_000);
+        assert_eq!(timeline.take_repairs(), []);
+    }
+
+    #[test]
+    fn row_13_equal_and_earlier_dts_are_moved_behind_the_last() {
+        let mut timeline = begun(0);
+        assert_eq!([33, 33, 32, 66].map(|t| dts(&mut timeline, t)), [33, 34, 35, 66]);
+        assert_eq!(timeline.take_repairs(), [Repair::DtsClamped; 2]);
+    }
+
+    #[test]
+    fn row_15_negative_composition_times_move_decoding_back_not_showing() {
+        let mut timeline = begun(0);
+        for n in 1..100u32 {
+            let composition = [0, -33, 66, -33][n as usize % 4];
+            let time = timeline.video(n * 33, composition, false).unwrap();
+            assert!(time.pts >= time.dts);
+            if n > 4 {
+                assert_eq!((time.pts - START).as_millis(), i64::from(n) * 33 + i64::from(composition));
+            }
+        }
+    }
+
+    #[test]
+    fn row_14_audio_before_the_picture_is_early_and_then_dropped_unless_it_covers_the_start() {
+        let mut timeline = Timeline::new(START);
+        timeline.set_audio(48_000, 1024);
+        assert_eq!(timeline.audio(1_000), AudioTime::Early);
+        timeline.video(1_100, 0, true).unwrap();
+        assert_eq!(timeline.audio(1_000), AudioTime::BeforeStart);
+        assert_eq!(timeline.audio(1_090), AudioTime::At(START - MediaTime::from_millis(10)));
+    }
+
+    #[test]
+    fn row_11_tracks_with_unrelated_clocks_are_aligned_by_arrival() {
+        let mut timeline = Timeline::new(START);
+        timeline.set_audio(48_000, 1024);
+        timeline.audio(1_000_000);
+        timeline.video(0, 0, true).unwrap();
+        assert_eq!(audio(&mut timeline, 1_000_000), 0);
+        assert_eq!(timeline.take_repairs(), [Repair::AudioAligned]);
+    }
+
+    #[test]
+    fn audio_is_exact_to_the_sample_under_rounding_and_bursts() {
+        let mut timeline = begun(0);
+        let mut ticks = Vec::new();
+        for n in 0..1600u32 {
+            // Sixteen frames come under one timestamp, rounded to milliseconds.
+            let AudioTime::At(time) = timeline.audio((n / 16 * 16) * 1024 / 48) else { panic!() };
+            ticks.push((time - START).to_ticks(48_000));
+        }
+        assert!(ticks.iter().zip(0..).all(|(t, n): (_, i64)| *t == n * 1024));
+        assert_eq!(timeline.take_repairs(), []);
+    }
+
+    #[test]
+    fn missing_audio_leaves_a_gap() {
+        let mut timeline = begun(0);
+        assert_eq!([0, 21, 43, 500].map(|t| audio(&mut timeline, t)), [0, 21, 42, 500]);
+        assert_eq!(timeline.take_repairs(), [Repair::AudioAnchored]);
+    }
+
+    #[test]
+    fn audio_that_falls_behind_is_caught_up_with() {
+        let mut timeline = begun(0);
+        let mut behind = 0;
+        for n in 0..400i64 {
+            let timestamp = n * 1024 / 48 - if n > 20 { 300 } else { 0 };
+            behind = audio(&mut timeline, u32::try_from(timestamp).unwrap()) - timestamp;
+        }
+        assert!(behind.abs() <= DEVIATION_MILLIS_MAX, "{behind}");
+    }
+
+    #[test]
+    fn a_drifting_sound_clock_is_followed() {
+        for drift_ppm in [-300i64, 300] {
+            let mut timeline = begun(0);
+            let mut off = 0;
+            for n in 0..100_000i64 {
+                let timestamp = n * 1024 * (1_000_000 + drift_ppm) / 48_000_000;
+                off = audio(&mut timeline, u32::try_from(timestamp).unwrap()) - timestamp;
+                assert!(off.abs() <= 15, "{off} at {n}");
+            }
+            assert_eq!(timeline.take_repairs(), [], "{off}");
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn whatever_comes_times_increase(
+            packets in prop::collection::vec((any::<bool>(), prop_oneof![any::<u32>(), 0u32..2000], -9_000i32..9_000, any::<bool>()), 1..300)
+        ) {
+            let mut timeline = Timeline::new(START);
+            timeline.set_audio(44_100, 1024);
+            let (mut video_last, mut audio_last) = (None, None);
+            for (is_video, timestamp, composition, idr) in packets {
+                if is_video {
+                    if let Some(time) = timeline.video(timestamp, composition, idr) {
+                        prop_assert!(video_last.is_none_or(|last| last < time.dts));
+                        prop_assert!(time.pts >= time.dts);
+                        video_last = Some(time.dts);
+                    }
+                } else if let AudioTime::At(time) = timeline.audio(timestamp) {
+                    prop_assert!(audio_last.is_none_or(|last| last < time));
+                    audio_last = Some(time);
+                }
+            }
+        }
+
+        #[test]
+        fn steady_input_keeps_the_distance_of_sound_and_picture(first: u32, offset in -2_000i64..2_000, frames in 20u32..200) {
+            let mut timeline = begun(first);
+            for n in 1..frames {
+                let now = first.wrapping_add(n * 40);
+                prop_assert_eq!(dts(&mut timeline, now), i64::from(n) * 40);
+                let sound_at = i64::from(n) * 40 + offset;
+                let timestamp = first.wrapping_add_signed(i32::try_from(sound_at).unwrap());
+                if let AudioTime::At(time) = timeline.audio(timestamp) {
+                    prop_assert!(((time - START).as_millis() - sound_at).abs() <= DEVIATION_MILLIS_MAX + 1);
+                }
+            }
+        }
+    }
+}

@@ -1,0 +1,437 @@
+//! The driver of a connection over pipes, with paused time, against `rml_rtmp`'s client as an independent peer.
+
+use std::collections::BTreeMap;
+use std::net::{Ipv4Addr, SocketAddr};
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use rml_rtmp::handshake::{Handshake, HandshakeProcessResult, PeerType};
+use rml_rtmp::sessions::{
+    ClientSession, ClientSessionConfig, ClientSessionEvent, ClientSessionResult, PublishRequestType,
+};
+use rml_rtmp::time::RtmpTimestamp;
+use tokio::io::{AsyncReadExt, AsyncWriteExt, DuplexStream, duplex};
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::{mpsc, oneshot};
+use tokio::task::JoinSet;
+use tokio::time::{Instant, sleep, timeout};
+use tokio_util::sync::CancellationToken;
+
+use super::close::{Close, Stage};
+use super::connection::run;
+use super::handshake::NotRtmp;
+use super::scripted::{AUDIO_CONFIG, AUDIO_FRAME, SPS, Wire, picture, video_config};
+use super::{Ingest, StreamKeys, serve};
+use crate::config::{RtmpConfig, StreamKey};
+use crate::media::{MediaTime, Track, TrackFormat};
+use crate::metrics::Metrics;
+use crate::source::{Admission, ChannelName, PublishRequest, Refusal, SourceEvent};
+
+/// A connection of the server, and everything around it.
+struct Bench {
+    io: DuplexStream,
+    connection: JoinSet<Close>,
+    requests: mpsc::Receiver<PublishRequest>,
+    stop: CancellationToken,
+}
+
+/// The channel's end of a publisher.
+struct Channel {
+    events: mpsc::Receiver<SourceEvent>,
+    dismiss: oneshot::Sender<String>,
+}
+
+fn channel_name() -> ChannelName {
+    ChannelName::new("test").unwrap()
+}
+
+fn ingest() -> (Ingest, mpsc::Receiver<PublishRequest>) {
+    // One at a time is asked for in these tests; a full queue would hold the connection up.
+    let (sender, requests) = mpsc::channel(4);
+    let second = Duration::from_secs(1);
+    let config = RtmpConfig {
+        listen: (Ipv4Addr::LOCALHOST, 0).into(),
+        handshake_timeout: 5 * second,
+        publish_timeout: 10 * second,
+        first_media_timeout: 20 * second,
+        idle_timeout: 8 * second,
+        connections_max: 2,
+    };
+    let keys = StreamKeys::new([(channel_name(), StreamKey::Plain("secret".into()))]);
+    let channels = BTreeMap::from([(channel_name(), sender)]);
+    (Ingest { config, keys, channels, metrics: Metrics::default() }, requests)
+}
+
+impl Bench {
+    fn new() -> Self {
+        let (ingest, requests) = ingest();
+        let (io, server) = duplex(64 << 10);
+        let stop = CancellationToken::new();
+        let stopped = stop.clone();
+        let ingest = Arc::new(ingest);
+        let mut connection = JoinSet::new();
+        let peer = SocketAddr::from((Ipv4Addr::LOCALHOST, 9));
+        connection.spawn(async move { run(server, peer, &ingest, &stopped).await });
+        Self { io, connection, requests, stop }
+    }
+
+    async fn closed(&mut self) -> Close {
+        self.connection.join_next().await.unwrap().unwrap()
+    }
+
+    /// Takes the next request in, with room for `capacity` events.
+    async fn admit(&mut self, capacity: usize) -> Channel {
+        let request = self.requests.recv().await.unwrap();
+        let (sender, events) = mpsc::channel(capacity);
+        let (dismiss, dismissed) = oneshot::channel();
+        let admission = Admission { start: MediaTime::ZERO, events: sender, dismissed };
+        request.reply.send(Ok(admission)).ok().unwrap();
+        Channel { events, dismiss }
+    }
+
+    async fn shake_hands(&mut self) {
+        let mut handshake = Handshake::new(PeerType::Client);
+        self.io.write_all(&handshake.generate_outbound_p0_and_p1().unwrap()).await.unwrap();
+        let mut answer = vec![0; 1 + 2 * 1536];
+        self.io.read_exact(&mut answer).await.unwrap();
+        let Ok(HandshakeProcessResult::Completed { response_bytes, .. }) = handshake.process_bytes(&answer) else {
+            panic!("the handshake goes on")
+        };
+        self.io.write_all(&response_bytes).await.unwrap();
+    }
+
+    /// Publishes by hand, without waiting for any answer but the handshake's.
+    async fn pipeline(&mut self) {
+        self.shake_hands().await;
+        self.io.write_all(&Wire::pipelined("secret").bytes).await.unwrap();
+    }
+
+    /// What the server says until it closes, or is silent for long.
+    async fn rest(&mut self) -> String {
+        let mut bytes = Vec::new();
+        let _ = timeout(Duration::from_secs(60), self.io.read_to_end(&mut bytes)).await;
+        String::from_utf8_lossy(&bytes).into_owned()
+    }
+}
+
+/// The library's client on a bench.
+struct Client<'a> {
+    bench: &'a mut Bench,
+    session: ClientSession,
+    heard: Vec<u8>,
+}
+
+impl<'a> Client<'a> {
+    async fn connect(bench: &'a mut Bench) -> Self {
+        bench.shake_hands().await;
+        let (session, results) = ClientSession::new(ClientSessionConfig::new()).unwrap();
+        let mut client = Self { bench, session, heard: Vec::new() };
+        client.send(results).await;
+        let request = client.session.request_connection("live".into()).unwrap();
+        client.send(vec![request]).await;
+        assert_eq!(client.event().await, ClientSessionEvent::ConnectionRequestAccepted);
+        client
+    }
+
+    async fn request(&mut self, key: &str) {
+        let request = self.session.request_publishing(key.into(), PublishRequestType::Live).unwrap();
+        self.send(vec![request]).await;
+    }
+
+    async fn send(&mut self, results: Vec<ClientSessionResult>) -> Vec<ClientSessionEvent> {
+        let mut events = Vec::new();
+        for result in results {
+            match result {
+                ClientSessionResult::OutboundResponse(packet) => self.bench.io.write_all(&packet.bytes).await.unwrap(),
+                ClientSessionResult::RaisedEvent(event) => events.push(event),
+                ClientSessionResult::UnhandleableMessageReceived(_) => {}
+            }
+        }
+        events
+    }
+
+    async fn event(&mut self) -> ClientSessionEvent {
+        loop {
+            let mut bytes = [0; 4096];
+            let length = self.bench.io.read(&mut bytes).await.unwrap();
+            assert!(length > 0, "closed");
+            self.heard.extend_from_slice(&bytes[..length]);
+            let results = self.session.handle_input(&bytes[..length]).unwrap();
+            if let Some(event) = self.send(results).await.pop() {
+                return event;
+            }
+        }
+    }
+
+    async fn video(&mut self, timestamp: u32, body: Vec<u8>) {
+        let packet = self.session.publish_video_data(Bytes::from(body), RtmpTimestamp::new(timestamp), false).unwrap();
+        self.send(vec![packet]).await;
+    }
+
+    async fn audio(&mut self, timestamp: u32, body: &'static [u8]) {
+        let packet =
+            self.session.publish_audio_data(Bytes::from_static(body), RtmpTimestamp::new(timestamp), false).unwrap();
+        self.send(vec![packet]).await;
+    }
+
+    fn heard(&self, text: &str) -> bool {
+        self.heard.windows(text.len()).any(|w| w == text.as_bytes())
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_client_publishes_and_stops() {
+    let mut bench = Bench::new();
+    let mut client = Client::connect(&mut bench).await;
+    client.request("secret").await;
+    // The library sends `publish` only when it has the answer to `createStream`.
+    assert!(timeout(Duration::from_millis(10), client.event()).await.is_err());
+    let mut channel = client.bench.admit(16).await;
+    assert_eq!(client.event().await, ClientSessionEvent::PublishRequestAccepted);
+    client.video(0, video_config(SPS)).await;
+    client.audio(0, AUDIO_CONFIG).await;
+    client.video(0, picture(true, 0)).await;
+    client.audio(0, AUDIO_FRAME).await;
+    let results = client.session.stop_publishing().unwrap();
+    client.send(results).await;
+    assert!(matches!(channel.events.recv().await, Some(SourceEvent::Format(TrackFormat::Video(_)))));
+    assert!(matches!(channel.events.recv().await, Some(SourceEvent::Format(TrackFormat::Audio(_)))));
+    assert!(matches!(channel.events.recv().await, Some(SourceEvent::Unit(Track::Video, unit)) if unit.key));
+    assert!(matches!(channel.events.recv().await, Some(SourceEvent::Unit(Track::Audio, _))));
+    assert!(matches!(channel.events.recv().await, Some(SourceEvent::End)));
+    assert!(channel.events.recv().await.is_none());
+    assert!(matches!(bench.closed().await, Close::Stopped));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_wrong_key_is_told_so_after_a_delay() {
+    let mut bench = Bench::new();
+    let mut client = Client::connect(&mut bench).await;
+    client.request("guess").await;
+    let before = Instant::now();
+    let told = client.event().await;
+    assert_eq!(told, ClientSessionEvent::UnhandleableOnStatusCode { code: "NetStream.Publish.BadName".into() });
+    assert!(before.elapsed() >= Duration::from_millis(500));
+    assert!(client.heard("no channel has this stream key"));
+    assert!(!client.heard("guess") && !client.heard("secret"));
+    assert!(matches!(bench.closed().await, Close::WrongKey));
+    assert!(bench.requests.try_recv().is_err(), "no channel was asked");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_busy_channel_refuses_with_its_reason() {
+    let mut bench = Bench::new();
+    let mut client = Client::connect(&mut bench).await;
+    client.request("secret").await;
+    assert!(timeout(Duration::from_millis(10), client.event()).await.is_err());
+    let request = client.bench.requests.recv().await.unwrap();
+    request.reply.send(Err(Refusal::Busy { channel: channel_name() })).ok().unwrap();
+    let told = client.event().await;
+    assert_eq!(told, ClientSessionEvent::UnhandleableOnStatusCode { code: "NetStream.Publish.BadName".into() });
+    assert!(client.heard("already being published to"));
+    assert!(matches!(bench.closed().await, Close::Refused(Refusal::Busy { .. })));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_channel_that_is_gone_refuses() {
+    let mut bench = Bench::new();
+    bench.requests.close();
+    bench.pipeline().await;
+    assert!(bench.rest().await.contains("shutting down"));
+    assert!(matches!(bench.closed().await, Close::Refused(Refusal::ShuttingDown)));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_pipelined_start_loses_nothing() {
+    let mut bench = Bench::new();
+    bench.pipeline().await;
+    sleep(Duration::from_secs(3)).await;
+    let mut channel = bench.admit(1).await;
+    let mut kinds = Vec::new();
+    while let Ok(Some(event)) = timeout(Duration::from_secs(1), channel.events.recv()).await {
+        kinds.push(match event {
+            SourceEvent::Format(TrackFormat::Video(_)) => "video",
+            SourceEvent::Format(TrackFormat::Audio(_)) => "audio",
+            SourceEvent::Unit(Track::Video, _) => "picture",
+            SourceEvent::Unit(Track::Audio, _) => "sound",
+            SourceEvent::End => "end",
+        });
+    }
+    assert_eq!(kinds, ["video", "audio", "picture", "sound"]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn row_3_each_deadline_closes_and_a_slow_loris_does_not_move_it() {
+    let mut bench = Bench::new();
+    let begun = Instant::now();
+    bench.io.write_all(&[3]).await.unwrap();
+    sleep(Duration::from_secs(4)).await;
+    bench.io.write_all(&[0]).await.unwrap();
+    assert!(matches!(bench.closed().await, Close::Timeout(Stage::Handshake)));
+    assert_eq!(begun.elapsed().as_secs(), 5);
+
+    let mut bench = Bench::new();
+    bench.shake_hands().await;
+    let begun = Instant::now();
+    let wire = Wire::pipelined("secret").bytes;
+    for byte in &wire[..9] {
+        bench.io.write_all(&[*byte]).await.unwrap();
+        sleep(Duration::from_secs(1)).await;
+    }
+    assert!(matches!(bench.closed().await, Close::Timeout(Stage::Publish)));
+    assert_eq!(begun.elapsed().as_secs(), 10);
+}
+
+#[tokio::test(start_paused = true)]
+async fn row_3_first_media_must_come_even_while_sound_does() {
+    let mut bench = Bench::new();
+    let mut client = Client::connect(&mut bench).await;
+    client.request("secret").await;
+    assert!(timeout(Duration::from_millis(10), client.event()).await.is_err());
+    let _channel = client.bench.admit(16).await;
+    client.event().await;
+    let begun = Instant::now();
+    for second in 0..19 {
+        client.audio(second * 1000, AUDIO_FRAME).await;
+        sleep(Duration::from_secs(1)).await;
+    }
+    let told = client.event().await;
+    assert_eq!(told, ClientSessionEvent::UnhandleableOnStatusCode { code: "NetStream.Publish.Rejected".into() });
+    assert!(client.heard("no H.264 keyframe"));
+    assert_eq!(begun.elapsed().as_secs(), 20);
+    assert!(matches!(bench.closed().await, Close::Timeout(Stage::FirstMedia)));
+}
+
+#[tokio::test(start_paused = true)]
+async fn row_36_silence_closes_without_an_end_but_back_pressure_does_not() {
+    let mut bench = Bench::new();
+    bench.pipeline().await;
+    let mut channel = bench.admit(1).await;
+    sleep(Duration::from_secs(100)).await;
+    assert!(bench.connection.try_join_next().is_none(), "the channel is behind, not the encoder");
+    let begun = Instant::now();
+    let mut last = None;
+    while let Some(event) = channel.events.recv().await {
+        last = Some(event);
+    }
+    assert!(matches!(last, Some(SourceEvent::Unit(..))), "lost, not ended");
+    assert!(matches!(bench.closed().await, Close::Timeout(Stage::Idle)));
+    assert_eq!(begun.elapsed().as_secs(), 8);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_lost_connection_is_not_an_end() {
+    let mut bench = Bench::new();
+    bench.pipeline().await;
+    let mut channel = bench.admit(16).await;
+    drop(std::mem::replace(&mut bench.io, duplex(1).0));
+    while let Some(event) = channel.events.recv().await {
+        assert!(!matches!(event, SourceEvent::End));
+    }
+    assert!(matches!(bench.closed().await, Close::Left | Close::Lost(_)));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_dismissed_publisher_is_told_even_while_the_channel_is_full() {
+    let mut bench = Bench::new();
+    bench.pipeline().await;
+    let channel = bench.admit(1).await;
+    sleep(Duration::from_millis(10)).await;
+    channel.dismiss.send("the picture is too large".into()).unwrap();
+    let told = bench.rest().await;
+    assert!(told.contains("NetStream.Publish.Rejected") && told.contains("the picture is too large"));
+    assert!(matches!(bench.closed().await, Close::Dismissed(_)));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_dropped_means_of_dismissal_dismisses_nobody_and_a_closed_channel_closes() {
+    let mut bench = Bench::new();
+    bench.pipeline().await;
+    let Channel { events, dismiss } = bench.admit(16).await;
+    drop(dismiss);
+    sleep(Duration::from_secs(1)).await;
+    assert!(bench.connection.try_join_next().is_none());
+    drop(events);
+    assert!(matches!(bench.closed().await, Close::ChannelGone));
+}
+
+#[tokio::test(start_paused = true)]
+async fn stop_drops_the_publisher_at_once() {
+    let mut bench = Bench::new();
+    bench.pipeline().await;
+    let mut channel = bench.admit(16).await;
+    sleep(Duration::from_secs(1)).await;
+    let before = Instant::now();
+    bench.stop.cancel();
+    assert!(matches!(bench.closed().await, Close::Shutdown));
+    assert_eq!(before.elapsed(), Duration::ZERO);
+    while let Some(event) = channel.events.recv().await {
+        assert!(!matches!(event, SourceEvent::End));
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn row_33_video_that_is_not_h264_is_refused_with_advice() {
+    let mut bench = Bench::new();
+    bench.shake_hands().await;
+    let mut wire = Wire::greeting("secret");
+    wire.message(6, 9, 0, 1, b"\x90hvc1\0\0\0\0");
+    bench.io.write_all(&wire.bytes).await.unwrap();
+    let _channel = bench.admit(4).await;
+    let told = bench.rest().await;
+    assert!(told.contains("this server takes H.264 video, and HEVC (H.265) is not supported"), "{told}");
+    assert!(matches!(bench.closed().await, Close::Unsupported(_)));
+}
+
+#[tokio::test(start_paused = true)]
+async fn row_2_tls_and_http_are_closed_at_once() {
+    for (bytes, expected) in [
+        (&b"\x16\x03\x01"[..], NotRtmp::Tls),
+        (b"GET / HTTP/1.1\r\n\r\n", NotRtmp::Http),
+        (b"\xff", NotRtmp::Version(255)),
+    ] {
+        let mut bench = Bench::new();
+        let before = Instant::now();
+        bench.io.write_all(bytes).await.unwrap();
+        let Close::NotRtmp(seen) = bench.closed().await else { panic!("taken for RTMP") };
+        assert_eq!((seen, before.elapsed()), (expected, Duration::ZERO));
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_peer_that_does_not_read_is_closed() {
+    let mut bench = Bench::new();
+    bench.pipeline().await;
+    let _channel = bench.admit(16).await;
+    let mut pings = Wire::default();
+    for _ in 0..20_000 {
+        pings.message(2, 4, 0, 0, &[0, 6, 0, 0, 0, 1]);
+    }
+    let _ = timeout(Duration::from_secs(60), bench.io.write_all(&pings.bytes)).await;
+    assert!(matches!(bench.closed().await, Close::Timeout(Stage::Write)));
+}
+
+#[tokio::test]
+async fn row_4_connections_are_limited_and_all_are_joined() {
+    let (ingest, _requests) = ingest();
+    let metrics = ingest.metrics.clone();
+    let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.unwrap();
+    let address = listener.local_addr().unwrap();
+    let stop = CancellationToken::new();
+    let mut server = JoinSet::new();
+    server.spawn(serve(listener, ingest, stop.clone()));
+    let mut open = Vec::new();
+    for _ in 0..2 {
+        let mut peer = TcpStream::connect(address).await.unwrap();
+        peer.write_all(&[&[3][..], &[0; 1536]].concat()).await.unwrap();
+        peer.read_exact(&mut [0; 1537]).await.unwrap();
+        open.push(peer);
+    }
+    let mut third = TcpStream::connect(address).await.unwrap();
+    assert!(matches!(third.read(&mut [0; 1]).await, Ok(0) | Err(_)), "turned away");
+    assert_eq!(metrics.rtmp_connections.get(), 2);
+    stop.cancel();
+    server.join_next().await.unwrap().unwrap();
+    assert_eq!(metrics.rtmp_connections.get(), 0);
+}
