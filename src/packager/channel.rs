@@ -80,7 +80,7 @@ impl Packager {
     pub fn handle(&mut self, event: LadderEvent, now: SystemTime) -> Vec<Fact> {
         let mut facts = Vec::new();
         match event {
-            LadderEvent::Start(start) => self.start(start, now, &mut facts),
+            LadderEvent::Start(start) => self.start(&start, &mut facts),
             LadderEvent::Format(rendition, format) => self.format(rendition, &format, &mut facts),
             LadderEvent::Unit { rendition, unit, cut } => self.unit(rendition, unit, cut, &mut facts),
             LadderEvent::Stop => self.stop(&mut facts),
@@ -93,15 +93,14 @@ impl Packager {
         facts
     }
 
-    fn start(&mut self, start: RunStart, now: SystemTime, facts: &mut Vec<Fact>) {
+    fn start(&mut self, start: &RunStart, facts: &mut Vec<Fact>) {
         self.stop(facts);
-        if self.programme.is_some() && !self.continues(&start) {
+        if self.programme.is_some() && !self.continues(start) {
             facts.push(Fact::ProgrammeCut);
             self.finish(facts);
-            self.publish(now);
         }
         if self.programme.is_none() {
-            self.begin_programme(&start);
+            self.begin_programme(start);
         }
         let first = self.programme.unwrap_or(self.next);
         let session = session_after(self.last_session, start.wall_clock);
@@ -439,6 +438,21 @@ mod tests {
         assert_eq!(tags(&packager, "720p", "#EXT-X-GAP").len(), 0);
         assert_eq!(tags(&packager, "360p", "#EXT-X-GAP").len(), 2);
         assert_eq!(tags(&packager, "360p", "#EXTINF"), tags(&packager, "720p", "#EXTINF"));
+    }
+
+    #[test]
+    fn sound_that_drops_out_leaves_a_gap_and_no_long_segment() {
+        let (mut packager, mut watcher) = (Packager::new(simulate::hls()), Watcher::default());
+        let mut events = steady(300, false).events(10_000);
+        let silent = MediaTime::from_millis(11_000)..MediaTime::from_millis(17_000);
+        events.retain(|e| !matches!(e, LadderEvent::Unit { rendition: 2, unit, .. } if silent.contains(&unit.pts)));
+        let facts = feed(&mut packager, &mut watcher, events);
+        assert!(!facts.iter().any(|f| matches!(f, Fact::Segment { too_long: true, .. })));
+        assert_eq!(tags(&packager, "audio", "#EXT-X-GAP").len(), 2);
+        let lasts = tags(&packager, "audio", "#EXTINF");
+        // The first segment lasts to its cut, and has left the list; two gaps; then from the first frame after 17 s.
+        assert_eq!(packager.snapshot().rendition("audio").unwrap().segments[0].duration.as_millis(), 2_000);
+        assert_eq!(&lasts[..3], ["#EXTINF:2.000000,", "#EXTINF:2.000000,", "#EXTINF:0.981333,"]);
     }
 
     #[test]

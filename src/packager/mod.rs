@@ -17,6 +17,8 @@ pub mod playlist;
 #[cfg(test)]
 mod readback;
 #[cfg(test)]
+mod real_media;
+#[cfg(test)]
 mod rules;
 mod run;
 pub mod sample;

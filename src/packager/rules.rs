@@ -7,7 +7,7 @@ use m3u8_rs::MediaPlaylist;
 
 use super::readback::{self, Read};
 use crate::layout::Resource;
-use crate::live::{ChannelSnapshot, RenditionSnapshot, SessionId};
+use crate::live::{ChannelSnapshot, RenditionSnapshot, Segment, SessionId};
 use crate::media::MediaTime;
 use crate::source::ChannelName;
 
@@ -37,6 +37,12 @@ impl Watcher {
             assert!(rest.is_empty());
             assert!(parsed.variants.len() + parsed.alternatives.len() <= now.renditions.len());
             assert!(now.renditions.iter().all(|r| r.playlist.is_some()));
+            let sound = now.rendition("audio").map_or(0.0, |r| peak(r, now.target_duration_secs));
+            for variant in parsed.variants {
+                let name = variant.uri.split('/').next().unwrap();
+                let measured = sound + peak(now.rendition(name).unwrap(), now.target_duration_secs);
+                assert!(measured <= variant.bandwidth as f64, "{name}: {measured} of {}", variant.bandwidth);
+            }
         }
         self.before = Arc::clone(now);
     }
@@ -76,7 +82,7 @@ impl Watcher {
                 assert_eq!(mapped, Some(format!("{session}/init.mp4")));
             }
             assert!((f64::from(listed.duration) - segment.duration.as_secs_f64()).abs() < 1e-5);
-            assert!(u64::from(listed.duration.round() as u32) <= playlist.target_duration);
+            assert!(listed.duration.round() <= playlist.target_duration as f32);
             assert_eq!(listed.discontinuity, segment.discontinuity);
             assert!(listed.program_date_time.is_some());
         }
@@ -88,7 +94,7 @@ impl Watcher {
     }
 
     /// The same number is the same session, seam and start in every rendition, and never changes.
-    fn segment(&mut self, rendition: &RenditionSnapshot, segment: &crate::live::Segment) {
+    fn segment(&mut self, rendition: &RenditionSnapshot, segment: &Segment) {
         let key = (rendition.name.as_str().to_owned(), segment.msn.0);
         if self.seen.contains_key(&key) {
             return;
@@ -123,6 +129,13 @@ impl Watcher {
         let of = self.seen.iter().filter(|((name, _), (s, _))| name == rendition && *s == session);
         of.flat_map(|(_, (_, samples))| samples.clone()).collect()
     }
+}
+
+/// The largest bit rate of any listed segment that is long enough to count.
+fn peak(rendition: &RenditionSnapshot, target_secs: u32) -> f64 {
+    let long_enough = |s: &&Arc<Segment>| !s.gap && s.duration.as_secs_f64() >= f64::from(target_secs) / 2.0;
+    let rate = |s: &Arc<Segment>| s.data.len() as f64 * 8.0 / s.duration.as_secs_f64();
+    rendition.listed().filter(long_enough).map(rate).fold(0.0, f64::max)
 }
 
 fn shown(sample: &Read, timescale: u32) -> MediaTime {

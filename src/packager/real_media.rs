@@ -1,0 +1,197 @@
+//! For tests: what ffmpeg encodes goes through the packager, and ffmpeg plays what comes out.
+
+use std::fs;
+use std::path::Path;
+use std::process::Command;
+use std::time::Duration;
+
+use bytes::Bytes;
+use mp4_atom::{Atom, Codec, DecodeMaybe, Header, Moov};
+use serde_json::Value;
+
+use super::fact::Fact;
+use super::{Packager, testing};
+use crate::config::HlsConfig;
+use crate::ladder::{LadderEvent, RenditionKind, RenditionName, RenditionSpec, RunStart};
+use crate::layout::Resource;
+use crate::live::ChannelSnapshot;
+use crate::media::{AccessUnit, AudioFormat, MediaTime, TrackFormat, VideoFormat};
+use crate::source::ChannelName;
+
+/// Runs a tool that must succeed without a word on its standard error, and gives its output.
+fn quiet(tool: &str, arguments: &[&str]) -> String {
+    let output = Command::new(tool).args(arguments).output().expect("ffmpeg is installed");
+    let said = String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.success() && said.is_empty(), "{tool} {arguments:?}: {said}");
+    String::from_utf8(output.stdout).unwrap()
+}
+
+/// Ten seconds with B-frames, a cut possible every two.
+fn encode(file: &str) {
+    let source = ["-f", "lavfi", "-i", "testsrc2=size=320x180:rate=30", "-f", "lavfi", "-i", "sine=sample_rate=48000"];
+    let video =
+        ["-c:v", "libx264", "-preset", "veryfast", "-g", "60", "-sc_threshold", "0", "-bf", "2", "-threads", "1"];
+    let audio = ["-c:a", "aac", "-b:a", "96k", "-ac", "2", "-t", "10", "-y", file];
+    quiet("ffmpeg", &[&["-v", "error"], &source[..], &video[..], &audio[..]].concat());
+}
+
+/// The packets of a file or playlist, as ffprobe sees them.
+fn packets(url: &str) -> Vec<Value> {
+    let text = quiet("ffprobe", &["-v", "warning", "-show_packets", "-of", "json", url]);
+    serde_json::from_str::<Value>(&text).unwrap()["packets"].as_array().unwrap().clone()
+}
+
+fn seconds(packet: &Value, field: &str) -> f64 {
+    packet[field].as_str().unwrap().parse().unwrap()
+}
+
+fn time(packet: &Value, field: &str) -> MediaTime {
+    // Six digits after the point, as ffprobe prints them.
+    let micros: String = packet[field].as_str().unwrap().chars().filter(|c| *c != '.').collect();
+    MediaTime::from_ticks(micros.parse().unwrap(), 1_000_000)
+}
+
+fn is_video(packet: &Value) -> bool {
+    packet["codec_type"] == "video"
+}
+
+fn is_key(packet: &Value) -> bool {
+    packet["flags"].as_str().unwrap().starts_with('K')
+}
+
+fn formats(file: &[u8]) -> [TrackFormat; 2] {
+    let mut cursor = std::io::Cursor::new(file);
+    let moov = loop {
+        let header = Header::decode_maybe(&mut cursor).unwrap().expect("the file has a moov");
+        let start = usize::try_from(cursor.position()).unwrap();
+        let body = &file[start..start + header.size.unwrap()];
+        if header.kind == Moov::KIND {
+            break Moov::decode_body(&mut &body[..]).unwrap();
+        }
+        cursor.set_position(u64::try_from(start + body.len()).unwrap());
+    };
+    let entry = |index: usize| moov.trak[index].mdia.minf.stbl.stsd.codecs[0].clone();
+    let (Codec::Avc1(avc), Codec::Mp4a(aac)) = (entry(0), entry(1)) else { panic!("H.264 and AAC") };
+    let mut config = Vec::new();
+    avc.avcc.encode_body(&mut config).unwrap();
+    let video = VideoFormat { config: config.into(), width: 320, height: 180 };
+    let config = aac.esds.es_desc.dec_config.dec_specific.unwrap().raw.into();
+    let audio = AudioFormat { config, object_type: 2, sample_rate: 48_000, channels: 2 };
+    [TrackFormat::Video(video), TrackFormat::Audio(audio)]
+}
+
+fn events(file: &Bytes, packets: &[Value]) -> Vec<LadderEvent> {
+    let spec = |name: &str, kind, bitrate, frame_rate| RenditionSpec {
+        name: RenditionName::new(name).unwrap(),
+        kind,
+        bitrate_average: bitrate,
+        bitrate_peak: bitrate,
+        frame_rate,
+    };
+    let start = MediaTime::from_millis(10_000);
+    let mut events = vec![LadderEvent::Start(RunStart {
+        start,
+        wall_clock: testing::wall_clock(0),
+        target_duration: MediaTime::from_millis(2_000),
+        renditions: vec![
+            spec("180p", RenditionKind::Video, 100_000, Some(30.0)),
+            spec("audio", RenditionKind::Audio, 96_000, None),
+        ],
+    })];
+    let formats = formats(file).into_iter().enumerate();
+    events.extend(formats.map(|(rendition, format)| LadderEvent::Format(rendition, format)));
+    let mut cuts = 0..;
+    for packet in packets {
+        let at: usize = packet["pos"].as_str().unwrap().parse().unwrap();
+        let size: usize = packet["size"].as_str().unwrap().parse().unwrap();
+        let unit = AccessUnit {
+            dts: start + time(packet, "dts_time"),
+            pts: start + time(packet, "pts_time"),
+            duration: time(packet, "duration_time"),
+            key: is_key(packet),
+            data: file.slice(at..at + size),
+        };
+        let cut = (is_video(packet) && unit.key).then(|| cuts.next().unwrap());
+        events.push(LadderEvent::Unit { rendition: usize::from(!is_video(packet)), unit, cut });
+    }
+    events.push(LadderEvent::Finish);
+    events
+}
+
+/// Writes all that can be fetched below `root`, by the paths of the contract.
+fn store(snapshot: &ChannelSnapshot, root: &Path) {
+    let channel = ChannelName::new("demo").unwrap();
+    let write = |resource: Resource, data: &[u8]| {
+        let path = root.join(resource.path(&channel));
+        fs::create_dir_all(path.parent().unwrap()).unwrap();
+        fs::write(path, data).unwrap();
+    };
+    write(Resource::Multivariant, &snapshot.multivariant.as_ref().unwrap().text);
+    for rendition in &snapshot.renditions {
+        let name = || rendition.name.clone();
+        write(Resource::Playlist(name()), &rendition.playlist.as_ref().unwrap().text);
+        for init in &rendition.inits {
+            write(Resource::Init(name(), init.session), &init.data);
+        }
+        for segment in &rendition.segments {
+            write(Resource::Segment(name(), segment.session, segment.msn), &segment.data);
+        }
+    }
+}
+
+/// Every segment after its own initialisation segment: starts with a key frame, and lasts as long as it says.
+fn check_segments(snapshot: &ChannelSnapshot, root: &Path) {
+    for rendition in &snapshot.renditions {
+        let last_msn = rendition.segments.back().unwrap().msn;
+        for segment in &rendition.segments {
+            let init = rendition.init(segment.session).unwrap();
+            let alone = root.join("alone.mp4");
+            fs::write(&alone, [&init.data[..], &segment.data[..]].concat()).unwrap();
+            let packets = packets(alone.to_str().unwrap());
+            assert!(is_key(&packets[0]));
+            let last = packets.last().unwrap();
+            let end = seconds(last, "dts_time") + seconds(last, "duration_time");
+            let lasts = end - seconds(&packets[0], "dts_time");
+            // The file says of its last AAC frame that it is cut short; a decoder does not know.
+            let shortened = if segment.msn == last_msn { 0.006 } else { 1e-4 };
+            let stated = segment.duration.as_secs_f64();
+            assert!((lasts - stated).abs() < shortened, "{} {}: {lasts}, not {stated}", rendition.name, segment.msn);
+            assert!((seconds(&packets[0], "dts_time") - segment.start.as_secs_f64()).abs() < 1e-4);
+        }
+    }
+}
+
+#[test]
+fn what_ffmpeg_encodes_ffmpeg_plays() {
+    let directory = tempfile::tempdir().unwrap();
+    let source = directory.path().join("source.mp4");
+    let source = source.to_str().unwrap();
+    encode(source);
+    let before = packets(source);
+
+    let (part_duration, window) = (Duration::from_millis(500), Duration::from_secs(60));
+    let mut packager = Packager::new(HlsConfig { segment_duration: Duration::from_secs(2), part_duration, window });
+    let file = Bytes::from(fs::read(source).unwrap());
+    let facts: Vec<Fact> =
+        events(&file, &before).into_iter().flat_map(|e| packager.handle(e, testing::wall_clock(0))).collect();
+    // The encoder's priming, before the first picture.
+    assert!(facts.iter().any(|f| matches!(f, Fact::RunStopped { units_dropped: 1, .. })));
+    store(packager.snapshot(), directory.path());
+    check_segments(packager.snapshot(), directory.path());
+
+    let url = directory.path().join("live/demo/index.m3u8");
+    let url = url.to_str().unwrap();
+    quiet("ffmpeg", &["-v", "warning", "-i", url, "-map", "0", "-f", "null", "-"]);
+    let after = packets(url);
+    for video in [true, false] {
+        let of = |packets: &[Value]| -> Vec<(f64, f64)> {
+            let times = |p: &Value| (seconds(p, "pts_time"), seconds(p, "dts_time"));
+            packets.iter().filter(|p| is_video(p) == video).map(times).filter(|(pts, _)| *pts >= 0.0).collect()
+        };
+        let (before, after) = (of(&before), of(&after));
+        assert_eq!(before.len(), after.len());
+        for (b, a) in before.iter().zip(&after) {
+            assert!((b.0 + 10.0 - a.0).abs() < 1e-4 && (b.1 + 10.0 - a.1).abs() < 1e-4, "{b:?} {a:?}");
+        }
+    }
+}
