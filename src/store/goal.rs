@@ -117,6 +117,17 @@ pub(super) fn listed(snapshot: &ChannelSnapshot) -> impl Iterator<Item = (&Rendi
     snapshot.renditions.iter().flat_map(move |rendition| of(&**rendition)).filter(|(_, segment)| !segment.gap)
 }
 
+/// Both snapshots' playlists are the same, and list the same: what differs is not for the store, such as parts.
+pub(super) fn same_listing(one: &ChannelSnapshot, other: &ChannelSnapshot) -> bool {
+    let last = |rendition: &RenditionSnapshot| rendition.segments.back().map(|segment| segment.msn);
+    let same = |one: &RenditionSnapshot, other: &RenditionSnapshot| {
+        one.playlist == other.playlist && one.first_listed == other.first_listed && last(one) == last(other)
+    };
+    one.multivariant == other.multivariant
+        && one.renditions.len() == other.renditions.len()
+        && one.renditions.iter().zip(&other.renditions).all(|(one, other)| same(one, other))
+}
+
 /// The key of a segment.
 pub(super) fn segment_key(channel: &ChannelName, rendition: &RenditionSnapshot, segment: &Segment) -> String {
     Resource::Segment(rendition.name.clone(), segment.session, segment.msn).path(channel)
@@ -249,6 +260,17 @@ mod tests {
     fn nothing_is_put_before_it_can_be_played() {
         let snapshot = ChannelSnapshot { multivariant: None, ..(*programme(1).snapshot()).clone() };
         assert!(Goal::new(&channel(), &snapshot, &Ledger::new(channel())).is_done());
+    }
+
+    #[test]
+    fn only_what_is_listed_makes_a_difference() {
+        let (one, two) = (programme(1), programme(2));
+        assert!(same_listing(&one.snapshot(), &one.snapshot()));
+        assert!(!same_listing(&one.snapshot(), &two.snapshot()));
+        assert!(!same_listing(&one.snapshot(), &ChannelSnapshot::default()));
+        let mut ended = programme(1);
+        ended.end();
+        assert!(!same_listing(&one.snapshot(), &ended.snapshot()));
     }
 
     #[test]
