@@ -195,6 +195,20 @@ async fn s3_deletes_more_keys_than_one_request_takes() {
     many_keys_are_deleted(&S3Server::start().await, 1001).await;
 }
 
+#[tokio::test]
+async fn s3_without_batches_deletes_one_by_one() {
+    let server = S3Server::start_without("DeleteObjects").await;
+    conforms(&client(&server, &server.config()).await).await;
+}
+
+#[tokio::test]
+async fn a_bucket_that_may_not_be_written_to_fails_the_probe() {
+    let server = S3Server::start_without("PutObject").await;
+    let store = client(&server, &server.config()).await;
+    assert_eq!(store.probe().await.unwrap_err().kind(), "refused");
+    assert_eq!(store.get("live/a").await, Ok(None));
+}
+
 async fn many_keys_are_deleted(server: &S3Server, count: usize) {
     let store = client(server, &server.config()).await;
     let keys: Vec<_> = (0..count).map(|n| format!("live/many/{n}.m4s")).collect();

@@ -4,7 +4,8 @@
 //! multivariant playlist, and takes the newest snapshot next. So whatever a playlist in the store names is in the
 //! store (law 1). A goal is carried through even where the store is slower than the programme: then the copy has
 //! holes between its goals, but never stands still. Only where requests fail and all that the goal lists has left the
-//! live window meanwhile, the goal is given up for the newest.
+//! live window meanwhile, the goal is given up for the newest. A goal keeps at most one window of media in memory
+//! beyond the live one.
 
 use std::sync::Arc;
 
