@@ -9,11 +9,20 @@ mod support {
 
 use std::net::TcpListener;
 use std::process::Command;
+use std::sync::Arc;
+use std::time::SystemTime;
 
 use bytes::Bytes;
 use headwater::config::{S3Config, StoreConfig};
-use headwater::store::{Credentials, Object, S3Store, Store, StoreError, open};
+use headwater::ladder::{RenditionKind, RenditionName};
+use headwater::live::{ChannelSnapshot, Init, Msn, Playlist, RenditionSnapshot, Segment, SessionId, UploadStatus};
+use headwater::media::MediaTime;
+use headwater::metrics::Metrics;
+use headwater::source::ChannelName;
+use headwater::store::{Credentials, Object, S3Store, Setup, Store, StoreError, open, upload};
 use support::s3::S3Server;
+use tokio::sync::watch;
+use tokio_util::sync::CancellationToken;
 
 fn object(key: &str, data: impl Into<Bytes>) -> Object {
     let cache_control = "public, max-age=2".to_owned();
@@ -186,6 +195,20 @@ async fn s3_deletes_more_keys_than_one_request_takes() {
     many_keys_are_deleted(&S3Server::start().await, 1001).await;
 }
 
+#[tokio::test]
+async fn s3_without_batches_deletes_one_by_one() {
+    let server = S3Server::start_without("DeleteObjects").await;
+    conforms(&client(&server, &server.config()).await).await;
+}
+
+#[tokio::test]
+async fn a_bucket_that_may_not_be_written_to_fails_the_probe() {
+    let server = S3Server::start_without("PutObject").await;
+    let store = client(&server, &server.config()).await;
+    assert_eq!(store.probe().await.unwrap_err().kind(), "refused");
+    assert_eq!(store.get("live/a").await, Ok(None));
+}
+
 async fn many_keys_are_deleted(server: &S3Server, count: usize) {
     let store = client(server, &server.config()).await;
     let keys: Vec<_> = (0..count).map(|n| format!("live/many/{n}.m4s")).collect();
@@ -196,6 +219,62 @@ async fn many_keys_are_deleted(server: &S3Server, count: usize) {
     store.delete(&keys).await.unwrap();
     for key in ends {
         assert_eq!(store.get(key).await.unwrap(), None);
+    }
+}
+
+#[tokio::test]
+async fn a_window_reaches_the_bucket() {
+    let server = S3Server::start().await;
+    let store = Arc::new(client(&server, &server.config()).await);
+    let (live, snapshots) = watch::channel(Arc::new(snapshot()));
+    drop(live);
+    let (report, status) = watch::channel(UploadStatus::default());
+    let channel = ChannelName::new("demo").unwrap();
+    let setup = Setup { channel, store: store.clone(), metrics: Metrics::default() };
+    upload(setup, snapshots, report, CancellationToken::new()).await;
+    assert_eq!(*status.borrow(), UploadStatus { segments_behind: 0, stored: Some(Msn(1)), failing: None });
+    for (key, data) in [
+        ("live/demo/index.m3u8", "multivariant"),
+        ("live/demo/720p/index.m3u8", "playlist"),
+        ("live/demo/720p/7/init.mp4", "init"),
+        ("live/demo/720p/7/1.m4s", "segment"),
+    ] {
+        assert_eq!(store.get(key).await.unwrap(), Some(data.into()), "{key}");
+    }
+}
+
+fn snapshot() -> ChannelSnapshot {
+    let text = |text: &'static str| Playlist {
+        text: text.into(),
+        gzip: Bytes::new(),
+        etag: String::new(),
+        modified: SystemTime::UNIX_EPOCH,
+    };
+    let segment = Segment {
+        msn: Msn(1),
+        session: SessionId(7),
+        discontinuity: false,
+        start: MediaTime::ZERO,
+        duration: MediaTime::from_millis(4000),
+        program_date_time: SystemTime::UNIX_EPOCH,
+        data: "segment".into(),
+        parts: Vec::new(),
+        gap: false,
+    };
+    let rendition = RenditionSnapshot {
+        name: RenditionName::new("720p").unwrap(),
+        kind: RenditionKind::Video,
+        playlist: Some(text("playlist")),
+        inits: vec![Arc::new(Init { session: SessionId(7), data: "init".into() })],
+        segments: [Arc::new(segment)].into(),
+        first_listed: Msn(1),
+        open: None,
+    };
+    ChannelSnapshot {
+        multivariant: Some(text("multivariant")),
+        target_duration_secs: 4,
+        renditions: vec![Arc::new(rendition)],
+        ended: true,
     }
 }
 

@@ -124,6 +124,7 @@ impl StoreError {
             404 => Self::NoBucket(at),
             408 => Self::Timeout(at),
             429 | 503 => Self::Throttled(at),
+            501 => Self::Refused(at),
             507 => Self::Full(at),
             500..=599 => Self::Server(at),
             _ => Self::Refused(at),
@@ -149,6 +150,7 @@ mod tests {
             ("PermanentRedirect", 301, "wrong_region"),
             ("AuthorizationHeaderMalformed", 400, "wrong_region"),
             ("EntityTooLarge", 400, "refused"),
+            ("NotImplemented", 501, "refused"),
             ("XMinioStorageFull", 507, "full"),
         ] {
             let at = At { place: "bucket `live`".to_owned(), detail: String::new() };

@@ -185,6 +185,7 @@ mod tests {
         store.put(object("live/b/1.m4s", b"2")).await.unwrap();
         store.delete(&["live/a/1.m4s".to_owned()]).await.unwrap();
         assert_eq!(entries(&root.path().join("live")), 1);
+        assert_eq!(store.get("live/b").await.unwrap(), None, "a directory is no object");
         store.delete(&["live/b/1.m4s".to_owned()]).await.unwrap();
         assert_eq!(entries(root.path()), 0, "and the root stays");
     }

@@ -117,6 +117,17 @@ pub(super) fn listed(snapshot: &ChannelSnapshot) -> impl Iterator<Item = (&Rendi
     snapshot.renditions.iter().flat_map(move |rendition| of(&**rendition)).filter(|(_, segment)| !segment.gap)
 }
 
+/// Both snapshots' playlists are the same, and list the same: what differs is not for the store, such as parts.
+pub(super) fn same_listing(one: &ChannelSnapshot, other: &ChannelSnapshot) -> bool {
+    let last = |rendition: &RenditionSnapshot| rendition.segments.back().map(|segment| segment.msn);
+    let same = |one: &RenditionSnapshot, other: &RenditionSnapshot| {
+        one.playlist == other.playlist && one.first_listed == other.first_listed && last(one) == last(other)
+    };
+    one.multivariant == other.multivariant
+        && one.renditions.len() == other.renditions.len()
+        && one.renditions.iter().zip(&other.renditions).all(|(one, other)| same(one, other))
+}
+
 /// The key of a segment.
 pub(super) fn segment_key(channel: &ChannelName, rendition: &RenditionSnapshot, segment: &Segment) -> String {
     Resource::Segment(rendition.name.clone(), segment.session, segment.msn).path(channel)
@@ -155,7 +166,7 @@ fn media_upload(key: String, kind: RenditionKind, data: &Bytes, role: Role) -> U
         RenditionKind::Video => "video/mp4",
         RenditionKind::Audio => "audio/mp4",
     };
-    // Two weeks, CDNs' usual longest: what is under one key never changes.
+    // Two weeks, CDNs' usual longest: what is under one key never changes, so a copy that outlives the object is right.
     let cache_control = "public, max-age=1209600, immutable".to_owned();
     let object = Object { key, data: data.clone(), content_type, cache_control };
     Upload { object, names: BTreeSet::new(), span: Duration::ZERO, role }
@@ -193,5 +204,90 @@ fn playlist_object(key: String, playlist: &Playlist, max_age: u32) -> Object {
         data: playlist.text.clone(),
         content_type: "application/vnd.apple.mpegurl",
         cache_control: format!("public, max-age={max_age}"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::scripted::Programme;
+    use super::*;
+
+    fn channel() -> ChannelName {
+        ChannelName::new("demo").unwrap()
+    }
+
+    fn programme(segments: usize) -> Programme {
+        let mut programme = Programme::new(5);
+        (0..segments).for_each(|_| programme.segment(false));
+        programme
+    }
+
+    /// Takes all that can be taken before something is stored.
+    fn step(goal: &mut Goal) -> Vec<String> {
+        std::iter::from_fn(|| goal.take()).map(|upload| upload.object.key).collect()
+    }
+
+    #[test]
+    fn each_step_waits_for_the_one_before() {
+        let mut goal = Goal::new(&channel(), &programme(2).snapshot(), &Ledger::new(channel()));
+        let media = step(&mut goal);
+        let mut expected = Vec::new();
+        for file in ["init.mp4", "1.m4s", "2.m4s"] {
+            expected.extend(["720p", "360p", "audio"].map(|rendition| format!("live/demo/{rendition}/1/{file}")));
+        }
+        assert_eq!(media, expected, "what is needed first is put first");
+        media.iter().skip(1).for_each(|_| goal.stored());
+        assert_eq!(step(&mut goal), [""; 0], "one is still on its way");
+        goal.stored();
+        assert_eq!(step(&mut goal), ["720p", "360p", "audio"].map(|name| format!("live/demo/{name}/index.m3u8")));
+        (0..3).for_each(|_| goal.stored());
+        assert_eq!(step(&mut goal), ["live/demo/index.m3u8"]);
+        assert!(!goal.is_done());
+        goal.stored();
+        assert!(goal.is_done());
+    }
+
+    #[test]
+    fn what_could_not_be_put_is_the_next() {
+        let mut goal = Goal::new(&channel(), &programme(1).snapshot(), &Ledger::new(channel()));
+        let first = goal.take().unwrap();
+        let key = first.object.key.clone();
+        goal.put_back(first);
+        assert_eq!((goal.in_flight(), goal.take().unwrap().object.key), (0, key));
+    }
+
+    #[test]
+    fn nothing_is_put_before_it_can_be_played() {
+        let snapshot = ChannelSnapshot { multivariant: None, ..(*programme(1).snapshot()).clone() };
+        assert!(Goal::new(&channel(), &snapshot, &Ledger::new(channel())).is_done());
+    }
+
+    #[test]
+    fn only_what_is_listed_makes_a_difference() {
+        let (one, two) = (programme(1), programme(2));
+        assert!(same_listing(&one.snapshot(), &one.snapshot()));
+        assert!(!same_listing(&one.snapshot(), &two.snapshot()));
+        assert!(!same_listing(&one.snapshot(), &ChannelSnapshot::default()));
+        let mut ended = programme(1);
+        ended.end();
+        assert!(!same_listing(&one.snapshot(), &ended.snapshot()));
+    }
+
+    #[test]
+    fn headers_follow_the_policy() {
+        let snapshot = ChannelSnapshot { target_duration_secs: 5, ..(*programme(1).snapshot()).clone() };
+        let goal = Goal::new(&channel(), &snapshot, &Ledger::new(channel()));
+        let immutable = "public, max-age=1209600, immutable";
+        for (key, content_type, cache_control) in [
+            ("live/demo/index.m3u8", "application/vnd.apple.mpegurl", "public, max-age=3"),
+            ("live/demo/720p/index.m3u8", "application/vnd.apple.mpegurl", "public, max-age=2"),
+            ("live/demo/720p/1/init.mp4", "video/mp4", immutable),
+            ("live/demo/720p/1/1.m4s", "video/mp4", immutable),
+            ("live/demo/audio/1/1.m4s", "audio/mp4", immutable),
+        ] {
+            let upload = goal.steps.iter().flatten().find(|upload| upload.object.key == key).unwrap();
+            assert_eq!(upload.object.content_type, content_type, "{key}");
+            assert_eq!(upload.object.cache_control, cache_control, "{key}");
+        }
     }
 }

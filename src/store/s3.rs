@@ -16,7 +16,7 @@ use aws_sdk_s3::Client;
 use aws_sdk_s3::config::{
     Region, RequestChecksumCalculation, ResponseChecksumValidation, StalledStreamProtectionConfig,
 };
-use aws_sdk_s3::error::{BuildError, DisplayErrorContext, ProvideErrorMetadata, SdkError};
+use aws_sdk_s3::error::{BuildError, ProvideErrorMetadata, SdkError};
 use aws_sdk_s3::operation::delete_objects::DeleteObjectsOutput;
 use aws_sdk_s3::primitives::ByteStream;
 use aws_sdk_s3::types::{Delete, ObjectIdentifier};
@@ -141,14 +141,14 @@ impl S3Store {
     }
 
     fn at(&self, detail: String) -> At {
-        At { place: self.place.clone(), detail }
+        At { place: self.place.clone(), detail: one_line(&detail) }
     }
 
     fn failure<E>(&self, error: &SdkError<E>) -> Failure
     where
         E: ProvideErrorMetadata + Error + 'static,
     {
-        let detail = || self.at(DisplayErrorContext(error).to_string());
+        let detail = || self.at(with_causes(error));
         let error = match error {
             SdkError::TimeoutError(_) => StoreError::Timeout(detail()),
             SdkError::DispatchFailure(failure) if failure.is_timeout() => StoreError::Unreachable(detail()),
@@ -200,7 +200,7 @@ impl Store for S3Store {
         let length = usize::try_from(output.content_length().unwrap_or(0)).unwrap_or(0);
         match timeout(body_timeout(length), output.body.collect()).await {
             Ok(Ok(body)) => Ok(Some(body.into_bytes())),
-            Ok(Err(error)) => Err(StoreError::Unreachable(self.at(DisplayErrorContext(error).to_string()))),
+            Ok(Err(error)) => Err(StoreError::Unreachable(self.at(with_causes(&error)))),
             Err(_) => Err(StoreError::Timeout(self.at(format!("the body of {key} stopped")))),
         }
     }
@@ -287,7 +287,25 @@ fn region(config: &S3Config) -> RegionProviderChain {
 
 /// The error or one of its causes is about finding credentials.
 fn speaks_of_credentials(error: &(dyn Error + 'static)) -> bool {
-    std::iter::successors(Some(error), |&error| error.source()).any(|error| error.to_string().contains("credential"))
+    with_causes(error).contains("credential")
+}
+
+/// An error and its causes, each told once.
+fn with_causes(error: &(dyn Error + 'static)) -> String {
+    let mut told = error.to_string();
+    for cause in std::iter::successors(error.source(), |&error| error.source()).map(ToString::to_string) {
+        if !told.contains(&cause) {
+            told = format!("{told}: {cause}");
+        }
+    }
+    told
+}
+
+/// What a server says is for a line of the log: without line breaks and other control characters, and of bounded length.
+fn one_line(text: &str) -> String {
+    let plain: String = text.chars().map(|c| if c.is_control() { ' ' } else { c }).collect();
+    let words = plain.split_whitespace().collect::<Vec<_>>().join(" ");
+    words.chars().take(DETAIL_CHARS_MAX).collect()
 }
 
 /// How long a request with a body of this length may take: as long as at 1 Mbit/s, because a slow uplink that many
@@ -297,6 +315,7 @@ fn body_timeout(bytes: usize) -> Duration {
     REQUEST_TIMEOUT.saturating_add(Duration::from_millis(bytes / BYTES_PER_MILLISECOND_MIN))
 }
 
+const DETAIL_CHARS_MAX: usize = 600;
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(3);
 const REQUEST_TIMEOUT: Duration = Duration::from_secs(10);
 const STALL_TIMEOUT: Duration = Duration::from_secs(10);
@@ -307,6 +326,12 @@ const DELETE_KEYS_MAX: usize = 1000;
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn what_a_server_says_stays_on_its_line() {
+        assert_eq!(one_line("a\r\n  WARN forged\x1b[2J "), "a WARN forged [2J");
+        assert_eq!(one_line(&"ä".repeat(5000)).chars().count(), DETAIL_CHARS_MAX);
+    }
 
     #[test]
     fn large_bodies_may_take_longer() {

@@ -4,7 +4,8 @@
 //! multivariant playlist, and takes the newest snapshot next. So whatever a playlist in the store names is in the
 //! store (law 1). A goal is carried through even where the store is slower than the programme: then the copy has
 //! holes between its goals, but never stands still. Only where requests fail and all that the goal lists has left the
-//! live window meanwhile, the goal is given up for the newest.
+//! live window meanwhile, the goal is given up for the newest. A goal keeps at most one window of media in memory
+//! beyond the live one.
 
 use std::sync::Arc;
 
@@ -14,7 +15,7 @@ use tokio::time::{Instant, sleep_until};
 use tokio_util::sync::CancellationToken;
 use tracing::{Instrument, debug, info, info_span, warn};
 
-use super::goal::{Goal, Upload};
+use super::goal::{Goal, Upload, same_listing};
 use super::ledger::Ledger;
 use super::spell::Spell;
 use super::{Store, StoreError};
@@ -185,7 +186,9 @@ impl Uploader {
         let wake = self.wake(now);
         tokio::select! {
             Some(done) = self.requests.join_next() => self.answered(done),
-            changed = self.live.changed(), if !self.closed => self.closed = changed.is_err(),
+            () = relisted(&mut self.live, &self.snapshot), if !self.closed => {
+                self.closed = self.live.has_changed().is_err();
+            }
             () = sleep_until(wake.unwrap_or(now)), if wake.is_some() => {}
         }
     }
@@ -293,6 +296,16 @@ impl Uploader {
         let behind = self.ledger.behind(&self.snapshot);
         if behind > 0 || !self.goal.is_done() {
             warn!(behind, "the time to stop has come before everything was stored");
+        }
+    }
+}
+
+/// Waits until the playlists differ from those of `seen`, or no snapshot will come any more: the many snapshots that
+/// differ in their parts only cost next to nothing. Cancel safe, because the newest snapshot is always at hand.
+async fn relisted(live: &mut watch::Receiver<Arc<ChannelSnapshot>>, seen: &ChannelSnapshot) {
+    while live.changed().await.is_ok() {
+        if !same_listing(&live.borrow(), seen) {
+            return;
         }
     }
 }

@@ -55,6 +55,11 @@ impl Drop for Killed {
 impl S3Server {
     /// Starts `s3s-fs` in this process. It checks signatures; anybody may read.
     pub(crate) async fn start() -> Self {
+        Self::start_without("").await
+    }
+
+    /// The same, but it does not know one operation, such as `DeleteObjects`.
+    pub(crate) async fn start_without(operation: &'static str) -> Self {
         let directory = tempfile::tempdir().unwrap();
         std::fs::create_dir(directory.path().join(BUCKET)).unwrap();
         let credentials =
@@ -64,7 +69,7 @@ impl S3Server {
             credentials.access_key_id.clone(),
             credentials.secret_access_key.clone(),
         ));
-        builder.set_access(PublicBucket);
+        builder.set_access(PublicBucket { without: operation });
         let service = builder.build();
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
@@ -126,13 +131,19 @@ impl S3Server {
 
 /// Has the one bucket, which `s3s-fs` would otherwise make when written to, and lets everybody read from it, as players
 /// do through a CDN.
-struct PublicBucket;
+struct PublicBucket {
+    /// The operation that it does not know.
+    without: &'static str,
+}
 
 #[async_trait::async_trait]
 impl S3Access for PublicBucket {
     async fn check(&self, request: &mut S3AccessContext<'_>) -> S3Result<()> {
         if request.s3_path().get_bucket_name() != Some(BUCKET) {
             return Err(s3_error!(NoSuchBucket));
+        }
+        if request.s3_op().name() == self.without {
+            return Err(s3_error!(NotImplemented));
         }
         match (request.credentials(), request.s3_op().name()) {
             (Some(_), _) | (None, "GetObject" | "HeadObject") => Ok(()),

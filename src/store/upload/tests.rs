@@ -178,6 +178,55 @@ async fn an_outage_is_told_and_made_good() {
     bench.drain().await.holds(&programme);
 }
 
+/// Collects what is logged.
+#[derive(Clone, Default)]
+struct Log(Arc<Mutex<Vec<u8>>>);
+
+impl std::io::Write for Log {
+    fn write(&mut self, text: &[u8]) -> std::io::Result<usize> {
+        self.0.lock().unwrap().extend_from_slice(text);
+        Ok(text.len())
+    }
+
+    fn flush(&mut self) -> std::io::Result<()> {
+        Ok(())
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_log_has_one_line_for_a_beginning_and_one_for_an_end() {
+    let log = Log::default();
+    let writer = log.clone();
+    let subscriber = tracing_subscriber::fmt().with_ansi(false).with_writer(move || writer.clone()).finish();
+    let _logged = tracing::subscriber::set_default(subscriber);
+    let down = Arc::new(Mutex::new(false));
+    let bench = Bench::new(failing({
+        let down = down.clone();
+        move |_| *down.lock().unwrap()
+    }));
+    let mut programme = Programme::new(20);
+    bench.segments(&mut programme, 3).await;
+    *down.lock().unwrap() = true;
+    bench.segments(&mut programme, 10).await;
+    *down.lock().unwrap() = false;
+    bench.segments(&mut programme, 5).await;
+    bench.drain().await.holds(&programme);
+    let log = String::from_utf8(log.0.lock().unwrap().clone()).unwrap();
+    let lines: Vec<_> = log.lines().collect();
+    assert_eq!(lines.len(), 2, "{log}");
+    for (line, words) in lines.iter().zip([
+        [
+            "WARN channel{channel=demo}",
+            "the store asks for fewer requests: memory",
+            "uploads are tried again",
+            "behind=3",
+        ],
+        ["INFO channel{channel=demo}", "the store works again", "behind=", "seconds="],
+    ]) {
+        assert!(words.iter().all(|word| line.contains(word)), "{line}");
+    }
+}
+
 #[tokio::test(start_paused = true)]
 async fn a_store_in_trouble_is_asked_seldom() {
     let asked = Arc::new(Mutex::new(0));
