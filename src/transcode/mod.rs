@@ -1,1 +1,32 @@
 //! From a source to its ladder of renditions: what to make, where to cut, and the GStreamer pipeline.
+//!
+//! ```text
+//! SourceEvent → sequence (probe → plan, lane, cuts: pure) → session (driver) → passed on ─────────────────────────→ LadderEvent
+//!                                                              └→ pipeline: decoder → pictures → encoders → outlets ─┘
+//! ```
+//! A *run* is one pipeline and one plan. A session has several where the source changes or fails in mid-stream.
+//! Nothing here knows RTMP, containers or playlists.
+
+mod cuts;
+mod elements;
+mod encoder;
+mod gate;
+mod gst_time;
+mod lane;
+mod outlets;
+mod pictures;
+mod pipeline;
+mod plan;
+mod probe;
+mod scale;
+mod sequence;
+mod session;
+mod silence;
+mod traits;
+
+#[cfg(test)]
+mod tests;
+
+pub use elements::{MissingElements, init};
+pub use plan::Latched;
+pub use session::{Outcome, Setup, SourceEnd, run};
