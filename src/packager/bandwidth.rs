@@ -98,14 +98,28 @@ impl Bandwidth {
         }
     }
 
-    /// An average over less than a playlist may be short of is no average: an IDR weighs too much in it.
+    /// An average over less than a playlist may be short of is no average yet: an IDR weighs too much in it.
     fn raise_average<'s>(&mut self, listed: impl Iterator<Item = &'s Segment>) {
-        let media = listed.filter(|s| !s.gap).map(bits);
-        let (bits, duration) = media.fold((0, MediaTime::ZERO), |sum, one| (sum.0 + one.0, sum.1 + one.1));
+        let (rate, duration) = average(listed);
         if duration >= self.target + self.target + self.target {
-            self.declared.average = raised(self.declared.average, rate(bits, duration));
+            self.declared.average = raised(self.declared.average, rate);
         }
     }
+
+    /// Measures what a playlist lists in the end, be it ever so short. True if the declaration had to be raised.
+    pub(super) fn measure_last<'s>(&mut self, listed: impl Iterator<Item = &'s Segment>) -> bool {
+        let before = self.declared;
+        self.declared.average = raised(self.declared.average, average(listed).0);
+        self.declared.peak = self.declared.peak.max(self.declared.average);
+        self.declared != before
+    }
+}
+
+/// The bit rate of the media in `segments`, and how long it lasts.
+fn average<'s>(segments: impl Iterator<Item = &'s Segment>) -> (u64, MediaTime) {
+    let media = segments.filter(|s| !s.gap).map(bits);
+    let (bits, duration) = media.fold((0, MediaTime::ZERO), |sum, one| (sum.0 + one.0, sum.1 + one.1));
+    (rate(bits, duration), duration)
 }
 
 /// `declared`, or where it was exceeded enough more than `measured` that it is not exceeded again at once.
@@ -182,5 +196,14 @@ mod tests {
         assert!(!bandwidth.measure(&segments[0], segments[..2].iter()));
         assert!(bandwidth.measure(&segments[2], segments.iter()));
         assert_eq!(bandwidth.declared().average, 945_000);
+    }
+
+    #[test]
+    fn in_the_end_a_short_average_counts() {
+        let mut bandwidth = bandwidth();
+        let only = segment(1_000, 2_000_000);
+        assert!(!bandwidth.measure(&only, [&only].into_iter()));
+        assert!(bandwidth.measure_last([&only].into_iter()));
+        assert_eq!(bandwidth.declared(), Rates { peak: 2_100_000, average: 2_100_000 });
     }
 }

@@ -102,24 +102,27 @@ impl Packager {
         if self.programme.is_none() {
             self.begin_programme(start);
         }
-        let first = self.programme.unwrap_or(self.next);
-        let session = session_after(self.last_session, start.wall_clock);
-        self.last_session = session;
+        let run = self.next_run(start);
+        self.last_session = run.session;
         for (lane, spec) in self.lanes.iter_mut().zip(&start.renditions) {
             lane.begin_run(spec);
         }
-        self.run = Some(Run {
-            session,
+        facts.push(Fact::RunStarted { session: run.session, first: run.first });
+        self.run = Some(run);
+    }
+
+    fn next_run(&self, start: &RunStart) -> Run {
+        Run {
+            session: session_after(self.last_session, start.wall_clock),
             first: self.next,
-            seam: self.next > first,
+            seam: self.programme.is_some_and(|first| self.next > first),
             start: start.start,
             // `EXT-X-PROGRAM-DATE-TIME` never says two things of one moment, even where the clock was set back.
             wall_clock: self.edge_date.map_or(start.wall_clock, |edge| edge.max(start.wall_clock)),
             target_duration: start.target_duration,
             cuts: Cuts::default(),
             edge: self.edge,
-        });
-        facts.push(Fact::RunStarted { session, first: self.next });
+        }
     }
 
     /// `start` may be a further run of the open programme: what is latched stays (law 7).
@@ -321,7 +324,7 @@ fn order(specs: &[RenditionSpec]) -> Vec<usize> {
 mod tests {
     use super::*;
     use crate::packager::rules::Watcher;
-    use crate::packager::simulate::{self, RENDITIONS, Session};
+    use crate::packager::simulate::{self, RENDITIONS, Session, steady};
     use crate::packager::testing::{self, golden};
     use proptest::prelude::*;
 
@@ -344,10 +347,6 @@ mod tests {
             start += session.duration() + 1_000;
         }
         (packager, watcher)
-    }
-
-    fn steady(frames: usize, finish: bool) -> Session {
-        Session { frames: vec![40; frames], reorder: 2, tail: 0, turns: vec![0, 1, 2], finish, clock_millis: 0 }
     }
 
     fn text(packager: &Packager, rendition: &str) -> String {

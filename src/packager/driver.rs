@@ -97,15 +97,11 @@ impl Setup {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::packager::simulate::{self, Session};
+    use crate::packager::simulate;
 
     fn setup() -> Setup {
         let channel = ChannelName::new("demo").unwrap();
         Setup { channel, hls: simulate::hls(), metrics: Metrics::default() }
-    }
-
-    fn session(finish: bool) -> Session {
-        Session { frames: vec![40; 100], reorder: 2, tail: 0, turns: vec![0, 1, 2], finish, clock_millis: 0 }
     }
 
     fn counted(metrics: &Metrics, rendition: &str) -> (u64, u64) {
@@ -120,7 +116,9 @@ mod tests {
         let (sender, events) = mpsc::channel(1);
         let (live, mut view) = watch::channel(Arc::default());
         let send = async move {
-            for event in session(false).events(10_000).into_iter().filter(|e| !matches!(e, LadderEvent::Stop)) {
+            for event in
+                simulate::steady(100, false).events(10_000).into_iter().filter(|e| !matches!(e, LadderEvent::Stop))
+            {
                 sender.send(event).await.unwrap();
             }
         };
@@ -140,7 +138,7 @@ mod tests {
         let (sender, events) = mpsc::channel(1);
         let (live, mut view) = watch::channel(Arc::<ChannelSnapshot>::default());
         let send = async move {
-            for event in session(true).events(10_000) {
+            for event in simulate::steady(100, true).events(10_000) {
                 sender.send(event).await.unwrap();
             }
         };

@@ -223,7 +223,9 @@ impl Lane {
 
     /// The programme is over.
     pub(super) fn end(&mut self) {
-        self.changed.playlist |= self.playlist.is_some();
+        let listed = self.window.listed().map(AsRef::as_ref);
+        self.changed.declaration |= self.bandwidth.measure_last(listed);
+        self.changed.playlist |= self.window.listed().next().is_some();
     }
 
     /// Brings the media playlist up to date.

@@ -40,6 +40,9 @@ impl Watcher {
             let sound = now.rendition("audio").map_or(0.0, |r| peak(r, now.target_duration_secs));
             for variant in parsed.variants {
                 let name = variant.uri.split('/').next().unwrap();
+                let declared = variant.average_bandwidth.unwrap() as f64;
+                let total = |name: &str| now.rendition(name).map_or(0.0, |r| average(r));
+                assert!(!now.ended || total(name) + total("audio") <= declared, "{name} of {declared}");
                 let measured = sound + peak(now.rendition(name).unwrap(), now.target_duration_secs);
                 assert!(measured <= variant.bandwidth as f64, "{name}: {measured} of {}", variant.bandwidth);
             }
@@ -136,6 +139,13 @@ fn peak(rendition: &RenditionSnapshot, target_secs: u32) -> f64 {
     let long_enough = |s: &&Arc<Segment>| !s.gap && s.duration.as_secs_f64() >= f64::from(target_secs) / 2.0;
     let rate = |s: &Arc<Segment>| s.data.len() as f64 * 8.0 / s.duration.as_secs_f64();
     rendition.listed().filter(long_enough).map(rate).fold(0.0, f64::max)
+}
+
+/// The bit rate of what is listed.
+fn average(rendition: &RenditionSnapshot) -> f64 {
+    let media = || rendition.listed().filter(|s| !s.gap);
+    let seconds: f64 = media().map(|s| s.duration.as_secs_f64()).sum();
+    media().map(|s| s.data.len() as f64).sum::<f64>() * 8.0 / seconds.max(0.001)
 }
 
 fn shown(sample: &Read, timescale: u32) -> MediaTime {

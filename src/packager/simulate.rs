@@ -60,6 +60,11 @@ pub(crate) fn session() -> impl Strategy<Value = Session> {
     )
 }
 
+/// So many frames at 25 a second.
+pub(crate) fn steady(frames: usize, finish: bool) -> Session {
+    Session { frames: vec![40; frames], reorder: 2, tail: 0, turns: vec![0, 1, 2], finish, clock_millis: 0 }
+}
+
 /// A session's units of every rendition, in order of decoding, with the cuts.
 pub(crate) type Units = Vec<Vec<(AccessUnit, Option<u64>)>>;
 
@@ -148,7 +153,7 @@ fn decoding_order(
 }
 
 fn picture(dts: i64, pts: i64, key: bool, rendition: u8) -> AccessUnit {
-    let mut data = vec![rendition; 1 + usize::try_from(pts % 7).unwrap()];
+    let mut data = vec![rendition; 60 + usize::try_from(pts % 7).unwrap()];
     data.extend(pts.to_be_bytes());
     let time = MediaTime::from_millis;
     AccessUnit { dts: time(dts), pts: time(pts), duration: MediaTime::ZERO, key, data: data.into() }
