@@ -160,3 +160,18 @@ async fn gstreamer_rtmp2sink() {
     assert!(ticks.len() >= 128 && ticks.windows(2).all(|w| w[1] - w[0] == 1024), "exact to the sample");
     assert!(!received.repairs.contains("clamped") && !received.repairs.contains("jump"), "{}", received.repairs);
 }
+
+/// GStreamer's `rtmpsink` is librtmp, as OBS is.
+#[tokio::test]
+async fn librtmp_by_rtmpsink_with_the_key_in_the_server_address() {
+    #[rustfmt::skip]
+    let received = publish("gst-launch-1.0", &[
+        "-q", "flvmux", "name=mux", "streamable=true", "!", "rtmpsink", "location=rtmp://127.0.0.1:{}/live/secret?token=x live=1",
+        "videotestsrc", "num-buffers=60", "!", "video/x-raw,width=320,height=180,framerate=30/1", "!",
+        "x264enc", "speed-preset=ultrafast", "bframes=2", "key-int-max=30", "!", "h264parse", "!", "queue", "!", "mux.",
+        "audiotestsrc", "num-buffers=86", "samplesperbuffer=1024", "!", "audio/x-raw,rate=44100,channels=2", "!",
+        "avenc_aac", "!", "aacparse", "!", "queue", "!", "mux.",
+    ]).await;
+    received.check();
+    assert_eq!(received.units(Track::Video).len(), 60);
+}
