@@ -66,6 +66,12 @@ impl ParameterSets {
         true
     }
 
+    /// All of these are known already. A record that is repeated does not take back what came within the stream: else
+    /// the format would change with every repetition.
+    fn are_within(&self, known: &Self) -> bool {
+        self.sps.iter().all(|set| known.sps.contains(set)) && self.pps.iter().all(|set| known.pps.contains(set))
+    }
+
     /// The format that these sets make; None without a set of each kind. The record is written anew, since those of
     /// encoders have been seen to contradict their own sets.
     fn format(&self) -> Option<VideoFormat> {
@@ -122,8 +128,11 @@ impl AvcReader {
         }
         let (sets, length_bytes) = parse_record(record).ok_or(AvcError::FalseConfig)?;
         let format = sets.format().ok_or(AvcError::FalseConfig)?;
-        self.sets = sets;
         self.length_bytes = length_bytes;
+        if sets.are_within(&self.sets) {
+            return Ok(false);
+        }
+        self.sets = sets;
         Ok(self.adopt(format))
     }
 
@@ -299,6 +308,16 @@ mod tests {
         assert_eq!(reader.configure(&avc_record(SPS_NAL, PPS_NAL).into()), Ok(false));
         assert_eq!(reader.configure(&avc_record(SPS_480P, PPS_NAL).into()), Ok(true));
         assert_eq!(reader.format().map(|f| (f.width, f.height)), Some((854, 480)));
+    }
+
+    #[test]
+    fn row_25_a_repeated_record_does_not_take_back_a_set_from_within_the_stream() {
+        let mut reader = configured(4);
+        let second_pps = &[0x68, 0x5a, 0xe3][..];
+        let data = lengths(4, &[second_pps, IDR_NAL]);
+        assert!(reader.picture(&data).unwrap().1, "a second picture parameter set");
+        assert_eq!(reader.configure(&avc_record(SPS_NAL, PPS_NAL).into()), Ok(false));
+        assert!(!reader.picture(&data).unwrap().1);
     }
 
     #[test]

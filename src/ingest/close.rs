@@ -90,8 +90,8 @@ impl Close {
         matches!(self, Self::NoKey | Self::WrongKey)
     }
 
-    /// What the encoder is told: the code and the description of an `onStatus`. OBS knows both codes, shows the
-    /// description, and stops trying.
+    /// What the encoder is told: the code and the description of an `onStatus`. OBS knows both codes
+    /// and shows the description.
     pub(crate) fn status(&self) -> Option<(&'static str, String)> {
         match self {
             Self::NoKey => {
