@@ -66,6 +66,12 @@ impl ParameterSets {
         true
     }
 
+    /// All of these are known already. A record that is repeated does not take back what came within the stream: else
+    /// the format would change with every repetition.
+    fn are_within(&self, known: &Self) -> bool {
+        self.sps.iter().all(|set| known.sps.contains(set)) && self.pps.iter().all(|set| known.pps.contains(set))
+    }
+
     /// The format that these sets make; None without a set of each kind. The record is written anew, since those of
     /// encoders have been seen to contradict their own sets.
     fn format(&self) -> Option<VideoFormat> {
@@ -122,8 +128,11 @@ impl AvcReader {
         }
         let (sets, length_bytes) = parse_record(record).ok_or(AvcError::FalseConfig)?;
         let format = sets.format().ok_or(AvcError::FalseConfig)?;
-        self.sets = sets;
         self.length_bytes = length_bytes;
+        if sets.are_within(&self.sets) {
+            return Ok(false);
+        }
+        self.sets = sets;
         Ok(self.adopt(format))
     }
 
@@ -132,11 +141,7 @@ impl AvcReader {
     /// # Errors
     /// [`AvcError`]: the frame is to be skipped.
     pub fn picture(&mut self, data: &Bytes) -> Result<(Picture, bool), AvcError> {
-        let nals = Nals { rest: data.clone(), length_bytes: self.length_bytes };
-        let nals = nals.take(NALS_MAX + 1).collect::<Result<Vec<_>, _>>()?;
-        if nals.len() > NALS_MAX {
-            return Err(AvcError::TooManyNals);
-        }
+        let (nals, lengths_are_4) = self.split(data)?;
         let changed = self.merge(nals.iter().filter(|n| matches!(nal_type(n), SPS | PPS)));
         if self.format.is_none() {
             return Err(AvcError::NoConfig);
@@ -145,8 +150,18 @@ impl AvcReader {
             return Err(AvcError::NoPicture);
         }
         let idr = nals.iter().any(|n| nal_type(n) == IDR);
-        let data = if self.length_bytes == 4 && nals.iter().all(is_kept) { data.clone() } else { join(&nals) };
+        let data = if lengths_are_4 && nals.iter().all(is_kept) { data.clone() } else { join(&nals) };
         Ok((Picture { idr, data }, changed))
+    }
+
+    /// The NAL units of an access unit, and whether they have 4-byte lengths. Some encoders put Annex B into FLV.
+    fn split(&self, data: &Bytes) -> Result<(Vec<Bytes>, bool), AvcError> {
+        let nals = Nals { rest: data.clone(), length_bytes: self.length_bytes };
+        let (nals, lengths_are_4) = match nals.take(NALS_MAX + 1).collect::<Result<Vec<_>, _>>() {
+            Ok(nals) => (nals, self.length_bytes == 4),
+            Err(error) => (annex_b(data).ok_or(error)?, false),
+        };
+        if nals.len() > NALS_MAX { Err(AvcError::TooManyNals) } else { Ok((nals, lengths_are_4)) }
     }
 
     /// Takes parameter sets from within the stream.
@@ -227,6 +242,24 @@ impl Iterator for Nals {
     }
 }
 
+/// The NAL units between start codes (H.264, annex B), as many as are allowed and one more. None where the data do not
+/// begin with a start code.
+fn annex_b(data: &Bytes) -> Option<Vec<Bytes>> {
+    const START_CODE: [u8; 3] = [0, 0, 1];
+    if !data.starts_with(&START_CODE) && !data.starts_with(&[0, 0, 0, 1]) {
+        return None;
+    }
+    let starts = data.windows(3).enumerate().filter(|(_, window)| *window == START_CODE).map(|(at, _)| at);
+    let starts: Vec<_> = starts.take(NALS_MAX + 1).collect();
+    let ends = starts.iter().copied().skip(1).chain([data.len()]);
+    let nal = |(start, end): (&usize, usize)| {
+        let nal = data.get(start + 3..end).unwrap_or_default();
+        let zeros = nal.iter().rev().take_while(|byte| **byte == 0).count();
+        data.slice_ref(nal.get(..nal.len() - zeros).unwrap_or_default())
+    };
+    Some(starts.iter().zip(ends).map(nal).filter(|nal| !nal.is_empty()).collect())
+}
+
 /// The NAL units that are kept, with 4-byte lengths.
 fn join(nals: &[Bytes]) -> Bytes {
     let kept = || nals.iter().filter(|n| is_kept(n));
@@ -302,6 +335,16 @@ mod tests {
     }
 
     #[test]
+    fn row_25_a_repeated_record_does_not_take_back_a_set_from_within_the_stream() {
+        let mut reader = configured(4);
+        let second_pps = &[0x68, 0x5a, 0xe3][..];
+        let data = lengths(4, &[second_pps, IDR_NAL]);
+        assert!(reader.picture(&data).unwrap().1, "a second picture parameter set");
+        assert_eq!(reader.configure(&avc_record(SPS_NAL, PPS_NAL).into()), Ok(false));
+        assert!(!reader.picture(&data).unwrap().1);
+    }
+
+    #[test]
     fn row_26_records_that_lie_are_refused_and_change_nothing() {
         let good = avc_record(SPS_NAL, PPS_NAL);
         let mut reader = configured(4);
@@ -338,7 +381,7 @@ mod tests {
     #[test]
     fn row_26_truncated_and_empty_frames_are_refused() {
         let mut reader = configured(4);
-        for data in [&[0, 0, 0, 9, 0x65][..], &[0xff; 4], &[0, 0, 1], &[0, 0, 0, 1, 0x65, 0]] {
+        for data in [&[0, 0, 0, 9, 0x65][..], &[0xff; 4], &[0, 0], &[0, 0, 0, 4, 0x65, 0, 0, 1, 0x41]] {
             assert_eq!(reader.picture(&Bytes::from_static(data)), Err(AvcError::Truncated), "{data:?}");
         }
         assert_eq!(reader.picture(&Bytes::new()), Err(AvcError::NoPicture));
@@ -346,6 +389,18 @@ mod tests {
         assert_eq!(AvcReader::default().picture(&lengths(4, &[IDR_NAL])), Err(AvcError::NoConfig));
         let many = vec![SLICE; NALS_MAX + 1];
         assert_eq!(reader.picture(&lengths(4, &many)), Err(AvcError::TooManyNals));
+    }
+
+    #[test]
+    fn row_25_annex_b_is_taken_too() {
+        let mut reader = AvcReader::default();
+        let data =
+            [&[0, 0, 0, 1][..], SPS_NAL, &[0, 0, 0, 1], PPS_NAL, &[0, 0, 1], IDR_NAL, &[0, 0, 0, 1], SLICE].concat();
+        let (picture, changed) = reader.picture(&data.into()).unwrap();
+        assert!(changed);
+        assert_eq!(picture, Picture { idr: true, data: lengths(4, &[IDR_NAL, SLICE]) });
+        let many = [&[0, 0, 1][..], SLICE].concat().repeat(NALS_MAX + 5);
+        assert_eq!(reader.picture(&many.into()), Err(AvcError::TooManyNals));
     }
 
     #[test]

@@ -586,7 +586,6 @@ mod tests {
         fn together(&mut self, messages: Vec<(u16, Message, u8)>) -> Vec<Message> {
             let mut open = std::collections::VecDeque::new();
             for (csid, message, format_max) in messages {
-                // A type 3 header after an extended timestamp of a type 0 says the old time again: begin anew.
                 let extended = self.begin(csid, &message, format_max);
                 open.push_back((csid, extended, message.clone(), message.payload));
                 self.first_chunk(open.back_mut().unwrap());

@@ -29,6 +29,8 @@ pub(crate) enum Close {
     Stopped,
     #[error("it closed the connection without saying that it stops")]
     Left,
+    #[error("it closed the connection before the handshake was over, as probes of the port do")]
+    Unused,
     #[error("the connection was lost: {0}")]
     Lost(io::Error),
     #[error("the server is shutting down")]
@@ -54,10 +56,18 @@ pub(crate) enum Close {
 }
 
 impl Close {
+    /// How it is to be understood that a connection ended during the handshake.
+    pub(crate) fn before_handshake(self) -> Self {
+        match self {
+            Self::Left => Self::Unused,
+            other => other,
+        }
+    }
+
     /// The kind for the counter of errors; None for an ordinary end.
     pub(crate) fn error_kind(&self) -> Option<&'static str> {
         match self {
-            Self::Stopped | Self::Left | Self::Shutdown | Self::ChannelGone => None,
+            Self::Stopped | Self::Left | Self::Unused | Self::Shutdown | Self::ChannelGone => None,
             Self::Lost(_) => Some("lost"),
             Self::Timeout(Stage::Handshake) => Some("handshake_timeout"),
             Self::Timeout(Stage::Publish) => Some("publish_timeout"),
@@ -80,8 +90,8 @@ impl Close {
         matches!(self, Self::NoKey | Self::WrongKey)
     }
 
-    /// What the encoder is told: the code and the description of an `onStatus`. OBS knows both codes, shows the
-    /// description, and stops trying.
+    /// What the encoder is told: the code and the description of an `onStatus`. OBS knows both codes
+    /// and shows the description.
     pub(crate) fn status(&self) -> Option<(&'static str, String)> {
         match self {
             Self::NoKey => {

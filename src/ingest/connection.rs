@@ -66,7 +66,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<'_, S> {
     async fn handshake(&mut self) -> Result<(), Close> {
         let mut handshake = Handshake::new();
         loop {
-            self.receive().await?;
+            self.receive().await.map_err(Close::before_handshake)?;
             let progress = handshake.feed(&self.input)?;
             self.input.clear();
             match progress {
@@ -118,14 +118,19 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<'_, S> {
     }
 
     async fn publish(&mut self, channel: ChannelName, admission: Admission) -> Result<Close, Close> {
-        let Admission { start, events, dismissed } = admission;
+        let Admission { start, events, mut dismissed } = admission;
         let output = Output::new(&self.ingest.metrics, &channel, events.clone());
-        tokio::select! {
+        let close = tokio::select! {
             // What the encoder says comes first: after its end, the channel may close at once.
             biased;
             close = self.pump(Intake::new(start), output) => close,
-            text = dismissal(dismissed) => Ok(Close::Dismissed(text)),
+            text = dismissal(&mut dismissed) => Ok(Close::Dismissed(text)),
             () = events.closed() => Ok(Close::ChannelGone),
+        };
+        match (close, dismissed.try_recv()) {
+            // The channel closed right after it said why.
+            (Ok(Close::ChannelGone) | Err(Close::ChannelGone), Ok(text)) => Ok(Close::Dismissed(text)),
+            (close, _) => close,
         }
     }
 
@@ -221,7 +226,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<'_, S> {
 }
 
 /// Waits for the channel to dismiss the publisher; one that drops the means never does.
-async fn dismissal(dismissed: oneshot::Receiver<String>) -> String {
+async fn dismissal(dismissed: &mut oneshot::Receiver<String>) -> String {
     match dismissed.await {
         Ok(text) => text,
         Err(_) => std::future::pending().await,

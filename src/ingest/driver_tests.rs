@@ -345,6 +345,26 @@ async fn a_dismissed_publisher_is_told_even_while_the_channel_is_full() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_channel_that_closes_right_after_dismissing_is_heard_out() {
+    let mut bench = Bench::new();
+    bench.pipeline().await;
+    let Channel { events, dismiss } = bench.admit(1).await;
+    sleep(Duration::from_millis(10)).await;
+    dismiss.send("enough".into()).unwrap();
+    drop(events);
+    assert!(bench.rest().await.contains("enough"));
+    assert!(matches!(bench.closed().await, Close::Dismissed(_)));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_probe_of_the_port_is_no_error() {
+    let mut bench = Bench::new();
+    drop(std::mem::replace(&mut bench.io, duplex(1).0));
+    let close = bench.closed().await;
+    assert!(matches!(close, Close::Unused) && close.error_kind().is_none());
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_dropped_means_of_dismissal_dismisses_nobody_and_a_closed_channel_closes() {
     let mut bench = Bench::new();
     bench.pipeline().await;

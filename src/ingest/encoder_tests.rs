@@ -1,21 +1,24 @@
 //! Real encoders against the real listener: FFmpeg and GStreamer.
 
 use std::collections::BTreeMap;
+use std::io::Write;
 use std::net::Ipv4Addr;
 use std::process::Stdio;
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use tokio::net::TcpListener;
 use tokio::process::Command;
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, oneshot};
 use tokio::task::JoinSet;
+use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 
 use super::{Ingest, StreamKeys, serve};
 use crate::config::{RtmpConfig, StreamKey};
 use crate::media::{AccessUnit, MediaTime, Track, TrackFormat};
 use crate::metrics::Metrics;
-use crate::source::{Admission, ChannelName, SourceEvent};
+use crate::source::{Admission, ChannelName, PublishRequest, SourceEvent};
 
 const START: MediaTime = MediaTime::from_millis(5_000);
 
@@ -59,45 +62,69 @@ impl Received {
     }
 }
 
-/// Runs an encoder until it ends by itself; `{}` in its arguments stands for the port.
-async fn publish(program: &str, arguments: &[&str]) -> Received {
-    let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.unwrap();
-    let port = listener.local_addr().unwrap().port().to_string();
-    let channel = ChannelName::new("test").unwrap();
-    // One publisher asks; a full queue would hold it up.
-    let (requests, mut asked) = mpsc::channel(1);
-    let ingest = Ingest {
-        config: config(listener.local_addr().unwrap()),
-        keys: StreamKeys::new([(channel.clone(), StreamKey::Plain("secret".into()))]),
-        channels: BTreeMap::from([(channel, requests)]),
-        metrics: Metrics::default(),
-    };
-    let metrics = ingest.metrics.clone();
-    let stop = CancellationToken::new();
-    let mut server = JoinSet::new();
-    server.spawn(serve(listener, ingest, stop.clone()));
-    let arguments = arguments.iter().map(|argument| argument.replace("{}", &port));
-    let mut encoder = Command::new(program);
-    encoder.args(arguments).stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null()).kill_on_drop(true);
-    let mut encoder = encoder.spawn().expect("the encoder is installed");
+/// A running RTMP port, with one channel whose key is `secret`.
+struct Server {
+    port: u16,
+    asked: mpsc::Receiver<PublishRequest>,
+    metrics: Metrics,
+    stop: CancellationToken,
+    tasks: JoinSet<()>,
+}
 
-    let request = tokio::time::timeout(Duration::from_secs(15), asked.recv()).await.expect("asked in time").unwrap();
+impl Server {
+    async fn start() -> Self {
+        let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.unwrap();
+        let address = listener.local_addr().unwrap();
+        let channel = ChannelName::new("test").unwrap();
+        // One publisher asks; a full queue would hold it up.
+        let (requests, asked) = mpsc::channel(1);
+        let keys = StreamKeys::new([(channel.clone(), StreamKey::Plain("secret".into()))]);
+        let channels = BTreeMap::from([(channel, requests)]);
+        let metrics = Metrics::default();
+        let ingest = Ingest { config: config(address), keys, channels, metrics: metrics.clone() };
+        let stop = CancellationToken::new();
+        let mut tasks = JoinSet::new();
+        tasks.spawn(serve(listener, ingest, stop.clone()));
+        Self { port: address.port(), asked, metrics, stop, tasks }
+    }
+
+    async fn stop(&mut self) {
+        self.stop.cancel();
+        self.tasks.join_next().await.unwrap().unwrap();
+    }
+
+    /// Counters of repairs and errors, as text.
+    fn counters(&self) -> String {
+        let text = crate::metrics::render(&self.metrics.registry()).unwrap();
+        let prefixes = ["headwater_ingest_repairs_total", "headwater_rtmp_errors_total"];
+        text.lines().filter(|l| prefixes.iter().any(|p| l.starts_with(p))).collect::<Vec<_>>().join("\n")
+    }
+}
+
+/// An encoder's process; `{}` in its arguments stands for the port.
+fn encoder(program: &str, port: u16, arguments: &[&str]) -> Command {
+    let mut encoder = Command::new(program);
+    encoder.args(arguments.iter().map(|argument| argument.replace("{}", &port.to_string())));
+    encoder.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null()).kill_on_drop(true);
+    encoder
+}
+
+/// Runs an encoder until it ends by itself.
+async fn publish(program: &str, arguments: &[&str]) -> Received {
+    let mut server = Server::start().await;
+    let mut encoder = encoder(program, server.port, arguments).spawn().expect("the encoder is installed");
+    let request = timeout(Duration::from_secs(15), server.asked.recv()).await.expect("asked in time").unwrap();
     // Small, so that back-pressure is exercised too.
     let (events, mut received) = mpsc::channel(2);
-    let (_keep, dismissed) = tokio::sync::oneshot::channel();
+    let (_keep, dismissed) = oneshot::channel();
     request.reply.send(Ok(Admission { start: START, events, dismissed })).ok().unwrap();
     let mut all = Vec::new();
     while let Some(event) = received.recv().await {
         all.push(event);
     }
     assert!(encoder.wait().await.unwrap().success(), "the encoder is content");
-    stop.cancel();
-    server.join_next().await.unwrap().unwrap();
-    let repairs = crate::metrics::render(&metrics.registry()).unwrap();
-    let repairs = repairs
-        .lines()
-        .filter(|l| l.starts_with("headwater_ingest_repairs_total") || l.starts_with("headwater_rtmp_errors_total"));
-    Received { encoder: request.encoder, events: all, repairs: repairs.collect::<Vec<_>>().join("\n") }
+    server.stop().await;
+    Received { encoder: request.encoder, events: all, repairs: server.counters() }
 }
 
 fn config(listen: std::net::SocketAddr) -> RtmpConfig {
@@ -159,4 +186,59 @@ async fn gstreamer_rtmp2sink() {
     let ticks: Vec<_> = received.units(Track::Audio).iter().map(|u| u.pts.to_ticks(44_100)).collect();
     assert!(ticks.len() >= 128 && ticks.windows(2).all(|w| w[1] - w[0] == 1024), "exact to the sample");
     assert!(!received.repairs.contains("clamped") && !received.repairs.contains("jump"), "{}", received.repairs);
+}
+
+/// GStreamer's `rtmpsink` is librtmp, as OBS is.
+#[tokio::test]
+async fn librtmp_by_rtmpsink_with_the_key_in_the_server_address() {
+    #[rustfmt::skip]
+    let received = publish("gst-launch-1.0", &[
+        "-q", "flvmux", "name=mux", "streamable=true", "!", "rtmpsink", "location=rtmp://127.0.0.1:{}/live/secret?token=x live=1",
+        "videotestsrc", "num-buffers=60", "!", "video/x-raw,width=320,height=180,framerate=30/1", "!",
+        "x264enc", "speed-preset=ultrafast", "bframes=2", "key-int-max=30", "!", "h264parse", "!", "queue", "!", "mux.",
+        "audiotestsrc", "num-buffers=86", "samplesperbuffer=1024", "!", "audio/x-raw,rate=44100,channels=2", "!",
+        "avenc_aac", "!", "aacparse", "!", "queue", "!", "mux.",
+    ]).await;
+    received.check();
+    assert_eq!(received.units(Track::Video).len(), 60);
+}
+
+/// What is logged, as text.
+#[derive(Clone, Default)]
+struct Log(Arc<Mutex<Vec<u8>>>);
+
+impl Write for Log {
+    fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
+        self.0.lock().unwrap().extend_from_slice(bytes);
+        Ok(bytes.len())
+    }
+
+    fn flush(&mut self) -> std::io::Result<()> {
+        Ok(())
+    }
+}
+
+#[tokio::test]
+async fn ffmpeg_with_a_wrong_key_is_told_why_and_the_log_names_the_peer_but_no_key() {
+    let log = Log::default();
+    let writer = log.clone();
+    let subscriber = tracing_subscriber::fmt().with_max_level(tracing::Level::TRACE).with_ansi(false);
+    let _guard = tracing::subscriber::set_default(subscriber.with_writer(move || writer.clone()).finish());
+    let mut server = Server::start().await;
+    #[rustfmt::skip]
+    let output = encoder("ffmpeg", server.port, &[
+        "-f", "lavfi", "-i", "testsrc2=size=64x64:rate=30", "-t", "60", "-c:v", "libx264", "-preset", "ultrafast",
+        "-f", "flv", "rtmp://127.0.0.1:{}/live/my-wrong-key",
+    ]).stderr(Stdio::piped()).output().await.unwrap();
+    assert!(!output.status.success());
+    let said = String::from_utf8_lossy(&output.stderr).into_owned();
+    assert!(said.contains("no channel has this stream key"), "{said}");
+    server.stop().await;
+    let log = String::from_utf8(log.0.lock().unwrap().clone()).unwrap();
+    let closed: Vec<_> = log.lines().filter(|l| l.contains("closed")).collect();
+    assert!(
+        matches!(closed[..], [line] if line.contains("peer=127.0.0.1:") && line.contains("no channel has its stream key")),
+        "{log}"
+    );
+    assert!(!log.contains("my-wrong-key") && !log.contains("secret"), "{log}");
 }

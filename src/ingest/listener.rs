@@ -78,6 +78,8 @@ impl Drop for OpenGauge<'_> {
 /// The one log line of a connection's end.
 fn report(ingest: &Ingest, peer: SocketAddr, close: &Close) {
     match close.error_kind() {
+        // Health checks do this every few seconds.
+        None if matches!(close, Close::Unused) => debug!(%peer, reason = %close, "RTMP connection closed"),
         None => info!(%peer, reason = %close, "RTMP connection closed"),
         Some(kind) => {
             count(ingest, kind);

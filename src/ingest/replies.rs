@@ -11,8 +11,8 @@ use rml_rtmp::time::RtmpTimestamp;
 pub(crate) const WINDOW_BYTES: u32 = 2_500_000;
 /// The chunk size that the server uses. Every reply fits into one chunk of it.
 const CHUNK_BYTES: u32 = 4096;
-/// Texts are cut here.
-const TEXT_CHARS_MAX: usize = 1000;
+/// Texts are cut here, so that with four bytes a character a status still fits into a chunk.
+const TEXT_CHARS_MAX: usize = 900;
 
 /// The writer of a connection.
 pub(crate) struct Replies {
@@ -126,4 +126,26 @@ fn text(text: &str) -> Amf0Value {
 
 fn object<const N: usize>(properties: [(&str, Amf0Value); N]) -> Amf0Value {
     Amf0Value::Object(HashMap::from(properties.map(|(name, value)| (name.to_owned(), value))))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::ingest::amf::read_values;
+    use crate::ingest::chunk::{ChunkReader, Limits};
+
+    #[test]
+    fn the_longest_status_is_one_chunk_that_reads_back() {
+        let mut replies = Replies::new();
+        replies.connected(1.0);
+        replies.take();
+        replies.status(1, "error", "NetStream.Publish.Rejected", &"\u{1f4a5}".repeat(5_000));
+        let bytes = replies.take();
+        assert!(bytes.len() <= 12 + CHUNK_BYTES as usize);
+        let mut reader = ChunkReader::new(Limits::STRANGER);
+        let set_size = [&[2, 0, 0, 0, 0, 0, 4, 1, 0, 0, 0, 0][..], &CHUNK_BYTES.to_be_bytes()].concat();
+        assert_eq!(reader.next(&mut &set_size[..]), Ok(None));
+        let message = reader.next(&mut &bytes[..]).unwrap().unwrap();
+        assert_eq!(read_values(&message.payload).unwrap().len(), 4);
+    }
 }

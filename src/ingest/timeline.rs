@@ -232,12 +232,20 @@ impl Lane {
     /// that has made the same jump already, so that the two stay together.
     fn place(&mut self, raw: i64, other: &Self, repairs: &mut Vec<Repair>) -> MediaTime {
         let step = raw - self.raw.unwrap_or(raw);
-        if !(-JUMP_BACK_MILLIS_MAX..=JUMP_MILLIS_MAX).contains(&step) {
+        let jumped = step < -JUMP_BACK_MILLIS_MAX || (step > JUMP_MILLIS_MAX && !self.is_with(raw, other));
+        if jumped {
             self.follow_jump(raw, other);
             repairs.push(Repair::TimestampJump);
         }
         self.raw = Some(raw);
         MediaTime::from_millis(raw) + self.offset.unwrap_or_default()
+    }
+
+    /// This track was silent for a while (muted sound, a frozen screen), and is where the other has got to meanwhile.
+    fn is_with(&self, raw: i64, other: &Self) -> bool {
+        let time = MediaTime::from_millis(raw) + self.offset.unwrap_or_default();
+        let apart = other.last.map(|last| (time - last).as_millis().unsigned_abs());
+        self.epoch == other.epoch && apart.is_some_and(|apart| apart <= OFFSET_MILLIS_MAX)
     }
 
     fn follow_jump(&mut self, raw: i64, other: &Self) {
@@ -433,6 +441,24 @@ mod tests {
         let mut timeline = begun(0);
         assert_eq!(dts(&mut timeline, 9_000), 9_000);
         assert_eq!(timeline.take_repairs(), []);
+    }
+
+    #[test]
+    fn row_21_a_track_that_was_silent_comes_back_where_the_other_is() {
+        let mut timeline = begun(0);
+        for n in 0..100u32 {
+            audio(&mut timeline, n * 40);
+            dts(&mut timeline, (n + 1) * 40);
+        }
+        for n in 101..1_000 {
+            dts(&mut timeline, n * 40);
+        }
+        assert_eq!(audio(&mut timeline, 40_000), 40_000, "muted for 36 s");
+        for n in 0..2_000u32 {
+            audio(&mut timeline, 40_000 + n * 1024 / 48);
+        }
+        assert_eq!(dts(&mut timeline, 82_000), 82_000, "frozen for 42 s");
+        assert!(!timeline.take_repairs().contains(&Repair::TimestampJump));
     }
 
     #[test]
