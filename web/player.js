@@ -3,7 +3,23 @@
 
 const Hls = window.Hls;
 
+// A server that cannot be reached for some seconds, as when it is restarted, is waited for while the buffer lasts.
+// hls.js gives up at once where there was no status at all; a status of 4xx is an answer, and is left to it.
+const PATIENT = {
+  maxTimeToFirstByteMs: 10000,
+  maxLoadTimeMs: 30000,
+  timeoutRetry: { maxNumRetry: 2, retryDelayMs: 0, maxRetryDelayMs: 0 },
+  errorRetry: {
+    maxNumRetry: 12,
+    retryDelayMs: 500,
+    maxRetryDelayMs: 2000,
+    shouldRetry: (policy, retries, timedOut, response, wouldRetry) => wouldRetry || (!response?.code && retries < policy.maxNumRetry),
+  },
+};
+
 const HLS_CONFIG = {
+  playlistLoadPolicy: { default: PATIENT },
+  fragLoadPolicy: { default: PATIENT },
   enableWorker: true,
   lowLatencyMode: true,
   backBufferLength: 30,

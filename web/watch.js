@@ -14,7 +14,7 @@ const RETRY_MS = { least: 1000, most: 8000 };
 const name = location.pathname.split("/")[2];
 const url = `/live/${name}/index.m3u8`;
 const ui = Object.fromEntries(
-  ["player", "channel", "badge", "headline", "detail", "unmute", "status", "quality", "level", "latency", "buffer", "dropped", "bandwidth", "playlist"]
+  ["player", "channel", "badge", "headline", "detail", "unmute", "status", "quality", "level", "bitrate", "latency", "buffer", "dropped", "bandwidth", "playlist"]
     .map((id) => [id, document.getElementById(id)]),
 );
 const video = ui.player;
@@ -63,6 +63,7 @@ function start() {
   over = false;
   played = false;
   movedAt = performance.now();
+  video.controls = true;
   player = play(video, url, { levels: showLevels, level: showFacts, failed: fail });
   ui.unmute.hidden = !video.muted;
   video.play().catch((error) => { blocked = error.name === "NotAllowedError"; });
@@ -71,6 +72,8 @@ function start() {
 function stop() {
   player?.stop();
   player = null;
+  video.controls = false;
+  ui.unmute.hidden = true;
 }
 
 /** An attempt failed: the next one waits, longer each time. */
@@ -124,7 +127,7 @@ function isMoving() {
 
 function show(state) {
   if (document.body.dataset.state === state && ui.status.dataset.state === state && ui.headline.textContent) return;
-  const message = messageOf(state, failure?.cause);
+  const message = messageOf(state, failure?.state === state ? failure.cause : null);
   document.body.dataset.state = ui.badge.dataset.state = ui.status.dataset.state = state;
   ui.badge.textContent = message.badge;
   ui.headline.textContent = message.headline;
@@ -139,7 +142,7 @@ function showLevels(levels) {
     option.dataset.height = String(level.height);
     return option;
   });
-  ui.quality.replaceChildren(new Option("Auto", "auto"), ...options);
+  ui.quality.replaceChildren(new Option("Auto", "auto"), ...options.toReversed());
   ui.quality.disabled = options.length === 0;
   const wanted = options.find((option) => option.dataset.name === wantedName);
   if (wanted === undefined) return;
@@ -160,7 +163,8 @@ function unmute() {
 
 function showFacts() {
   const level = player?.level;
-  fact(ui.level, level ? labelOf(level) : "–", { height: level?.height, name: level?.name });
+  fact(ui.level, level ? nameOf(level) : "–", { height: level?.height, name: level?.name });
+  fact(ui.bitrate, level?.bitrate ? megabits(level.bitrate) : "–", { bits: level?.bitrate });
   const shownAt = player?.shownAt ?? null;
   seconds(ui.latency, shownAt === null ? null : (serverNow() - shownAt) / 1000);
   seconds(ui.buffer, player === null ? null : bufferedAhead());
@@ -193,8 +197,12 @@ function fact(place, text, data) {
 }
 
 function labelOf(level) {
-  const size = level.name === `${level.height}p` ? "" : ` · ${level.height}p`;
-  return `${level.name}${size}${level.bitrate ? ` · ${megabits(level.bitrate)}` : ""}`;
+  return level.bitrate ? `${nameOf(level)} · ${megabits(level.bitrate)}` : nameOf(level);
+}
+
+/** The rendition's name, and its height unless that is the name. */
+function nameOf(level) {
+  return level.name === `${level.height}p` ? level.name : `${level.name} · ${level.height}p`;
 }
 
 function megabits(bits) {
