@@ -8,6 +8,7 @@
 //! Nothing here knows RTMP, containers or playlists.
 
 mod cuts;
+mod demo;
 mod elements;
 mod encoder;
 mod gate;
@@ -27,6 +28,7 @@ mod traits;
 #[cfg(test)]
 mod tests;
 
+pub use demo::test_source;
 pub use elements::{MissingElements, init};
 pub use plan::Latched;
 pub use session::{Outcome, Setup, SourceEnd, run};

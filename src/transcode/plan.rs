@@ -324,18 +324,14 @@ fn size_at_height(video: &VideoTraits, height: u32) -> Option<(u32, u32)> {
     if height > source_height {
         return None;
     }
-    let width =
-        (u64::from(source_width) * u64::from(height) * 2 + u64::from(source_height)) / (2 * u64::from(source_height));
-    let width = u32::try_from(width).unwrap_or(source_width).min(source_width);
-    Some((nearest_even(width).min(even_below(source_width)), even_below(height)))
+    let half =
+        (u64::from(source_width) * u64::from(height) + u64::from(source_height)) / (2 * u64::from(source_height));
+    let width = u32::try_from(half * 2).unwrap_or(source_width).min(even_below(source_width)).max(16);
+    Some((width, even_below(height)))
 }
 
 fn even_below(length: u32) -> u32 {
     (length & !1).max(16)
-}
-
-fn nearest_even(length: u32) -> u32 {
-    (length.saturating_add(1) & !1).max(16)
 }
 
 /// For the source's picture encoded anew: what the source has, within reason for its size.

@@ -173,3 +173,174 @@ async fn passed_on_and_encoded_renditions_are_aligned() {
     let end = outcome.position.unwrap().as_millis();
     assert!((8000..8040).contains(&end), "{end}");
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_long_gop_is_encoded_too_and_cut_by_the_clock() {
+    let events = Clip { gop: 250, frames: 270, ..Clip::default() }.events();
+    let source = source_pts(&events);
+    let (outcome, runs) = play(setup(ladder(&[180]), 2000), events).await;
+    assert_eq!((outcome.end, runs.len()), (SourceEnd::Lost, 1));
+    assert_whole(&runs, &source);
+    let cuts: Vec<i64> = runs[0].cuts(0).iter().map(|(_, pts)| pts / 1_000_000).collect();
+    assert_eq!(cuts, [0, 2000, 4000, 6000, 8000]);
+    assert!(
+        matches!(&runs[0].formats[0], Some(TrackFormat::Video(format)) if (format.width, format.height) == (640, 360))
+    );
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_long_gop_may_stretch_the_segments() {
+    let events = Clip { gop: 150, frames: 330, ..Clip::default() }.events();
+    let source = source_pts(&events);
+    let ladder = LadderConfig { long_gop: LongGop::Stretch, ..ladder(&[180]) };
+    let (_, runs) = play(setup(ladder, 2000), events).await;
+    assert_eq!(runs.len(), 1);
+    assert_whole(&runs, &source);
+    assert_eq!(runs[0].start.target_duration.as_millis(), 5000);
+    let cuts: Vec<i64> = runs[0].cuts(1).iter().map(|(_, pts)| pts / 1_000_000).collect();
+    assert_eq!(cuts, [0, 5000, 10000]);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_fooled_probe_leads_to_a_second_run_without_loss() {
+    let events = Clip { gop: 10_000, keys: &[1500], frames: 270, ..Clip::default() }.events();
+    let source = source_pts(&events);
+    let (outcome, runs) = play(setup(ladder(&[180]), 4000), events).await;
+    assert_eq!(runs.len(), 2);
+    assert_whole(&runs, &source);
+    let last = runs[0].units[0].iter().map(|(unit, _)| unit.pts).max().unwrap();
+    let length = (last - runs[0].start.start).as_millis();
+    assert!((4200..4450).contains(&length), "the segment before the seam still rounds to its target: {length}");
+    assert!(runs[1].start.start > last && (runs[1].start.start - last).as_millis() < 40);
+    assert_eq!(
+        runs[1].start.wall_clock.duration_since(runs[0].start.wall_clock).unwrap(),
+        (runs[1].start.start - runs[0].start.start).to_duration(),
+        "wall-clock time is linear over the seam"
+    );
+    let names = |run: &Run| run.start.renditions.iter().map(|spec| spec.name.clone()).collect::<Vec<_>>();
+    assert_eq!(names(&runs[0]), names(&runs[1]));
+    let end_of_sound = runs[0].audio().last().unwrap();
+    assert_eq!(end_of_sound.0.pts + end_of_sound.0.duration, runs[1].audio()[0].0.pts, "sound goes on to the sample");
+    let (profile, level) = {
+        let Some(TrackFormat::Video(format)) = &runs[0].formats[0] else { panic!("a format") };
+        (format.config[1], format.config[3])
+    };
+    let Some(TrackFormat::Video(stand_in)) = &runs[1].formats[0] else { panic!("a format") };
+    assert_eq!((stand_in.config[1], stand_in.config[3]), (profile, level), "CODECS stays true");
+    assert!(outcome.position.unwrap().as_millis() >= 9000);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_source_without_sound_gets_silence() {
+    let events = Clip { sound: None, frames: 120, ..Clip::default() }.events();
+    let (outcome, runs) = play(setup(ladder(&[]), 4000), events).await;
+    let audio = runs[0].audio();
+    assert_eq!(audio[0].0.pts, runs[0].start.start);
+    assert_eq!(audio.len(), 188, "4 s of 1024 samples at 48 kHz");
+    assert_eq!(outcome.position.unwrap().as_millis(), 4010);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn garbage_in_a_picture_ends_nothing() {
+    let mut events = Clip::default().events();
+    for (number, event) in events.iter_mut().enumerate() {
+        if let (0, SourceEvent::Unit(Track::Video, unit)) = (number % 7, event) {
+            let mut data = unit.data.to_vec();
+            data.iter_mut().skip(5).step_by(3).for_each(|byte| *byte ^= 0xa5);
+            unit.data = data.into();
+        }
+    }
+    let source = source_pts(&events);
+    let (outcome, runs) = play(setup(ladder(&[180]), 4000), events).await;
+    assert_eq!(outcome.end, SourceEnd::Lost);
+    assert_eq!(runs[0].units[0].len(), source.len(), "what is passed on is not looked into");
+    assert!(!runs[0].units[1].is_empty());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_new_format_is_a_new_run_of_the_same_renditions() {
+    let first = Clip { frames: 90, gop: 30, ..Clip::default() }.events();
+    let shift = MediaTime::from_millis(3000);
+    let second = Clip { size: (480, 360), frames: 90, gop: 30, ..Clip::default() }.events();
+    let later = second.into_iter().filter_map(|event| match event {
+        SourceEvent::Unit(track, unit) => {
+            Some(SourceEvent::Unit(track, AccessUnit { pts: unit.pts + shift, dts: unit.dts + shift, ..unit }))
+        }
+        SourceEvent::Format(TrackFormat::Audio(_)) => None,
+        other => Some(other),
+    });
+    let events: Vec<_> = first.into_iter().chain(later).collect();
+    let source = source_pts(&events);
+    let (outcome, runs) = play(setup(ladder(&[180]), 2000), events).await;
+    assert_eq!(runs.len(), 2);
+    assert_whole(&runs, &source);
+    for run in &runs {
+        let sizes = run.formats.iter().filter_map(|format| match format {
+            Some(TrackFormat::Video(format)) => Some((format.width, format.height)),
+            _ => None,
+        });
+        assert_eq!(sizes.collect::<Vec<_>>(), [(640, 360), (320, 180)]);
+    }
+    assert!(outcome.latched.is_some());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn odd_sizes_rates_and_shapes() {
+    let clips = [
+        Clip { size: (853, 479), raw: "format=Y444", frames: 60, gop: 30, ..Clip::default() },
+        Clip { rate: (30000, 1001), frames: 120, ..Clip::default() },
+        Clip { rate: (60, 1), frames: 240, ..Clip::default() },
+        Clip { size: (480, 360), raw: "format=I420,pixel-aspect-ratio=4/3", frames: 60, gop: 30, ..Clip::default() },
+    ];
+    let expected = [(320, 180, 30.0), (320, 180, 30_000.0 / 1001.0), (320, 180, 60.0), (320, 180, 30.0)];
+    for (clip, (width, height, rate)) in clips.iter().zip(expected) {
+        let events = clip.events();
+        let source = source_pts(&events);
+        let (_, runs) = play(setup(ladder(&[180]), 2000), events).await;
+        assert_whole(&runs, &source);
+        let Some(TrackFormat::Video(format)) = &runs[0].formats[1] else { panic!("a format") };
+        assert_eq!((format.width, format.height, runs[0].start.renditions[1].frame_rate), (width, height, Some(rate)));
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn other_sound_is_encoded_in_step() {
+    let first = Clip { frames: 90, gop: 30, ..Clip::default() };
+    let (outcome, _) = play(setup(ladder(&[]), 2000), first.events()).await;
+    let other = Clip { sound: Some("audio/x-raw,rate=44100,channels=1 ! avenc_aac"), ..first };
+    let (_, runs) = play(Setup { latched: outcome.latched, ..setup(ladder(&[]), 2000) }, other.events()).await;
+    let Some(TrackFormat::Audio(format)) = &runs[0].formats[1] else { panic!("a format") };
+    assert_eq!((format.sample_rate, format.channels, &format.config[..2]), (48_000, 2, &[0x11, 0x90][..]));
+    let audio = runs[0].audio();
+    let (start, end) = (audio[0].0.pts.as_millis(), audio.last().unwrap().0.pts.as_millis());
+    assert!((0..24).contains(&start) && (2930..3050).contains(&end), "{start} {end}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_closed_receiver_ends_the_session() {
+    let events = Clip { frames: 120, ..Clip::default() }.events();
+    let (source, source_out) = mpsc::channel(4096);
+    let (out, mut ladder_out) = mpsc::channel(4);
+    for event in events {
+        source.send(event).await.unwrap();
+    }
+    let mut tasks = tokio::task::JoinSet::new();
+    tasks.spawn(run(setup(ladder(&[180]), 2000), source_out, out));
+    assert!(matches!(ladder_out.recv().await, Some(LadderEvent::Start(_))));
+    drop(ladder_out);
+    let outcome = tasks.join_next().await.unwrap().unwrap();
+    assert_eq!(outcome.end, SourceEnd::Lost);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_refused_picture_is_told_to_the_streamer() {
+    let mut events = Clip { frames: 60, ..Clip::default() }.events();
+    for event in &mut events {
+        if let SourceEvent::Format(TrackFormat::Video(format)) = event {
+            (format.width, format.height) = (16_384, 16_384);
+        }
+    }
+    let (outcome, runs) = play(setup(ladder(&[180]), 2000), events).await;
+    assert!(matches!(outcome.end, SourceEnd::Failed(sentence) if sentence.contains("16384")));
+    assert!(runs.is_empty() && outcome.position.is_none());
+}
