@@ -105,11 +105,11 @@ impl Timeline {
     /// Places a picture. None before the first IDR, which begins the timeline.
     pub fn video(&mut self, timestamp: u32, composition_millis: i32, idr: bool) -> Option<PictureTime> {
         let raw = self.clock.unwrap(timestamp);
+        if !self.has_begun() && !idr {
+            return None;
+        }
         let composition = self.composition(composition_millis);
         if !self.has_begun() {
-            if !idr {
-                return None;
-            }
             self.begin(raw, composition);
         }
         let base = self.video.place(raw, &self.audio, &mut self.repairs);
@@ -363,8 +363,9 @@ const JUMP_BACK_MILLIS_MAX: i64 = 1_000;
 const OFFSET_MILLIS_MAX: u64 = 5_000;
 /// The most that a picture is shown after its decoding: 16 pictures of reordering at 3 fps.
 const COMPOSITION_MILLIS_MAX: i64 = 5_000;
-/// The most that a picture is shown before its nominal decoding.
-const COMPOSITION_MILLIS_BACK_MAX: i64 = 1_000;
+/// The most that a picture is shown before its nominal decoding: encoders with such times shift them by a reordering of
+/// two or three pictures.
+const COMPOSITION_MILLIS_BACK_MAX: i64 = 500;
 /// How far timestamps and samples may be apart: less than three frames.
 const DEVIATION_MILLIS_MAX: i64 = 60;
 const BEHIND_FRAMES_MAX: u32 = 32;
@@ -479,6 +480,16 @@ mod tests {
                 assert_eq!((time.pts - START).as_millis(), i64::from(n) * 33 + i64::from(composition));
             }
         }
+    }
+
+    #[test]
+    fn row_15_what_comes_before_the_first_idr_moves_nothing_and_absurd_times_are_limited() {
+        let mut timeline = Timeline::new(START);
+        assert_eq!(timeline.video(0, -400, false), None);
+        assert_eq!(timeline.video(0, 0, true), Some(PictureTime { dts: START, pts: START }));
+        let time = timeline.video(1_000, 8_000_000, false).unwrap();
+        assert_eq!((time.pts - time.dts).as_millis(), COMPOSITION_MILLIS_MAX);
+        assert_eq!(timeline.take_repairs(), [Repair::CompositionClamped]);
     }
 
     #[test]
