@@ -3,6 +3,7 @@
 //! `ARCHITECTURE.md` tells the way of a byte through the modules.
 
 pub mod admin;
+pub mod app;
 pub mod config;
 pub mod http_server;
 pub mod ingest;

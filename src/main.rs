@@ -1,3 +1,96 @@
 //! The program: arguments, tracing, signals.
 
-fn main() {}
+use std::io::IsTerminal as _;
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use anyhow::Context as _;
+use clap::{Parser, Subcommand};
+use headwater::{app, config};
+use tokio::signal::unix::{SignalKind, signal};
+use tokio_util::sync::CancellationToken;
+use tracing::info;
+use tracing_subscriber::EnvFilter;
+
+/// A live streaming server: RTMP in, an adaptive-bitrate ladder, HLS out, kept in S3.
+#[derive(Parser)]
+#[command(version)]
+struct Arguments {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    /// Takes publishers and serves players until SIGTERM or Ctrl-C.
+    Serve {
+        /// The settings; without it, the defaults. Environment variables HEADWATER_SECTION__KEY override both.
+        #[arg(long)]
+        config: Option<PathBuf>,
+        /// Publishes a moving test picture with sound to the channel `demo`.
+        #[arg(long)]
+        demo: bool,
+    },
+    /// Says what is wrong with a config: keys, values, paths that cannot be written, ports that are taken.
+    CheckConfig {
+        /// The file.
+        file: PathBuf,
+    },
+}
+
+fn main() -> ExitCode {
+    let result = match Arguments::parse().command {
+        Command::Serve { config, demo } => serve(config, demo),
+        Command::CheckConfig { file } => check_config(file),
+    };
+    match result {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("headwater: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn serve(file: Option<PathBuf>, demo: bool) -> anyhow::Result<()> {
+    let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new("info"));
+    let colours = std::io::stderr().is_terminal();
+    tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).with_ansi(colours).init();
+    let config = config::load(file.as_deref(), variables())?;
+    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().context("starting the runtime")?;
+    runtime.block_on(async {
+        let stop = CancellationToken::new();
+        let signals = stop_on_signal(stop.clone())?;
+        tokio::select! {
+            result = app::serve(config, demo, stop) => result,
+            () = signals => Ok(()),
+        }
+    })
+}
+
+/// Cancels `stop` at the first SIGTERM or SIGINT; completes at the second, which ends the process where it is.
+fn stop_on_signal(stop: CancellationToken) -> anyhow::Result<impl Future<Output = ()>> {
+    let mut terminate = signal(SignalKind::terminate()).context("listening for SIGTERM")?;
+    let mut interrupt = signal(SignalKind::interrupt()).context("listening for SIGINT")?;
+    Ok(async move {
+        for _ in 0..2 {
+            tokio::select! {
+                _ = terminate.recv() => info!("SIGTERM"),
+                _ = interrupt.recv() => info!("SIGINT"),
+            }
+            stop.cancel();
+        }
+    })
+}
+
+/// The environment, less what is not Unicode, which can be none of ours.
+fn variables() -> impl Iterator<Item = (String, String)> {
+    std::env::vars_os().filter_map(|(name, value)| Some((name.into_string().ok()?, value.into_string().ok()?)))
+}
+
+fn check_config(file: PathBuf) -> anyhow::Result<()> {
+    let config = config::load(Some(&file), variables())?;
+    config::check_environment(&config).map_err(|problems| anyhow::anyhow!(problems.join("\n")))?;
+    println!("{}: good: {} channel(s)", file.display(), config.channels.len());
+    Ok(())
+}

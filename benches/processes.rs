@@ -1,0 +1,148 @@
+//! Whole processes: what a channel costs in CPU and memory, against ffmpeg doing the same, and how soon it can be watched.
+//!
+//! `cargo bench --bench processes`. CPU is user and system seconds of the process from `/proc`, so that a busy machine
+//! changes it little; quote ratios. Times are of the wall.
+#![expect(clippy::unwrap_used, clippy::indexing_slicing, reason = "a measurement that cannot go on has failed")]
+#![expect(clippy::disallowed_methods, reason = "it measures real time")]
+
+#[path = "../tests/support/mod.rs"]
+#[expect(dead_code, reason = "shared with the system tests, which use more of it")]
+mod support;
+
+use std::path::Path;
+use std::process::Command;
+use std::time::{Duration, Instant};
+
+use support::encoders::{self, Encoder};
+use support::server::{Builder, Server};
+use support::{hls, wait_for};
+
+/// How much media each measurement is taken over, once things have settled.
+const MEASURED: Duration = Duration::from_secs(30);
+
+/// How long a pipeline may take to settle before it is measured.
+const SETTLE: Duration = Duration::from_secs(10);
+
+/// Alternating runs of Headwater and ffmpeg, of which the median counts.
+const PAIRS: usize = 3;
+
+const PATIENCE: Duration = Duration::from_secs(60);
+
+const PASSTHROUGH: &str = "[ladders.default]\nrenditions = [{ name = \"source\", passthrough = true }]\n";
+
+fn main() {
+    let directory = tempfile::tempdir().unwrap();
+    let seconds = u32::try_from((MEASURED + SETTLE * 3).as_secs()).unwrap();
+    let source = encoders::flash_and_beep(directory.path(), seconds);
+    println!("source: 720p30 H.264 at 2.5 Mbit/s with B-frames, AAC at 128 kbit/s\n");
+    for channels in [1, 20] {
+        passthrough(&source, channels);
+    }
+    against_ffmpeg(&source);
+    first_picture(&source);
+}
+
+/// Channels that pass the source through: CPU seconds for each second of each stream, and memory.
+fn passthrough(source: &Path, channels: usize) {
+    let list: String =
+        (0..channels).map(|i| format!("[[channels]]\nname = \"c{i}\"\nstream_key = \"key{i}\"\n")).collect();
+    let server = Builder::new().settings(PASSTHROUGH).settings(&list).start();
+    let push = |i| encoders::push_file(source, &format!("{}/key{i}", server.rtmp));
+    let encoders: Vec<Encoder> = (0..channels).map(push).collect();
+    let (cpu, wall) = measure(&server);
+    let (rss, peak) = (memory(&server, "VmRSS"), memory(&server, "VmHWM"));
+    let each = cpu / wall / channels as f64;
+    println!("passthrough, {channels} channel(s): {each:.4} CPU s per stream second; RSS {rss} MiB, peak {peak} MiB");
+    drop(encoders);
+}
+
+/// One channel with the default ladder, and ffmpeg making the same renditions of the same source.
+fn against_ffmpeg(source: &Path) {
+    let mut ratios = Vec::new();
+    for _ in 0..PAIRS {
+        let server = Builder::new().start();
+        let encoder = encoders::push_file(source, &server.publish_url());
+        let (cpu, wall) = measure(&server);
+        let peak = memory(&server, "VmHWM");
+        drop((encoder, server));
+        let (ffmpeg, ffmpeg_peak) = ffmpeg_ladder(source);
+        let headwater = cpu / wall;
+        println!(
+            "default ladder: {headwater:.3} CPU s per media second, peak {peak} MiB; \
+             ffmpeg {ffmpeg:.3}, peak {ffmpeg_peak:.0} MiB; ratio {:.2}",
+            headwater / ffmpeg
+        );
+        ratios.push(headwater / ffmpeg);
+    }
+    ratios.sort_by(f64::total_cmp);
+    println!("default ladder: Headwater takes {:.2} times ffmpeg's CPU (median of {PAIRS})", ratios[PAIRS / 2]);
+}
+
+/// CPU seconds per media second and peak MiB of ffmpeg for the default ladder of a 720p source: the source copied, 720,
+/// 480 and 360 lines encoded with the same preset, bit rates and keyframes, and the sound copied.
+fn ffmpeg_ladder(source: &Path) -> (f64, f64) {
+    let graph = "[0:v]split=2[a][s];[s]scale=-2:480:flags=bicubic,split=2[b][t];[t]scale=-2:360:flags=bicubic[c]";
+    let mut command = Command::new("ffmpeg");
+    command.args(["-nostdin", "-hide_banner", "-y", "-benchmark", "-re", "-threads", "1", "-i"]).arg(source);
+    command.args(["-t", &MEASURED.as_secs().to_string(), "-filter_complex", graph]);
+    let renditions = [("[a]", "superfast", "2800k"), ("[b]", "veryfast", "1400k"), ("[c]", "veryfast", "800k")];
+    let directory = tempfile::tempdir().unwrap();
+    let output = |name: &str| directory.path().join(name);
+    command.args(["-map", "0:v", "-map", "0:a", "-c", "copy"]).arg(output("source.mp4"));
+    for (label, preset, rate) in renditions {
+        command.args(["-map", label, "-c:v", "libx264", "-preset", preset, "-b:v", rate, "-maxrate", rate]);
+        command.args(["-bufsize", rate, "-bf", "2", "-threads", "1", "-force_key_frames", "expr:gte(t,n_forced*4)"]);
+        command.args(["-x264-params", "mbtree=1:rc-lookahead=10:scenecut=0:keyint=infinite"]);
+        command.arg(output(&format!("{}.mp4", label.trim_matches(['[', ']']))));
+    }
+    let said = command.output().unwrap();
+    let said = String::from_utf8_lossy(&said.stderr);
+    let number = |label: &str| -> f64 {
+        let rest = said.rsplit_once(label).map(|(_, rest)| rest).unwrap_or_default();
+        let digits = rest.find(|c: char| !c.is_ascii_digit() && c != '.').unwrap_or(rest.len());
+        rest[..digits].parse().unwrap_or_else(|_| panic!("ffmpeg says its {label}: {said}"))
+    };
+    let cpu = number("utime=") + number("stime=");
+    (cpu / MEASURED.as_secs_f64(), number("maxrss=") / 1024.0)
+}
+
+/// From the publisher's admission to a first segment of every rendition that can be fetched.
+fn first_picture(source: &Path) {
+    let server = Builder::new().start();
+    let encoder = encoders::push_file(source, &server.publish_url());
+    server.wait_for_log("publisher admitted", PATIENCE);
+    let admitted = Instant::now();
+    let names = hls::wait_until_live(&server, PATIENCE);
+    hls::record(&server, &names, 1, PATIENCE);
+    println!(
+        "first segment of every rendition playable {:.1} s after the publisher was admitted",
+        admitted.elapsed().as_secs_f64()
+    );
+    drop(encoder);
+}
+
+/// Lets a server settle, and then measures its CPU seconds over a stretch of wall time.
+fn measure(server: &Server) -> (f64, f64) {
+    std::thread::sleep(SETTLE);
+    let (before, started) = (cpu_seconds(server), Instant::now());
+    std::thread::sleep(MEASURED);
+    (cpu_seconds(server) - before, started.elapsed().as_secs_f64())
+}
+
+/// User and system time of the process: fields 14 and 15 of its `stat`, in hundredths of a second.
+fn cpu_seconds(server: &Server) -> f64 {
+    let stat = std::fs::read_to_string(format!("/proc/{}/stat", server.pid())).unwrap();
+    let after_name = stat.rsplit_once(") ").unwrap().1;
+    let fields: Vec<&str> = after_name.split(' ').collect();
+    (fields[11].parse::<f64>().unwrap() + fields[12].parse::<f64>().unwrap()) / 100.0
+}
+
+/// A line of the process's `status`, in MiB.
+fn memory(server: &Server, label: &str) -> u64 {
+    wait_for(label, PATIENCE, || {
+        let status = std::fs::read_to_string(format!("/proc/{}/status", server.pid())).map_err(|e| e.to_string())?;
+        let line = status.lines().find_map(|line| line.strip_prefix(label)).ok_or("no such line")?;
+        let kib = line.trim_matches([':', ' ', '\t']).split(' ').next().and_then(|n| n.parse::<u64>().ok());
+        kib.map(|kib| kib / 1024).ok_or_else(|| line.to_owned())
+    })
+}

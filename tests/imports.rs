@@ -1,0 +1,73 @@
+//! The edges of ARCHITECTURE.md: stages never import each other, and an outside crate has one home.
+
+use std::path::{Path, PathBuf};
+
+/// Each stage's directory. `app` may use all of them, nobody else any.
+const STAGES: [&str; 6] = ["ingest", "transcode", "packager", "store", "origin", "admin"];
+
+/// Crates, and the only places below `src` that may name them.
+const HOMES: [(&str, &[&str]); 8] = [
+    ("rml_rtmp", &["ingest"]),
+    ("rml_amf0", &["ingest"]),
+    ("gstreamer", &["transcode"]),
+    ("fast_image_resize", &["transcode"]),
+    ("mp4_atom", &["packager"]),
+    ("aws_sdk_s3", &["store"]),
+    ("aws_config", &["store"]),
+    ("hyper", &["origin", "admin", "http_server.rs"]),
+];
+
+#[test]
+fn stages_do_not_import_each_other() {
+    for (file, text) in sources() {
+        let home = home(&file);
+        let others = STAGES.iter().filter(|stage| **stage != home);
+        for stage in others.filter(|_| home != "app" && home != "main.rs" && home != "lib.rs") {
+            assert!(!text.contains(&format!("crate::{stage}")), "{} imports crate::{stage}", file.display());
+        }
+    }
+}
+
+#[test]
+fn an_outside_crate_has_one_home() {
+    for (file, text) in sources() {
+        for (name, homes) in HOMES.iter().filter(|(_, homes)| !homes.contains(&home(&file).as_str())) {
+            assert!(!text.contains(&format!("{name}::")), "{} uses {name}, whose home is {homes:?}", file.display());
+        }
+    }
+}
+
+#[test]
+fn pure_time_has_no_wall_clock() {
+    for name in ["media.rs", "source.rs", "ladder.rs", "layout.rs"] {
+        let text = std::fs::read_to_string(root().join(name)).unwrap_or_default();
+        assert!(!text.is_empty() && !text.contains("::now("), "{name} asks a clock");
+    }
+}
+
+fn root() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("src")
+}
+
+/// The first step below `src`.
+fn home(file: &Path) -> String {
+    let below = file.strip_prefix(root()).unwrap_or(file);
+    below.components().next().map(|step| step.as_os_str().to_string_lossy().into_owned()).unwrap_or_default()
+}
+
+fn sources() -> Vec<(PathBuf, String)> {
+    let mut files = Vec::new();
+    let mut folders = vec![root()];
+    while let Some(folder) = folders.pop() {
+        for entry in std::fs::read_dir(folder).into_iter().flatten().flatten() {
+            let path = entry.path();
+            if path.is_dir() {
+                folders.push(path);
+            } else if let Ok(text) = std::fs::read_to_string(&path) {
+                files.push((path, text));
+            }
+        }
+    }
+    assert!(files.len() > 20, "the sources are found");
+    files
+}

@@ -1,0 +1,23 @@
+//! What the system tests share: a running server, real encoders, and a look at what comes out.
+#![expect(clippy::unwrap_used, clippy::indexing_slicing, reason = "a test that cannot go on has failed")]
+
+pub(crate) mod encoders;
+pub(crate) mod hls;
+pub(crate) mod http;
+pub(crate) mod probe;
+pub(crate) mod server;
+
+use std::time::{Duration, Instant};
+
+/// Asks again and again until there is an answer; panics with `what` and the last reason when `limit` is over.
+#[expect(clippy::disallowed_methods, reason = "tests of real processes live in real time")]
+pub(crate) fn wait_for<T>(what: &str, limit: Duration, mut ask: impl FnMut() -> Result<T, String>) -> T {
+    let started = Instant::now();
+    loop {
+        match ask() {
+            Ok(answer) => return answer,
+            Err(reason) if started.elapsed() > limit => panic!("no {what} within {limit:?}: {reason}"),
+            Err(_) => std::thread::sleep(Duration::from_millis(50)),
+        }
+    }
+}

@@ -1,0 +1,134 @@
+//! The copy in a bucket of a really running S3 server: playable while live and afterwards, and honest when the bucket fails.
+
+use std::path::Path;
+
+use crate::s3::S3Server;
+use crate::support::server::{Builder, Server};
+use crate::support::{encoders, hls, http, probe, wait_for};
+use crate::{KEYFRAME_EACH_SECOND, PATIENCE, SHORT_SEGMENTS, SMALL_LADDER};
+use headwater::store::{S3Store, Store as _};
+
+#[test]
+fn a_bucket_holds_a_playable_copy() {
+    let runtime = tokio::runtime::Runtime::new().unwrap();
+    let bucket = runtime.block_on(S3Server::start());
+    let server = start(&bucket);
+    push_to_the_end(&server);
+    // Anybody may read from this server, as players do through a CDN.
+    probe::decode(&format!("http://{}/live/live/demo/index.m3u8", bucket.address));
+    same_as_the_origin(&runtime, &bucket, &server);
+    assert_eq!(server.complaints(), Vec::<String>::new());
+}
+
+#[test]
+fn a_garage_holds_a_playable_copy() {
+    let runtime = tokio::runtime::Runtime::new().unwrap();
+    let Some(bucket) = runtime.block_on(S3Server::start_garage()) else {
+        println!("not run: GARAGE does not name a Garage program");
+        return;
+    };
+    let server = start(&bucket);
+    push_to_the_end(&server);
+    let copy = tempfile::tempdir().unwrap();
+    download(&runtime, &bucket, copy.path());
+    probe::decode(copy.path().join("live/demo/index.m3u8").to_str().unwrap());
+    same_as_the_origin(&runtime, &bucket, &server);
+}
+
+#[test]
+fn an_unreachable_bucket_is_said_and_stops_nobody() {
+    // A port that nobody listens on.
+    let address = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+    let settings =
+        format!("[store]\nkind = \"s3\"\nbucket = \"live\"\nendpoint = \"http://{address}\"\npath_style = true\n");
+    let server = Builder::new()
+        .settings(SHORT_SEGMENTS)
+        .settings(SMALL_LADDER)
+        .settings(&settings)
+        .variable("AWS_ACCESS_KEY_ID", "x")
+        .variable("AWS_SECRET_ACCESS_KEY", "y")
+        .start();
+    let encoder = encoders::push_live("320x180", 30, &KEYFRAME_EACH_SECOND, &server.publish_url());
+    let names = hls::wait_until_live(&server, PATIENCE);
+    hls::record(&server, &names, 3, PATIENCE);
+    let answer = wait_for("an answer that it is not ready", PATIENCE, || {
+        match http::get(&format!("{}/readyz", server.origin)) {
+            Ok(answer) if answer.status == 503 => Ok(answer.text()),
+            other => Err(format!("{other:?}")),
+        }
+    });
+    assert!(answer.contains("demo") && answer.contains("store"), "it says what fails: {answer}");
+    assert!(server.complaints().iter().any(|line| line.contains(&address.to_string())), "{:?}", server.complaints());
+    assert!(server.metric("headwater_store_segments_behind{channel=\"demo\"}").unwrap() > 0.0);
+    drop(encoder);
+}
+
+fn start(bucket: &S3Server) -> Server {
+    let settings = format!(
+        "[store]\nkind = \"s3\"\nbucket = \"live\"\nregion = \"{}\"\nendpoint = \"http://{}\"\npath_style = true\n",
+        bucket.region, bucket.address
+    );
+    Builder::new()
+        .settings(SHORT_SEGMENTS)
+        .settings(SMALL_LADDER)
+        .settings(&settings)
+        .variable("AWS_ACCESS_KEY_ID", &bucket.credentials.access_key_id)
+        .variable("AWS_SECRET_ACCESS_KEY", &bucket.credentials.secret_access_key)
+        .start()
+}
+
+/// Publishes three segments' worth, says goodbye, and waits until all of it is in the store.
+fn push_to_the_end(server: &Server) {
+    let encoder = encoders::push_live("640x360", 30, &KEYFRAME_EACH_SECOND, &server.publish_url());
+    let names = hls::wait_until_live(server, PATIENCE);
+    hls::record(server, &names, 3, PATIENCE);
+    encoder.interrupt();
+    assert!(encoder.finish(PATIENCE), "the encoder was content");
+    let ended = hls::record(server, &names, usize::MAX, PATIENCE);
+    assert!(ended.values().all(|recording| recording.ended));
+    wait_for("everything in the store", PATIENCE, || {
+        match server.metric("headwater_store_segments_behind{channel=\"demo\"}") {
+            Some(0.0) => Ok(()),
+            behind => Err(format!("{behind:?}")),
+        }
+    });
+}
+
+/// Playlists and segments are the same bytes in the bucket and at the origin.
+fn same_as_the_origin(runtime: &tokio::runtime::Runtime, bucket: &S3Server, server: &Server) {
+    let copy = tempfile::tempdir().unwrap();
+    for key in download(runtime, bucket, copy.path()) {
+        let served = http::fetch(&format!("{}/{key}", server.origin)).unwrap();
+        assert!(served == std::fs::read(copy.path().join(&key)).unwrap(), "{key} differs from the origin's");
+    }
+}
+
+/// Fetches all that the playlists in the bucket name, as files; gives the keys.
+fn download(runtime: &tokio::runtime::Runtime, bucket: &S3Server, directory: &Path) -> Vec<String> {
+    let store = runtime.block_on(S3Store::open(&bucket.config(), Some(bucket.credentials.clone()))).unwrap();
+    let mut keys = vec!["live/demo/index.m3u8".to_owned()];
+    let mut next = 0;
+    while let Some(key) = keys.get(next).cloned() {
+        let body = runtime.block_on(store.get(&key)).unwrap().unwrap_or_else(|| panic!("{key} is in the bucket"));
+        let path = directory.join(&key);
+        std::fs::create_dir_all(path.parent().unwrap()).unwrap();
+        std::fs::write(&path, &body).unwrap();
+        if key.ends_with(".m3u8") {
+            let folder = key.rsplit_once('/').unwrap().0;
+            let named = uris(std::str::from_utf8(&body).unwrap());
+            let new: Vec<_> =
+                named.into_iter().map(|uri| format!("{folder}/{uri}")).filter(|key| !keys.contains(key)).collect();
+            keys.extend(new);
+        }
+        next += 1;
+    }
+    assert!(keys.len() > 10, "playlists, initialisation segments and segments: {keys:?}");
+    keys
+}
+
+/// What a playlist names: lines that are no tags, and `URI` attributes.
+fn uris(playlist: &str) -> Vec<String> {
+    let attribute = |line: &str| Some(line.split_once("URI=\"")?.1.split_once('"')?.0.to_owned());
+    let uri = move |line: &str| if line.starts_with('#') { attribute(line) } else { Some(line.to_owned()) };
+    playlist.lines().filter(|line| !line.is_empty()).filter_map(uri).collect()
+}
