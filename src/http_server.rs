@@ -3,16 +3,16 @@
 //!
 //! It knows nothing of what is asked or answered: a function from request heads to responses is handed in.
 
+mod body;
 mod watched;
 
+use std::io::ErrorKind;
 use std::net::SocketAddr;
 use std::pin::pin;
 use std::time::Duration;
 
-use bytes::Bytes;
 use http::request::Parts;
 use http::{Request, Response};
-use http_body_util::Full;
 use hyper::body::Incoming;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
@@ -25,8 +25,7 @@ use tracing::{Instrument, debug, debug_span, error, warn};
 
 use watched::Watched;
 
-/// The body of every response: bytes that are whole before the first of them is sent, and are not copied.
-pub type Body = Full<Bytes>;
+pub use body::Body;
 
 /// What a listener grants its peers.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -39,13 +38,16 @@ pub struct Limits {
     pub idle_timeout: Duration,
     /// For a peer to take what was sent to it, or [`Limits::STALL_BYTES`] of it.
     pub stall_timeout: Duration,
+    /// For one response over HTTP/2, from the head of its request to its last byte: a peer that closes the window of
+    /// a stream is not seen to stall by the connection.
+    pub stream_timeout: Duration,
     /// For connections to finish what they are at, once the listener stops.
     pub stop_timeout: Duration,
 }
 
 impl Limits {
     /// What a peer must take within [`Limits::stall_timeout`], so that nobody holds segments in memory for ever.
-    pub const STALL_BYTES: usize = 64 * 1024;
+    pub const STALL_BYTES: usize = 256 * 1024;
 
     /// The longest head of a request, in bytes; a longer one is answered 431.
     const HEAD_BYTES_MAX: usize = 16 * 1024;
@@ -64,6 +66,7 @@ impl Default for Limits {
             head_timeout: Duration::from_secs(30),
             idle_timeout: Duration::from_secs(75),
             stall_timeout: Duration::from_secs(20),
+            stream_timeout: Duration::from_secs(120),
             stop_timeout: Duration::from_secs(3),
         }
     }
@@ -91,6 +94,7 @@ where
                     let span = debug_span!("http", %peer);
                     connections.spawn(connection.run(peer, answer.clone()).instrument(span));
                 }
+                Err(e) if e.kind() == ErrorKind::ConnectionAborted => debug!("a peer left before it was accepted"),
                 Err(e) => {
                     warn!("cannot accept an HTTP connection: {e}");
                     tokio::time::sleep(Limits::ACCEPT_PAUSE).await;
@@ -167,7 +171,7 @@ impl Connection {
 
 /// HTTP as this server speaks it.
 fn protocol(limits: Limits, streams: TaskTracker) -> auto::Builder<StreamExecutor> {
-    let mut builder = auto::Builder::new(StreamExecutor(streams));
+    let mut builder = auto::Builder::new(StreamExecutor { streams, timeout: limits.stream_timeout });
     builder
         .http1()
         .timer(TokioTimer::new())
@@ -183,9 +187,13 @@ fn protocol(limits: Limits, streams: TaskTracker) -> auto::Builder<StreamExecuto
     builder
 }
 
-/// Where hyper runs the streams of an HTTP/2 connection: tracked, so that [`drain`] can wait for them.
+/// Where hyper runs the streams of an HTTP/2 connection: tracked, so that [`drain`] can wait for them, and bounded
+/// in time. A stream that is dropped is reset.
 #[derive(Clone)]
-struct StreamExecutor(TaskTracker);
+struct StreamExecutor {
+    streams: TaskTracker,
+    timeout: Duration,
+}
 
 impl<F> hyper::rt::Executor<F> for StreamExecutor
 where
@@ -193,7 +201,8 @@ where
     F::Output: Send + 'static,
 {
     fn execute(&self, stream: F) {
-        self.0.spawn(stream.in_current_span());
+        let bounded = tokio::time::timeout(self.timeout, stream);
+        self.streams.spawn(bounded.in_current_span());
     }
 }
 

@@ -9,7 +9,6 @@ use std::sync::Arc;
 
 use http::request::Parts;
 use http::{Response, StatusCode};
-use http_body_util::Full;
 use prometheus_client::registry::Registry;
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
@@ -58,7 +57,7 @@ impl Console {
             Ok(Page::Metrics) => self.metrics().await,
             Err(refusal) => refusal,
         };
-        answer.response(&request.method).map(Full::new)
+        answer.response(&request.method).map(Body::from)
     }
 
     async fn metrics(&self) -> Answer {

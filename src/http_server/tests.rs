@@ -3,6 +3,7 @@
 use std::net::SocketAddr;
 use std::sync::Arc;
 
+use bytes::Bytes;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::sync::Notify;
 
@@ -56,9 +57,9 @@ impl Running {
                     "/wait" => {
                         reached.notify_one();
                         released.notified().await;
-                        Response::new(Full::from("waited"))
+                        Response::new(Body::from(Bytes::from_static(b"waited")))
                     }
-                    _ => Response::new(Full::from(Bytes::from_owner(Held { bytes: vec![0; BODY_BYTES], let_go }))),
+                    _ => Response::new(Body::from(Bytes::from_owner(Held { bytes: vec![0; BODY_BYTES], let_go }))),
                 }
             }
         };
@@ -93,7 +94,14 @@ async fn rest(mut socket: TcpStream) -> Vec<u8> {
 
 fn impatient() -> Limits {
     let soon = Duration::from_millis(100);
-    Limits { head_timeout: soon, idle_timeout: soon, stall_timeout: soon, stop_timeout: soon, ..Limits::default() }
+    Limits {
+        head_timeout: soon,
+        idle_timeout: soon,
+        stall_timeout: soon,
+        stream_timeout: soon,
+        stop_timeout: soon,
+        ..Limits::default()
+    }
 }
 
 #[tokio::test]
@@ -118,6 +126,24 @@ async fn a_client_that_stops_reading_is_left() {
     // Nothing is read until the server has given up; what it had sent by then is all there is.
     running.let_go.notified().await;
     assert!(rest(socket).await.len() < BODY_BYTES);
+    running.stop().await;
+}
+
+#[tokio::test]
+async fn a_stream_whose_window_stays_closed_is_left() {
+    let limits = Limits { stream_timeout: Duration::from_millis(100), ..Limits::default() };
+    let running = Running::start(limits).await;
+    let mut client = hyper::client::conn::http2::Builder::new(hyper_util::rt::TokioExecutor::new());
+    let socket = TokioIo::new(running.connect().await);
+    let (mut sender, connection) = client.initial_stream_window_size(16).handshake(socket).await.unwrap();
+    let mut driver = JoinSet::new();
+    driver.spawn(connection);
+    let request = Request::get("http://x/").body(http_body_util::Empty::<Bytes>::new()).unwrap();
+    let response = sender.send_request(request).await.unwrap();
+    assert_eq!(response.status(), 200);
+    running.let_go.notified().await;
+    let body = http_body_util::BodyExt::collect(response.into_body()).await;
+    assert!(body.is_err(), "the stream was reset");
     running.stop().await;
 }
 

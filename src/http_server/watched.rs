@@ -181,11 +181,11 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn a_slow_peer_that_keeps_taking_is_served() {
-        const TOTAL: usize = 1024 * 1024;
+        const TOTAL: usize = 4 * Limits::STALL_BYTES;
         let (mut peer, socket) = duplex(64 * 1024);
         let mut watched = Watched::new(socket, IDLE, STALL);
         let gulp = async {
-            let mut buffer = vec![0; 64 * 1024];
+            let mut buffer = vec![0; Limits::STALL_BYTES];
             for _ in 0..TOTAL / buffer.len() {
                 tokio::time::sleep(Duration::from_secs(15)).await;
                 peer.read_exact(&mut buffer).await.unwrap();

@@ -1,6 +1,6 @@
 //! The HTTP origin: what players and CDNs fetch.
 //!
-//! [`route`] says what a request names, [`answer`] what the answer is: plain functions of what was asked and of the
+//! [`mod@route`] says what a request names, [`mod@answer`] what the answer is: plain functions of what was asked and of the
 //! snapshots that the packagers publish. This file is the driver: it takes the snapshots, counts and serves.
 
 pub mod answer;
@@ -19,7 +19,6 @@ use std::sync::Arc;
 use bytes::Bytes;
 use http::Response;
 use http::request::Parts;
-use http_body_util::Full;
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 use tracing::{Instrument, info_span};
@@ -55,7 +54,7 @@ impl Origin {
         let response =
             answer(&target, &asked, &World { directory: &self.directory, draining: self.draining.is_cancelled() });
         self.count(&target, &response);
-        response.map(Full::new)
+        response.map(Body::from)
     }
 
     fn count(&self, target: &Target, response: &Response<Bytes>) {
