@@ -3,3 +3,4 @@
 mod decode;
 mod media;
 mod runs;
+mod sequences;

@@ -13,6 +13,7 @@ use crate::ladder::{LadderEvent, RenditionName, RunStart};
 use crate::media::{AccessUnit, MediaTime, Track, TrackFormat};
 use crate::metrics::Metrics;
 use crate::source::{ChannelName, SourceEvent};
+use crate::transcode::traits::VideoTraits;
 use crate::transcode::{Latched, Outcome, Setup, SourceEnd, run};
 
 fn ladder(heights: &[u32]) -> LadderConfig {
@@ -414,4 +415,58 @@ async fn silence_is_valid_and_silent() {
             bytes.chunks_exact(4).map(|b| f32::from_le_bytes(b.try_into().unwrap()).abs()).fold(0.0, f32::max);
         assert!(loudest < 1e-6, "{channels} channels: {loudest}");
     }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_pipeline_that_fails_again_and_again_ends_the_session_with_a_sentence() {
+    let mut events = Clip { gop: 30, ..Clip::default() }.events();
+    for event in &mut events {
+        if let SourceEvent::Format(TrackFormat::Audio(format)) = event {
+            (format.object_type, format.config) = (42, vec![0xff, 0xff, 0xff].into());
+        }
+    }
+    let setup = setup(ladder(&[]), 2000);
+    let metrics = setup.metrics.clone();
+    let (source, source_out) = mpsc::channel(1024);
+    let (out, mut ladder_out) = mpsc::channel(1024);
+    for event in events {
+        source.send(event).await.unwrap();
+    }
+    let outcome = run(setup, source_out, out).await;
+    assert!(matches!(outcome.end, SourceEnd::Failed(sentence) if sentence.contains("could not transcode")));
+    let label = crate::metrics::ChannelLabel { channel: "test".to_owned() };
+    assert_eq!(metrics.transcode_errors.get_or_create(&label).get(), 3);
+    let (mut starts, mut stops) = (0, 0);
+    while let Some(event) = ladder_out.recv().await {
+        starts += u32::from(matches!(event, LadderEvent::Start(_)));
+        stops += u32::from(matches!(event, LadderEvent::Stop));
+    }
+    assert_eq!((starts, stops), (3, 3));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn low_latency_is_aligned_too() {
+    let events = Clip { frames: 120, gop: 30, ..Clip::default() }.events();
+    let source = source_pts(&events);
+    let ladder = LadderConfig { profile: EncodeProfile::LowLatency, ..ladder(&[240, 180]) };
+    let (_, runs) = play(setup(ladder, 1000), events).await;
+    assert_whole(&runs, &source);
+    assert_eq!(runs[0].cuts(2).len(), 4);
+    assert!(runs[0].units[1].iter().all(|(unit, _)| unit.pts == unit.dts), "there are no B-frames");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_interlaced_source_is_encoded_and_its_pictures_kept_in_time() {
+    let events =
+        Clip { raw: "format=I420,interlace-mode=interleaved", frames: 60, gop: 30, ..Clip::default() }.events();
+    let source = source_pts(&events);
+    let fields = events.iter().any(|event| {
+        matches!(event, SourceEvent::Format(TrackFormat::Video(format)) if VideoTraits::of(format).unwrap().interlaced)
+    });
+    assert!(fields, "the source has fields");
+    let (_, runs) = play(setup(ladder(&[180]), 1000), events).await;
+    assert_whole(&runs, &source);
+    let Some(TrackFormat::Video(format)) = &runs[0].formats[0] else { panic!("a format") };
+    assert!(VideoTraits::of(format).unwrap().is_playable());
+    assert_eq!((format.width, format.height, runs[0].cuts(0).len()), (640, 360, 2));
 }
