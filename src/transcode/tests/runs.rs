@@ -470,3 +470,25 @@ async fn an_interlaced_source_is_encoded_and_its_pictures_kept_in_time() {
     assert!(VideoTraits::of(format).unwrap().is_playable());
     assert_eq!((format.width, format.height, runs[0].cuts(0).len()), (640, 360, 2));
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_frozen_source_does_not_stretch_a_segment() {
+    let mut events = Clip { gop: 250, frames: 150, sound: None, ..Clip::default() }.events();
+    let (mut latest, mut shift) = (MediaTime::ZERO, MediaTime::ZERO);
+    for event in &mut events {
+        if let SourceEvent::Unit(_, unit) = event {
+            // Between two groups of B-frames, so that no picture overtakes another.
+            if unit.pts > latest && unit.dts.as_millis() > 3000 {
+                shift = MediaTime::from_millis(7000);
+            }
+            latest = latest.max(unit.pts);
+            (unit.dts, unit.pts) = (unit.dts + shift, unit.pts + shift);
+        }
+    }
+    let source = source_pts(&events);
+    let (_, runs) = play(setup(ladder(&[180]), 2000), events).await;
+    let cuts: Vec<i64> = runs[0].cuts(1).iter().map(|(_, pts)| pts / 1_000_000).collect();
+    assert!(cuts.iter().zip(&cuts[1..]).all(|(a, b)| b - a < 2500), "{cuts:?}");
+    let shown: BTreeSet<i64> = runs[0].units[1].iter().map(|(unit, _)| unit.pts.as_nanos()).collect();
+    assert!(shown.is_superset(&source));
+}
