@@ -26,8 +26,8 @@ const FIRST: Duration = Duration::from_secs(1);
 /// What encodes and sends: H.264 with B-frames and an IDR each 2 s, and AAC, as OBS is told to in the README.
 const LAUNCH: &str = "appsrc name=pictures format=time max-buffers=0 max-bytes=0 \
     ! x264enc name=encoder speed-preset=superfast bframes=2 key-int-max=60 bitrate=2500 vbv-buf-capacity=1000 threads=1 rc-lookahead=10 sync-lookahead=0 \
-    ! video/x-h264,profile=high ! flvmux name=mux streamable=true ! rtmp2sink name=sink sync=false async=false \
-    appsrc name=sound format=time max-buffers=0 max-bytes=0 ! avenc_aac bitrate=128000 ! mux.";
+    ! video/x-h264,profile=high ! flvmux name=mux streamable=true ! SINK name=sink sync=false async=false \
+    appsrc name=sound format=time max-buffers=0 max-bytes=0 ! audioconvert ! avenc_aac bitrate=128000 ! mux.";
 
 /// Publishes the test picture, 1280x720 at 30 fps, and a tone to `url` until `stop`. Where the connection fails it tries again, with
 /// pauses from 250 ms to 10 s. [`crate::transcode::init`] must have succeeded before.
@@ -52,7 +52,7 @@ async fn publish(url: &str, stop: &CancellationToken) -> Result<(), String> {
     // The first error says it all; more do not fit and are dropped.
     let (failed, mut failure) = mpsc::channel(1);
     let location = url.to_owned();
-    let started = tokio::task::spawn_blocking(move || Publisher::start(&location, failed)).await;
+    let started = tokio::task::spawn_blocking(move || Publisher::start("rtmp2sink", Some(&location), failed)).await;
     let mut publisher = started.map_err(|error| error.to_string())??;
     info!("the demo publishes its test picture");
     let mut ticks = tokio::time::interval(Duration::from_nanos(1_000_000_000 / FRAMES_PER_SECOND));
@@ -80,8 +80,8 @@ struct Publisher {
 }
 
 impl Publisher {
-    fn start(url: &str, failed: mpsc::Sender<String>) -> Result<Self, String> {
-        let pipeline = gst::parse::launch(LAUNCH).map_err(|error| error.to_string())?;
+    fn start(sink: &str, url: Option<&str>, failed: mpsc::Sender<String>) -> Result<Self, String> {
+        let pipeline = gst::parse::launch(&LAUNCH.replace("SINK", sink)).map_err(|error| error.to_string())?;
         let pipeline = pipeline.downcast::<gst::Pipeline>().map_err(|_| "not a pipeline".to_owned())?;
         let source = |name: &str| {
             let element = pipeline.by_name(name).and_then(|element| element.downcast::<gst_app::AppSrc>().ok());
@@ -90,7 +90,7 @@ impl Publisher {
         let (pictures, sound) = (source("pictures")?, source("sound")?);
         pictures.set_caps(Some(&picture_caps()));
         sound.set_caps(Some(&sound_caps()));
-        if let Some(sink) = pipeline.by_name("sink") {
+        if let (Some(sink), Some(url)) = (pipeline.by_name("sink"), url) {
             sink.set_property("location", url);
         }
         if let Some(bus) = pipeline.bus() {
@@ -180,11 +180,30 @@ fn millis_of_day() -> u64 {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use tokio::io::AsyncReadExt;
 
     #[test]
     fn the_key_stays_out_of_the_log() {
         let shown = hide_key("cannot publish rtmp://h/live/secret", "rtmp://h/live/secret");
         assert_eq!(shown, "cannot publish rtmp://h/live/(key)");
+    }
+
+    #[test]
+    fn picture_and_sound_are_in_the_stream() {
+        crate::transcode::init().unwrap();
+        let (failed, mut failure) = mpsc::channel(1);
+        let mut publisher = Publisher::start("appsink", None, failed).unwrap();
+        let sink = publisher.pipeline.by_name("sink").unwrap().downcast::<gst_app::AppSink>().unwrap();
+        (0..25).for_each(|_| publisher.push_frame());
+        publisher.pictures.end_of_stream().unwrap();
+        publisher.sound.end_of_stream().unwrap();
+        let mut tags = [0; 256];
+        while let Ok(sample) = sink.pull_sample() {
+            let kind = sample.buffer().unwrap().map_readable().unwrap()[0];
+            tags[usize::from(kind)] += 1;
+        }
+        assert_eq!(failure.try_recv(), Err(mpsc::error::TryRecvError::Empty));
+        assert!(tags[9] >= 26 && tags[8] >= 30, "{} video and {} audio tags", tags[9], tags[8]);
     }
 
     #[tokio::test]
@@ -196,10 +215,10 @@ mod tests {
         let mut tasks = tokio::task::JoinSet::new();
         tasks.spawn(test_source(url, stop.clone()));
         for _attempt in 0..2 {
-            let (stream, _) = listener.accept().await.unwrap();
-            stream.readable().await.unwrap();
+            let (mut stream, _) = listener.accept().await.unwrap();
             let mut version = [0];
-            assert_eq!((stream.try_read(&mut version).unwrap(), version), (1, [3]), "C0 says RTMP version 3");
+            stream.read_exact(&mut version).await.unwrap();
+            assert_eq!(version, [3], "C0 says RTMP version 3");
         }
         stop.cancel();
         drop(listener);

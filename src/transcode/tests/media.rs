@@ -46,8 +46,13 @@ impl Default for Clip {
 }
 
 impl Clip {
-    /// Makes it.
+    /// Makes it, with a tone.
     pub(super) fn events(&self) -> Vec<SourceEvent> {
+        self.events_with_wave("sine")
+    }
+
+    /// Makes it, with a sound of `audiotestsrc`.
+    pub(super) fn events_with_wave(&self, wave: &str) -> Vec<SourceEvent> {
         super::super::init().unwrap();
         let (width, height) = self.size;
         let (numerator, denominator) = self.rate;
@@ -64,7 +69,7 @@ impl Clip {
         if let Some(sound) = self.sound {
             let blocks = u64::from(self.frames) * u64::from(denominator) * 48_000 / u64::from(numerator) / 1024 + 2;
             launch += &format!(
-                " audiotestsrc timestamp-offset={} num-buffers={blocks} samplesperbuffer=1024 ! {sound} \
+                " audiotestsrc timestamp-offset={} num-buffers={blocks} samplesperbuffer=1024 wave={wave} ! {sound} \
                  ! audio/mpeg,stream-format=raw ! appsink name=audio sync=false async=false",
                 BASE.as_nanos()
             );

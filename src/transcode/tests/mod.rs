@@ -1,4 +1,6 @@
 //! The stage as a whole, with real media and real encoders.
 
+mod decode;
 mod media;
 mod runs;
+mod sequences;

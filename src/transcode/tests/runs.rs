@@ -6,12 +6,14 @@ use std::time::Duration;
 
 use tokio::sync::mpsc;
 
+use super::decode::{decode, onsets};
 use super::media::Clip;
 use crate::config::{EncodeProfile, HlsConfig, LadderConfig, LongGop, RenditionConfig, RenditionSource};
 use crate::ladder::{LadderEvent, RenditionName, RunStart};
 use crate::media::{AccessUnit, MediaTime, Track, TrackFormat};
 use crate::metrics::Metrics;
 use crate::source::{ChannelName, SourceEvent};
+use crate::transcode::traits::VideoTraits;
 use crate::transcode::{Latched, Outcome, Setup, SourceEnd, run};
 
 fn ladder(heights: &[u32]) -> LadderConfig {
@@ -343,4 +345,150 @@ async fn a_refused_picture_is_told_to_the_streamer() {
     let (outcome, runs) = play(setup(ladder(&[180]), 2000), events).await;
     assert!(matches!(outcome.end, SourceEnd::Failed(sentence) if sentence.contains("16384")));
     assert!(runs.is_empty() && outcome.position.is_none());
+}
+
+/// The units of a rendition.
+fn units(run: &Run, rendition: usize) -> Vec<AccessUnit> {
+    run.units[rendition].iter().map(|(unit, _)| unit.clone()).collect()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn colours_and_moments_stay_what_they_are() {
+    let red = Clip { pattern: "red", frames: 30, gop: 30, ..Clip::default() };
+    let (_, runs) = play(setup(ladder(&[180]), 2000), red.events()).await;
+    let pictures = decode(runs[0].formats[1].as_ref().unwrap(), &units(&runs[0], 1));
+    assert_eq!(pictures.len(), 30);
+    for at in [(2, 2), (160, 90), (317, 177)] {
+        let colour = pictures[10].colour((320, 180), at);
+        let near = colour.iter().zip([81_u8, 90, 240]).all(|(a, b)| a.abs_diff(b) <= 4);
+        assert!(near, "{colour:?} at {at:?}");
+    }
+
+    let ball = Clip { pattern: "ball", frames: 60, gop: 30, ..Clip::default() };
+    let (_, runs) = play(setup(ladder(&[180]), 2000), ball.events()).await;
+    let source = decode(runs[0].formats[0].as_ref().unwrap(), &units(&runs[0], 0));
+    let small = decode(runs[0].formats[1].as_ref().unwrap(), &units(&runs[0], 1));
+    for (large, small) in source.iter().zip(&small) {
+        let ((x, y), (u, v)) = (large.bright_middle((640, 360)), small.bright_middle((320, 180)));
+        assert_eq!(large.pts, small.pts);
+        assert!((x - u).abs() < 0.005 && (y - v).abs() < 0.005, "at {:?}: {x} {y} and {u} {v}", large.pts);
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn encoded_sound_is_heard_when_the_source_sounds() {
+    const TICKS: &str = "audio/x-raw,rate=44100,channels=2 ! avenc_aac";
+    let clip = Clip { frames: 150, gop: 30, sound: Some(TICKS), ..Clip::default() };
+    let events = clip.events_with_wave("ticks");
+    let (silent, _) =
+        play(setup(ladder(&[]), 2000), Clip { sound: None, frames: 60, gop: 30, ..Clip::default() }.events()).await;
+    let (_, passed) = play(setup(ladder(&[]), 2000), events.clone()).await;
+    let (_, encoded) = play(Setup { latched: silent.latched, ..setup(ladder(&[]), 2000) }, events).await;
+    let heard = |run: &Run, rate| {
+        let rendition = run.units.len() - 1;
+        onsets(&decode(run.formats[rendition].as_ref().unwrap(), &units(run, rendition)), rate)
+    };
+    let (source, result) = (heard(&passed[0], 44_100), heard(&encoded[0], 48_000));
+    assert!(source.len() >= 4, "{source:?}");
+    assert_eq!(source.len(), result.len(), "{source:?} {result:?}");
+    for (a, b) in source.iter().zip(&result) {
+        assert!((a - b).abs() < 0.005, "{source:?} {result:?}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn silence_is_valid_and_silent() {
+    super::super::init().unwrap();
+    for channels in [1, 2, 6] {
+        let format = crate::transcode::silence::lc_format(48_000, channels);
+        let unit = |n: i64| AccessUnit {
+            dts: MediaTime::from_ticks(n * 1024, 48_000),
+            pts: MediaTime::from_ticks(n * 1024, 48_000),
+            duration: MediaTime::ZERO,
+            key: true,
+            data: crate::transcode::silence::frame(channels),
+        };
+        let blocks = decode(&TrackFormat::Audio(format), &(0..50).map(unit).collect::<Vec<_>>());
+        let bytes: Vec<u8> = blocks.into_iter().flat_map(|block| block.bytes).collect();
+        assert_eq!(bytes.len(), 50 * 1024 * 4, "{channels} channels");
+        let loudest =
+            bytes.chunks_exact(4).map(|b| f32::from_le_bytes(b.try_into().unwrap()).abs()).fold(0.0, f32::max);
+        assert!(loudest < 1e-6, "{channels} channels: {loudest}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_pipeline_that_fails_again_and_again_ends_the_session_with_a_sentence() {
+    let mut events = Clip { gop: 30, ..Clip::default() }.events();
+    for event in &mut events {
+        if let SourceEvent::Format(TrackFormat::Audio(format)) = event {
+            (format.object_type, format.config) = (42, vec![0xff, 0xff, 0xff].into());
+        }
+    }
+    let setup = setup(ladder(&[]), 2000);
+    let metrics = setup.metrics.clone();
+    let (source, source_out) = mpsc::channel(1024);
+    let (out, mut ladder_out) = mpsc::channel(1024);
+    for event in events {
+        source.send(event).await.unwrap();
+    }
+    let outcome = run(setup, source_out, out).await;
+    assert!(matches!(outcome.end, SourceEnd::Failed(sentence) if sentence.contains("could not transcode")));
+    let label = crate::metrics::ChannelLabel { channel: "test".to_owned() };
+    assert_eq!(metrics.transcode_errors.get_or_create(&label).get(), 3);
+    let (mut starts, mut stops) = (0, 0);
+    while let Some(event) = ladder_out.recv().await {
+        starts += u32::from(matches!(event, LadderEvent::Start(_)));
+        stops += u32::from(matches!(event, LadderEvent::Stop));
+    }
+    assert_eq!((starts, stops), (3, 3));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn low_latency_is_aligned_too() {
+    let events = Clip { frames: 120, gop: 30, ..Clip::default() }.events();
+    let source = source_pts(&events);
+    let ladder = LadderConfig { profile: EncodeProfile::LowLatency, ..ladder(&[240, 180]) };
+    let (_, runs) = play(setup(ladder, 1000), events).await;
+    assert_whole(&runs, &source);
+    assert_eq!(runs[0].cuts(2).len(), 4);
+    assert!(runs[0].units[1].iter().all(|(unit, _)| unit.pts == unit.dts), "there are no B-frames");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_interlaced_source_is_encoded_and_its_pictures_kept_in_time() {
+    let events =
+        Clip { raw: "format=I420,interlace-mode=interleaved", frames: 60, gop: 30, ..Clip::default() }.events();
+    let source = source_pts(&events);
+    let fields = events.iter().any(|event| {
+        matches!(event, SourceEvent::Format(TrackFormat::Video(format)) if VideoTraits::of(format).unwrap().interlaced)
+    });
+    assert!(fields, "the source has fields");
+    let (_, runs) = play(setup(ladder(&[180]), 1000), events).await;
+    assert_whole(&runs, &source);
+    let Some(TrackFormat::Video(format)) = &runs[0].formats[0] else { panic!("a format") };
+    assert!(VideoTraits::of(format).unwrap().is_playable());
+    assert_eq!((format.width, format.height, runs[0].cuts(0).len()), (640, 360, 2));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_frozen_source_does_not_stretch_a_segment() {
+    let mut events = Clip { gop: 250, frames: 150, sound: None, ..Clip::default() }.events();
+    let (mut latest, mut shift) = (MediaTime::ZERO, MediaTime::ZERO);
+    for event in &mut events {
+        if let SourceEvent::Unit(_, unit) = event {
+            // Between two groups of B-frames, so that no picture overtakes another.
+            if unit.pts > latest && unit.dts.as_millis() > 3000 {
+                shift = MediaTime::from_millis(7000);
+            }
+            latest = latest.max(unit.pts);
+            (unit.dts, unit.pts) = (unit.dts + shift, unit.pts + shift);
+        }
+    }
+    let source = source_pts(&events);
+    let (_, runs) = play(setup(ladder(&[180]), 2000), events).await;
+    let cuts: Vec<i64> = runs[0].cuts(1).iter().map(|(_, pts)| pts / 1_000_000).collect();
+    assert!(cuts.iter().zip(&cuts[1..]).all(|(a, b)| b - a < 2500), "{cuts:?}");
+    let shown: BTreeSet<i64> = runs[0].units[1].iter().map(|(unit, _)| unit.pts.as_nanos()).collect();
+    assert!(shown.is_superset(&source));
 }
