@@ -50,7 +50,7 @@ fn build() -> Result<(), String> {
         let html = String::from_utf8(read(page)?).map_err(|e| format!("web/{page}: {e}"))?;
         write(&out, page, html.replace("{{assets}}", &format!("/assets/{version}")).as_bytes())?;
     }
-    println!("cargo::rustc-env=HEADWATER_ASSETS_VERSION={version}");
+    println!("cargo::rustc-env=PAGES_VERSION={version}");
     Ok(())
 }
 

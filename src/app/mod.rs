@@ -144,15 +144,15 @@ impl Server {
         let (upload, upload_view) = watch::channel(UploadStatus::default());
 
         let setup = packager::Setup { channel: name.clone(), hls: config.hls, metrics: metrics.clone() };
-        let span = || info_span!("channel", channel = %name);
-        self.packagers.spawn(|_| packager::run(setup, ladder_events, live).instrument(span()));
+        self.packagers.spawn(|_| packager::run(setup, ladder_events, live));
         let setup = store::Setup { channel: name.clone(), store, metrics: metrics.clone() };
         let (snapshots, drained) = (live_view.clone(), self.drained.clone());
-        self.uploaders.spawn(|_| store::upload(setup, snapshots, upload, drained).instrument(span()));
+        self.uploaders.spawn(|_| store::upload(setup, snapshots, upload, drained));
         let (config, hls, grace) = (channel.clone(), config.hls, config.channel.grace);
         let metrics = metrics.clone();
+        let span = info_span!("channel", channel = %name);
         self.channels.spawn(|stop| {
-            Channel { config, hls, grace, metrics, requests, ladder, phase, stop }.run().instrument(span())
+            Channel { config, hls, grace, metrics, requests, ladder, phase, stop }.run().instrument(span)
         });
         (request, ChannelView { live: live_view, phase: phase_view, upload: upload_view })
     }

@@ -43,7 +43,7 @@ static ASSETS: [Asset; 9] = [
 ];
 
 /// A hash over all assets: a directory of their URLs, and the entity tag of the pages, which name it.
-const VERSION: &str = env!("HEADWATER_ASSETS_VERSION");
+const VERSION: &str = env!("PAGES_VERSION");
 
 /// What a page may do. hls.js feeds the picture through `blob:` URLs and demuxes in a worker made from one.
 const POLICY: &str = "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data:; connect-src 'self'; \

@@ -24,9 +24,11 @@ impl Encoder {
         self.child.wait().unwrap();
     }
 
-    /// Asks it to stop as a person would.
-    pub(crate) fn interrupt(&self) {
-        assert!(Command::new("kill").args(["-INT", &self.child.id().to_string()]).status().unwrap().success());
+    /// Has it stop as a person would, with its goodbye; waits for its end. What it says of an interrupt differs.
+    pub(crate) fn stop(mut self, limit: Duration) {
+        let child = &mut self.child;
+        assert!(Command::new("kill").args(["-INT", &child.id().to_string()]).status().unwrap().success());
+        wait_for("end of the encoder", limit, || child.try_wait().unwrap().ok_or("it runs".to_owned()));
     }
 }
 
@@ -74,7 +76,7 @@ pub(crate) fn push_live(size: &str, rate: u32, options: &[&str], url: &str) -> E
 /// GStreamer pushes a moving picture without B-frames until it is stopped.
 pub(crate) fn push_gstreamer(url: &str) -> Encoder {
     let line = format!(
-        "videotestsrc is-live=true ! video/x-raw,width=640,height=360,framerate=30/1 ! x264enc tune=zerolatency \
+        "videotestsrc is-live=true ! video/x-raw,format=I420,width=640,height=360,framerate=30/1 ! x264enc tune=zerolatency \
          speed-preset=ultrafast key-int-max=60 bitrate=800 ! h264parse ! flvmux name=m streamable=true ! \
          rtmp2sink location={url} audiotestsrc is-live=true ! audio/x-raw,rate=48000,channels=2 ! audioconvert ! avenc_aac ! aacparse ! m."
     );

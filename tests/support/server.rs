@@ -83,6 +83,7 @@ impl Builder {
         ];
         let said = wait_for("addresses on the terminal", Duration::from_secs(20), || {
             let text = log.lock().unwrap().clone();
+            assert!(child.try_wait().unwrap().is_none(), "the server did not start: {text}");
             if text.contains("From another machine") { Ok(text) } else { Err(text) }
         });
         let origin = after(&said, "Watch: ").trim_end_matches('/').to_owned();

@@ -35,8 +35,7 @@ fn a_killed_publisher_returns_into_the_same_playlists() {
     let media = hls::media(&server, "source").unwrap();
     assert_eq!(media.media_sequence, before.media_sequence, "the window has room for all");
 
-    second.interrupt();
-    assert!(second.finish(PATIENCE));
+    second.stop(PATIENCE);
     wait_for("ENDLIST", PATIENCE, || match hls::media(&server, "audio")? {
         media if media.end_list => Ok(()),
         _ => Err("none yet".into()),

@@ -82,8 +82,7 @@ fn push_to_the_end(server: &Server) {
     let encoder = encoders::push_live("640x360", 30, &KEYFRAME_EACH_SECOND, &server.publish_url());
     let names = hls::wait_until_live(server, PATIENCE);
     hls::record(server, &names, 3, PATIENCE);
-    encoder.interrupt();
-    assert!(encoder.finish(PATIENCE), "the encoder was content");
+    encoder.stop(PATIENCE);
     let ended = hls::record(server, &names, usize::MAX, PATIENCE);
     assert!(ended.values().all(|recording| recording.ended));
     wait_for("everything in the store", PATIENCE, || {
