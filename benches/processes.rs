@@ -14,8 +14,8 @@ use std::process::Command;
 use std::time::{Duration, Instant};
 
 use support::encoders::{self, Encoder};
+use support::hls;
 use support::server::{Builder, Server};
-use support::{hls, wait_for};
 
 /// How much media each measurement is taken over, once things have settled.
 const MEASURED: Duration = Duration::from_secs(30);
@@ -50,7 +50,7 @@ fn passthrough(source: &Path, channels: usize) {
     let push = |i| encoders::push_file(source, &format!("{}/key{i}", server.rtmp));
     let encoders: Vec<Encoder> = (0..channels).map(push).collect();
     let (cpu, wall) = measure(&server);
-    let (rss, peak) = (memory(&server, "VmRSS"), memory(&server, "VmHWM"));
+    let (rss, peak) = (server.memory_mib("VmRSS"), server.memory_mib("VmHWM"));
     let each = cpu / wall / channels as f64;
     println!("passthrough, {channels} channel(s): {each:.4} CPU s per stream second; RSS {rss} MiB, peak {peak} MiB");
     drop(encoders);
@@ -63,7 +63,7 @@ fn against_ffmpeg(source: &Path) {
         let server = Builder::new().start();
         let encoder = encoders::push_file(source, &server.publish_url());
         let (cpu, wall) = measure(&server);
-        let peak = memory(&server, "VmHWM");
+        let peak = server.memory_mib("VmHWM");
         drop((encoder, server));
         let (ffmpeg, ffmpeg_peak) = ffmpeg_ladder(source);
         let headwater = cpu / wall;
@@ -135,14 +135,4 @@ fn cpu_seconds(server: &Server) -> f64 {
     let after_name = stat.rsplit_once(") ").unwrap().1;
     let fields: Vec<&str> = after_name.split(' ').collect();
     (fields[11].parse::<f64>().unwrap() + fields[12].parse::<f64>().unwrap()) / 100.0
-}
-
-/// A line of the process's `status`, in MiB.
-fn memory(server: &Server, label: &str) -> u64 {
-    wait_for(label, PATIENCE, || {
-        let status = std::fs::read_to_string(format!("/proc/{}/status", server.pid())).map_err(|e| e.to_string())?;
-        let line = status.lines().find_map(|line| line.strip_prefix(label)).ok_or("no such line")?;
-        let kib = line.trim_matches([':', ' ', '\t']).split(' ').next().and_then(|n| n.parse::<u64>().ok());
-        kib.map(|kib| kib / 1024).ok_or_else(|| line.to_owned())
-    })
 }

@@ -46,12 +46,14 @@ fn ffprobe(arguments: &[&str], file: &Path) -> Value {
 /// Decodes everything; panics if the decoder has anything to complain of. `source` is a file or a URL.
 pub(crate) fn decode(source: &str) {
     let output = Command::new("ffmpeg")
-        .args(["-nostdin", "-hide_banner", "-v", "warning", "-xerror", "-allowed_extensions", "ALL", "-i", source])
+        .args(["-nostdin", "-hide_banner", "-v", "warning", "-xerror", "-i", source])
         .args(["-f", "null", "-"])
         .output()
         .unwrap();
-    let complaints = String::from_utf8_lossy(&output.stderr);
-    assert!(output.status.success() && complaints.is_empty(), "decoding {source}: {complaints}");
+    let said = String::from_utf8_lossy(&output.stderr);
+    // What ffmpeg says of every EXT-X-MAP but the first, be it the same or not.
+    let complaints: Vec<_> = said.lines().filter(|line| !line.contains("Found duplicated MOOV Atom")).collect();
+    assert!(output.status.success() && complaints.is_empty(), "decoding {source}: {complaints:?}");
 }
 
 /// When the picture flashes: presentation times of frames that are brighter than any other.

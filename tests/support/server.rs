@@ -114,6 +114,14 @@ impl Server {
         self.child.id()
     }
 
+    /// A line of the process's `status` that counts memory, in MiB.
+    pub(crate) fn memory_mib(&self, label: &str) -> u64 {
+        let status = std::fs::read_to_string(format!("/proc/{}/status", self.pid())).unwrap();
+        let line = status.lines().find_map(|line| line.strip_prefix(label)).unwrap();
+        let kib: u64 = line.trim_matches([':', ' ', '\t']).split(' ').next().unwrap().parse().unwrap();
+        kib / 1024
+    }
+
     /// Everything that it has printed so far.
     pub(crate) fn log(&self) -> String {
         self.log.lock().unwrap().clone()

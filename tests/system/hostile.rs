@@ -46,7 +46,7 @@ fn odd_requests_are_answered_as_the_origin_promises() {
     for path in ["live/../index.m3u8", "live/%2e%2e/x", "live/demo/../../etc/passwd", "x", "live/nobody/index.m3u8"] {
         let url = format!("{}/{path}", server.origin);
         let response = http::get(&url).unwrap();
-        assert_eq!((response.status, response.header("cache-control")), (404, "max-age=1"), "{url}");
+        assert_eq!((response.status, response.header("cache-control")), (404, "public, max-age=1"), "{url}");
         assert_eq!(response.header("access-control-allow-origin"), "*", "{url}");
     }
     assert_eq!(http::get(&format!("{}/healthz", server.origin)).unwrap().status, 200);
