@@ -4,7 +4,7 @@ CARGO ?= cargo
 TARGET_DIR = $(or $(CARGO_TARGET_DIR),target)
 CONFIG ?=
 
-.PHONY: run build test lint bench web packages
+.PHONY: run build test lint bench soak web packages
 
 ## Builds the release binary with its pages and runs it with a test picture on the channel `demo`.
 run: build
@@ -27,6 +27,11 @@ lint: packages web
 bench: build
 	scripts/install-packages test
 	scripts/bench
+
+## Half an hour of the demo (MINUTES=30): fails on a gap, a warning in the log, or growth of memory.
+soak: build
+	scripts/install-packages test
+	$(CARGO) bench --locked --bench soak
 
 packages:
 	scripts/install-packages build

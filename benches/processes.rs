@@ -39,6 +39,9 @@ fn main() {
         passthrough(&source, channels);
     }
     against_ffmpeg(&source);
+    for profile in ["balanced", "low-latency"] {
+        encode_profile(&source, profile);
+    }
     first_picture(&source);
 }
 
@@ -104,6 +107,64 @@ fn ffmpeg_ladder(source: &Path) -> (f64, f64) {
     };
     let cpu = number("utime=") + number("stime=");
     (cpu / MEASURED.as_secs_f64(), number("maxrss=") / 1024.0)
+}
+
+/// A ladder's profile: CPU, how late an encoded rendition is behind the one that is passed through, and how like the
+/// source it looks.
+fn encode_profile(source: &Path, profile: &str) {
+    let ladder = format!(
+        "[ladders.default]\nprofile = \"{profile}\"\nrenditions = [\n{{ name = \"source\", passthrough = true }},\n\
+         {{ name = \"720p\", height = 720, bitrate = \"2.8Mbps\" }},\n]\n"
+    );
+    let server = Builder::new().settings(&ladder).start();
+    let encoder = encoders::push_file(source, &server.publish_url());
+    let (cpu, wall) = measure(&server);
+    let names = hls::wait_until_live(&server, PATIENCE);
+    let recordings = hls::record(&server, &names, 8, PATIENCE);
+    let encoded = recordings["720p"].write(&server.directory.path().join("720p.mp4"));
+    println!(
+        "profile {profile}, one 720p30 rendition at 2.8 Mbit/s: {:.3} CPU s per media second, {:.2} s behind, SSIM {:.4}",
+        cpu / wall,
+        behind(&server.log()),
+        similarity(source, &encoded)
+    );
+    drop(encoder);
+}
+
+/// The median time from a segment of the source's rendition being complete to the same segment of `720p`.
+fn behind(log: &str) -> f64 {
+    let complete = |rendition: &str| -> Vec<f64> {
+        let lines = log.lines().filter(|line| line.contains("segment complete") && line.contains(rendition));
+        lines.filter_map(|line| seconds_of_day(line.get(11..26)?)).collect()
+    };
+    let mut late: Vec<_> = complete("rendition=720p")
+        .iter()
+        .zip(complete("rendition=source"))
+        .map(|(encoded, passed)| encoded - passed)
+        .collect();
+    late.sort_by(f64::total_cmp);
+    late[late.len() / 2]
+}
+
+/// `HH:MM:SS.ffffff` in seconds.
+fn seconds_of_day(clock: &str) -> Option<f64> {
+    clock.split(':').try_fold(0.0, |sum, field| Some(sum * 60.0 + field.parse::<f64>().ok()?))
+}
+
+/// The structural similarity of a rendition to its source, both from their first pictures on.
+fn similarity(source: &Path, encoded: &Path) -> f64 {
+    let graph = "[0:v]setpts=N/30/TB[a];[1:v]setpts=N/30/TB[b];[a][b]ssim=shortest=1";
+    let output = Command::new("ffmpeg")
+        .args(["-nostdin", "-hide_banner", "-i"])
+        .arg(encoded)
+        .arg("-i")
+        .arg(source)
+        .args(["-lavfi", graph, "-an", "-f", "null", "-"])
+        .output()
+        .unwrap();
+    let said = String::from_utf8_lossy(&output.stderr);
+    let all = said.rsplit_once("All:").map(|(_, rest)| rest).unwrap_or_default();
+    all.split(' ').next().and_then(|number| number.parse().ok()).unwrap_or_else(|| panic!("ffmpeg compares: {said}"))
 }
 
 /// From the publisher's admission to a first segment of every rendition that can be fetched.

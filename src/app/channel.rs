@@ -190,3 +190,80 @@ impl Channel {
 fn wall_clock() -> SystemTime {
     SystemTime::now()
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::{EncodeProfile, LadderConfig, LongGop};
+    use crate::source::ChannelName;
+
+    struct Running {
+        requests: mpsc::Sender<PublishRequest>,
+        phase: watch::Receiver<ChannelPhase>,
+        stop: CancellationToken,
+        tasks: JoinSet<()>,
+        _ladder: mpsc::Receiver<LadderEvent>,
+    }
+
+    fn start() -> Running {
+        let ladder = LadderConfig {
+            name: "x".into(),
+            profile: EncodeProfile::Balanced,
+            long_gop: LongGop::Encode,
+            renditions: Vec::new(),
+            audio_bitrate: 128_000,
+        };
+        let config = ChannelConfig { name: ChannelName::new("demo").unwrap(), ladder: Arc::new(ladder), key: None };
+        let second = Duration::from_secs(1);
+        let hls = HlsConfig { segment_duration: second, part_duration: second, window: second * 3 };
+        // As long as in the server; a test sends fewer.
+        let (requests, asked) = mpsc::channel(4);
+        let (ladder, ladder_events) = mpsc::channel(4);
+        let (phase, phase_view) = watch::channel(ChannelPhase::default());
+        let stop = CancellationToken::new();
+        let channel = Channel {
+            config,
+            hls,
+            grace: second,
+            metrics: Metrics::default(),
+            requests: asked,
+            ladder,
+            phase,
+            stop: stop.clone(),
+        };
+        let mut tasks = JoinSet::new();
+        tasks.spawn(channel.run());
+        Running { requests, phase: phase_view, stop, tasks, _ladder: ladder_events }
+    }
+
+    impl Running {
+        async fn ask(&self) -> Result<Admission, Refusal> {
+            let (reply, answer) = oneshot::channel();
+            let peer = "192.0.2.1:1000".parse().unwrap();
+            self.requests.send(PublishRequest { peer, encoder: None, reply }).await.unwrap();
+            answer.await.unwrap()
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn one_publisher_at_a_time_and_the_next_when_it_is_gone() {
+        let mut running = start();
+        let first = running.ask().await.unwrap();
+        assert_eq!(first.start, TIMELINE_START);
+        assert!(matches!(running.ask().await, Err(Refusal::Busy { .. })));
+        drop(first);
+        running.phase.wait_for(|phase| *phase == ChannelPhase::Idle).await.unwrap();
+        let second = running.ask().await.unwrap();
+        assert_eq!(second.start, TIMELINE_START, "without media there is no programme that goes on");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn it_ends_when_it_is_stopped_and_its_publisher_is_gone() {
+        let mut running = start();
+        let publisher = running.ask().await.unwrap();
+        running.stop.cancel();
+        assert_eq!(running.ask().await.unwrap_err(), Refusal::ShuttingDown);
+        drop(publisher);
+        running.tasks.join_next().await.unwrap().unwrap();
+    }
+}

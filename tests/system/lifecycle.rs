@@ -105,3 +105,35 @@ fn sigterm_finishes_what_is_open_and_exits_with_0() {
     assert!(playlist.trim_end().ends_with("#EXT-X-ENDLIST"), "{playlist}");
     probe::decode(server.store().join("live/demo/index.m3u8").to_str().unwrap());
 }
+
+#[test]
+fn publishers_that_come_and_go_leave_nothing_behind() {
+    let server = small_server();
+    let once = |last: u64| {
+        let encoder = encoders::push_live("320x180", 30, &KEYFRAME_EACH_SECOND, &server.publish_url());
+        let newest = wait_for("a new programme", PATIENCE, || {
+            let media = hls::media(&server, "180p")?;
+            let newest = media.media_sequence + media.segments.len() as u64;
+            if !media.end_list && newest > last { Ok(newest) } else { Err(format!("at {newest}")) }
+        });
+        encoder.stop(PATIENCE);
+        wait_for("ENDLIST", PATIENCE, || match hls::media(&server, "180p")? {
+            media if media.end_list => Ok(()),
+            _ => Err("none yet".into()),
+        });
+        newest
+    };
+    let mut last = once(0);
+    let count = |what: &str| std::fs::read_dir(format!("/proc/{}/{what}", server.pid())).unwrap().count();
+    let (threads, files) = (count("task"), count("fd"));
+    for _ in 0..5 {
+        last = once(last);
+    }
+    for (what, before) in [("task", threads), ("fd", files)] {
+        wait_for(what, PATIENCE, || match count(what) {
+            now if now <= before + 2 => Ok(()),
+            now => Err(format!("{now}, {before} after the first publisher")),
+        });
+    }
+    assert_eq!(server.complaints(), Vec::<String>::new());
+}
