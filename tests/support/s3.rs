@@ -78,9 +78,9 @@ impl S3Server {
         Self { address, region: "us-east-1", credentials, directory, _running: Running::InProcess(tasks) }
     }
 
-    /// Starts a single Garage node, where the environment variable `GARAGE` names the program.
-    pub(crate) async fn start_garage() -> Option<Self> {
-        let program = std::env::var_os("GARAGE").filter(|program| !program.is_empty())?;
+    /// Starts a single Garage node of the program that the environment variable `GARAGE` names.
+    pub(crate) async fn start_garage() -> Self {
+        let program = std::env::var_os("GARAGE").expect("GARAGE names a Garage program");
         let directory = tempfile::tempdir().unwrap();
         let [s3, rpc, admin] = free_addresses();
         std::fs::write(directory.path().join("garage.toml"), garage_config(directory.path(), [s3, rpc, admin]))
@@ -102,7 +102,7 @@ impl S3Server {
         let running = Running::Process(Killed(child));
         let server = Self { address: s3, region: "garage", credentials, directory, _running: running };
         server.wait_until_ready().await;
-        Some(server)
+        server
     }
 
     /// The configuration of a store in its bucket.

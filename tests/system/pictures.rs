@@ -35,6 +35,7 @@ fn ffmpeg_with_b_frames_becomes_an_aligned_ladder_in_step() {
         }
     }
     check_step(directory, &source, &recordings);
+    check_bandwidth(&hls::multivariant(&server).unwrap(), &recordings);
     assert_eq!(probe::size(&recordings["480p"].write(&directory.join("480p.mp4"))), (854, 480));
     assert_eq!(probe::size(&recordings["360p"].write(&directory.join("360p.mp4"))), (640, 360));
 
@@ -113,5 +114,26 @@ fn check_step(directory: &Path, source: &Path, recordings: &BTreeMap<String, Rec
         let after = offset(&flashes, &beeps);
         println!("{name}: sound is {:.1} ms after the picture, {:.1} ms in the source", after * 1e3, before * 1e3);
         assert!((after - before).abs() < 1.0 / 30.0, "{name}: {after} s, {before} s in the source");
+    }
+}
+
+/// No segment of a variant and its sound together exceeds BANDWIDTH, and all of them together not AVERAGE-BANDWIDTH by more
+/// than the tenth that Apple's authoring specification allows (1.28).
+fn check_bandwidth(playlist: &m3u8_rs::MasterPlaylist, recordings: &BTreeMap<String, Recording>) {
+    let rates = |recording: &Recording| -> Vec<f64> {
+        let rate =
+            |(segment, body): &(m3u8_rs::MediaSegment, Vec<u8>)| body.len() as f64 * 8.0 / f64::from(segment.duration);
+        recording.segments.values().map(rate).collect()
+    };
+    let mean = |rates: &[f64]| rates.iter().sum::<f64>() / rates.len() as f64;
+    let audio = rates(&recordings["audio"]);
+    for variant in &playlist.variants {
+        let video = rates(&recordings[variant.uri.trim_end_matches("/index.m3u8")]);
+        let peak = video.iter().zip(&audio).map(|(video, audio)| video + audio).fold(0.0, f64::max);
+        let average = mean(&video) + mean(&audio);
+        let declared = variant.average_bandwidth.unwrap() as f64;
+        println!("{}: peak {peak:.0} of {}, average {average:.0} of {declared}", variant.uri, variant.bandwidth);
+        assert!(peak <= variant.bandwidth as f64, "{}: BANDWIDTH holds", variant.uri);
+        assert!(average <= declared * 1.1, "{}: AVERAGE-BANDWIDTH holds", variant.uri);
     }
 }

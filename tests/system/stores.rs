@@ -21,12 +21,10 @@ fn a_bucket_holds_a_playable_copy() {
 }
 
 #[test]
+#[ignore = "needs a Garage program: make test GARAGE=path"]
 fn a_garage_holds_a_playable_copy() {
     let runtime = tokio::runtime::Runtime::new().unwrap();
-    let Some(bucket) = runtime.block_on(S3Server::start_garage()) else {
-        println!("not run: GARAGE does not name a Garage program");
-        return;
-    };
+    let bucket = runtime.block_on(S3Server::start_garage());
     let server = start(&bucket);
     push_to_the_end(&server);
     let copy = tempfile::tempdir().unwrap();
