@@ -9,7 +9,7 @@
 #[expect(dead_code, reason = "shared with the system tests, which use more of it")]
 mod support;
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::{Duration, Instant};
 
@@ -67,12 +67,13 @@ fn against_ffmpeg(source: &Path) {
         let encoder = encoders::push_file(source, &server.publish_url());
         let (cpu, wall) = measure(&server);
         let peak = server.memory_mib("VmHWM");
+        let like = similarity(source, &first_segments(&server, "360p"), "640:360");
         drop((encoder, server));
-        let (ffmpeg, ffmpeg_peak) = ffmpeg_ladder(source);
+        let (ffmpeg, ffmpeg_peak, ffmpeg_like) = ffmpeg_ladder(source);
         let headwater = cpu / wall;
         println!(
-            "default ladder: {headwater:.3} CPU s per media second, peak {peak} MiB; \
-             ffmpeg {ffmpeg:.3}, peak {ffmpeg_peak:.0} MiB; ratio {:.2}",
+            "default ladder: {headwater:.3} CPU s per media second, peak {peak} MiB, SSIM of 360p {like:.4}; \
+             ffmpeg {ffmpeg:.3}, peak {ffmpeg_peak:.0} MiB, SSIM {ffmpeg_like:.4}; ratio of CPU {:.2}",
             headwater / ffmpeg
         );
         ratios.push(headwater / ffmpeg);
@@ -81,9 +82,9 @@ fn against_ffmpeg(source: &Path) {
     println!("default ladder: Headwater takes {:.2} times ffmpeg's CPU (median of {PAIRS})", ratios[PAIRS / 2]);
 }
 
-/// CPU seconds per media second and peak MiB of ffmpeg for the default ladder of a 720p source: the source copied, 720,
+/// CPU seconds per media second, peak MiB and the likeness of 360p of ffmpeg for the default ladder of a 720p source: the source copied, 720,
 /// 480 and 360 lines encoded with the same preset, bit rates and keyframes, and the sound copied.
-fn ffmpeg_ladder(source: &Path) -> (f64, f64) {
+fn ffmpeg_ladder(source: &Path) -> (f64, f64, f64) {
     let graph = "[0:v]split=2[a][s];[s]scale=-2:480:flags=bicubic,split=2[b][t];[t]scale=-2:360:flags=bicubic[c]";
     let mut command = Command::new("ffmpeg");
     command.args(["-nostdin", "-hide_banner", "-y", "-benchmark", "-re", "-threads", "1", "-i"]).arg(source);
@@ -106,7 +107,8 @@ fn ffmpeg_ladder(source: &Path) -> (f64, f64) {
         rest[..digits].parse().unwrap_or_else(|_| panic!("ffmpeg says its {label}: {said}"))
     };
     let cpu = number("utime=") + number("stime=");
-    (cpu / MEASURED.as_secs_f64(), number("maxrss=") / 1024.0)
+    let like = similarity(source, &output("c.mp4"), "640:360");
+    (cpu / MEASURED.as_secs_f64(), number("maxrss=") / 1024.0, like)
 }
 
 /// A ladder's profile: CPU, how late an encoded rendition is behind the one that is passed through, and how like the
@@ -119,14 +121,12 @@ fn encode_profile(source: &Path, profile: &str) {
     let server = Builder::new().settings(&ladder).start();
     let encoder = encoders::push_file(source, &server.publish_url());
     let (cpu, wall) = measure(&server);
-    let names = hls::wait_until_live(&server, PATIENCE);
-    let recordings = hls::record(&server, &names, 8, PATIENCE);
-    let encoded = recordings["720p"].write(&server.directory.path().join("720p.mp4"));
+    let encoded = first_segments(&server, "720p");
     println!(
         "profile {profile}, one 720p30 rendition at 2.8 Mbit/s: {:.3} CPU s per media second, {:.2} s behind, SSIM {:.4}",
         cpu / wall,
         behind(&server.log()),
-        similarity(source, &encoded)
+        similarity(source, &encoded, "1280:720")
     );
     drop(encoder);
 }
@@ -151,15 +151,23 @@ fn seconds_of_day(clock: &str) -> Option<f64> {
     clock.split(':').try_fold(0.0, |sum, field| Some(sum * 60.0 + field.parse::<f64>().ok()?))
 }
 
-/// The structural similarity of a rendition to its source, both from their first pictures on.
-fn similarity(source: &Path, encoded: &Path) -> f64 {
-    let graph = "[0:v]setpts=N/30/TB[a];[1:v]setpts=N/30/TB[b];[a][b]ssim=shortest=1";
+/// A rendition from its first picture on, as a file.
+fn first_segments(server: &Server, rendition: &str) -> PathBuf {
+    let recordings = hls::record(server, &[rendition.to_owned()], 7, PATIENCE);
+    assert!(recordings[rendition].segments.contains_key(&1), "from the first on");
+    recordings[rendition].write(&server.directory.path().join(rendition))
+}
+
+/// The structural similarity of a rendition to its source at that size, both from their first pictures on.
+fn similarity(source: &Path, encoded: &Path, size: &str) -> f64 {
+    let graph =
+        format!("[0:v]setpts=N/30/TB[a];[1:v]scale={size}:flags=lanczos,setpts=N/30/TB[b];[a][b]ssim=shortest=1");
     let output = Command::new("ffmpeg")
         .args(["-nostdin", "-hide_banner", "-i"])
         .arg(encoded)
         .arg("-i")
         .arg(source)
-        .args(["-lavfi", graph, "-an", "-f", "null", "-"])
+        .args(["-lavfi", &graph, "-an", "-f", "null", "-"])
         .output()
         .unwrap();
     let said = String::from_utf8_lossy(&output.stderr);
