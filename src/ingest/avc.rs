@@ -85,7 +85,7 @@ impl ParameterSets {
         if is_high(sps.profile) {
             record.put_slice(&[0xfc | sps.chroma_format, 0xf8 | sps.luma_depth, 0xf8 | sps.chroma_depth, 0]);
         }
-        Some(VideoFormat { config: record.freeze(), width: sps.width, height: sps.height })
+        Some(VideoFormat { config: record.freeze(), width: sps.width, height: sps.height, coding: sps.coding() })
     }
 }
 
