@@ -139,6 +139,30 @@ pub struct VideoFormat {
     pub width: u32,
     /// Height of the visible picture in luma samples, after cropping.
     pub height: u32,
+    /// What its samples are.
+    pub coding: VideoCoding,
+}
+
+/// What a video track's samples are, as its sequence parameter set says. The profile and the level are not here: they
+/// stand in the configuration record.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct VideoCoding {
+    /// The shape of a sample, width to height, neither of them 0; 1 to 1 where nothing is said. Not checked for being plausible.
+    pub sample_aspect: (u16, u16),
+    /// The track may hold fields, or frames of fields (`frame_mbs_only_flag` is 0).
+    pub interlaced: bool,
+    /// `chroma_format_idc`: 0 is monochrome, 1 is 4:2:0, 2 is 4:2:2, 3 is 4:4:4.
+    pub chroma_format: u8,
+    /// Bits of a luma sample, 8 to 14.
+    pub luma_bits: u8,
+    /// Bits of a chroma sample, 8 to 14.
+    pub chroma_bits: u8,
+}
+
+impl VideoCoding {
+    /// Frames of square samples, 4:2:0, 8 bits: what Headwater's own encoders write, and nearly all others.
+    pub const PLAIN: Self =
+        Self { sample_aspect: (1, 1), interlaced: false, chroma_format: 1, luma_bits: 8, chroma_bits: 8 };
 }
 
 /// What a decoder must know of an audio track before its first access unit.

@@ -53,7 +53,7 @@ pub struct Metrics {
     pub ingest_bytes: Family<ChannelLabel, Counter>,
     /// Access units received by a channel's publishers.
     pub ingest_units: Family<ChannelLabel, Counter>,
-    /// What was mended in the input, by kind.
+    /// What was mended in the input or left out of it, by kind.
     pub ingest_repairs: Family<KindLabel, Counter>,
     /// Runs that began.
     pub runs: Family<ChannelLabel, Counter>,
@@ -88,7 +88,11 @@ impl Metrics {
         registry.register("rtmp_errors", "RTMP connections ended by an error, by kind", self.rtmp_errors.clone());
         registry.register("ingest_bytes", "Bytes received from publishers", self.ingest_bytes.clone());
         registry.register("ingest_units", "Access units received from publishers", self.ingest_units.clone());
-        registry.register("ingest_repairs", "What was mended in the input, by kind", self.ingest_repairs.clone());
+        registry.register(
+            "ingest_repairs",
+            "What was mended in the input or left out, by kind",
+            self.ingest_repairs.clone(),
+        );
         registry.register("runs", "Runs that began", self.runs.clone());
         registry.register("transcode_errors", "Pipelines that ended in an error", self.transcode_errors.clone());
         registry.register("segments", "Segments completed", self.segments.clone());

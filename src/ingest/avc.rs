@@ -55,7 +55,7 @@ impl ParameterSets {
             PPS => (&mut self.pps, pps_id(nal), PPS_MAX),
             _ => return false,
         };
-        let Some(id) = id.filter(|_| nal.len() <= usize::from(u16::MAX)) else { return false };
+        let Some(id) = id.filter(|_| nal.len() <= SET_BYTES_MAX) else { return false };
         // A copy, since a slice would keep the whole message in memory.
         let copy = Bytes::copy_from_slice(nal);
         match sets.iter().position(|(known, _)| *known == id) {
@@ -85,7 +85,7 @@ impl ParameterSets {
         if is_high(sps.profile) {
             record.put_slice(&[0xfc | sps.chroma_format, 0xf8 | sps.luma_depth, 0xf8 | sps.chroma_depth, 0]);
         }
-        Some(VideoFormat { config: record.freeze(), width: sps.width, height: sps.height })
+        Some(VideoFormat { config: record.freeze(), width: sps.width, height: sps.height, coding: sps.coding() })
     }
 }
 
@@ -103,11 +103,13 @@ pub struct AvcReader {
     sets: ParameterSets,
     length_bytes: usize,
     format: Option<VideoFormat>,
+    /// Sets within the stream changed the format, and no picture has told so yet.
+    untold: bool,
 }
 
 impl Default for AvcReader {
     fn default() -> Self {
-        Self { sets: ParameterSets::default(), length_bytes: 4, format: None }
+        Self { sets: ParameterSets::default(), length_bytes: 4, format: None, untold: false }
     }
 }
 
@@ -136,13 +138,14 @@ impl AvcReader {
         Ok(self.adopt(format))
     }
 
-    /// Takes an access unit. Beside the picture, true where parameter sets within it change the format.
+    /// Takes an access unit. Beside the picture, true where parameter sets within it, or in units without a picture before
+    /// it, change the format.
     ///
     /// # Errors
     /// [`AvcError`]: the frame is to be skipped.
     pub fn picture(&mut self, data: &Bytes) -> Result<(Picture, bool), AvcError> {
         let (nals, lengths_are_4) = self.split(data)?;
-        let changed = self.merge(nals.iter().filter(|n| matches!(nal_type(n), SPS | PPS)));
+        self.untold |= self.merge(nals.iter().filter(|n| matches!(nal_type(n), SPS | PPS)));
         if self.format.is_none() {
             return Err(AvcError::NoConfig);
         }
@@ -151,7 +154,7 @@ impl AvcReader {
         }
         let idr = nals.iter().any(|n| nal_type(n) == IDR);
         let data = if lengths_are_4 && nals.iter().all(is_kept) { data.clone() } else { join(&nals) };
-        Ok((Picture { idr, data }, changed))
+        Ok((Picture { idr, data }, std::mem::take(&mut self.untold)))
     }
 
     /// The NAL units of an access unit, and whether they have 4-byte lengths. Some encoders put Annex B into FLV.
@@ -291,6 +294,9 @@ const PPS: u8 = 8;
 const SPS_MAX: usize = 31;
 /// As many as a record can hold (8 bits).
 const PPS_MAX: usize = 255;
+/// Bytes of one parameter set; with all scaling lists at their longest there are some 1500. More would only make each
+/// copy of the format large.
+const SET_BYTES_MAX: usize = 4096;
 /// NAL units in an access unit: one slice for each row of macroblocks in 8K, and as much again.
 const NALS_MAX: usize = 1024;
 
@@ -298,6 +304,7 @@ const NALS_MAX: usize = 1024;
 mod tests {
     use super::*;
     use crate::ingest::scripted::{PPS as PPS_NAL, SPS as SPS_NAL, SPS_480P, avc_record};
+    use crate::media::VideoCoding;
     use proptest::prelude::*;
 
     fn lengths(length_bytes: usize, nals: &[&[u8]]) -> Bytes {
@@ -321,7 +328,7 @@ mod tests {
     fn a_record_gives_size_and_is_written_anew() {
         let reader = configured(2);
         let format = reader.format().unwrap();
-        assert_eq!((format.width, format.height), (1920, 1080));
+        assert_eq!((format.width, format.height, format.coding), (1920, 1080, VideoCoding::PLAIN));
         let expected = [&avc_record(SPS_NAL, PPS_NAL)[..], &[0xfd, 0xf8, 0xf8, 0]].concat();
         assert_eq!(format.config, expected, "4-byte lengths, and what high profiles add");
     }
@@ -342,6 +349,27 @@ mod tests {
         assert!(reader.picture(&data).unwrap().1, "a second picture parameter set");
         assert_eq!(reader.configure(&avc_record(SPS_NAL, PPS_NAL).into()), Ok(false));
         assert!(!reader.picture(&data).unwrap().1);
+    }
+
+    #[test]
+    fn sets_that_come_without_a_picture_are_told_with_the_next() {
+        let mut reader = AvcReader::default();
+        assert_eq!(reader.picture(&lengths(4, &[SPS_NAL, PPS_NAL])), Err(AvcError::NoPicture));
+        assert!(reader.picture(&lengths(4, &[IDR_NAL])).unwrap().1, "the first format");
+        assert_eq!(reader.picture(&lengths(4, &[SPS_480P])), Err(AvcError::NoPicture));
+        assert_eq!(reader.picture(&lengths(4, &[&[6, 1]])), Err(AvcError::NoPicture));
+        assert!(reader.picture(&lengths(4, &[SLICE])).unwrap().1, "another");
+        assert!(!reader.picture(&lengths(4, &[IDR_NAL])).unwrap().1);
+    }
+
+    #[test]
+    fn sets_of_absurd_length_are_left_out() {
+        let mut reader = configured(4);
+        let mut pps = vec![0x55; SET_BYTES_MAX + 1];
+        pps[..3].copy_from_slice(&[0x68, 0x5a, 0xe3]);
+        assert!(!reader.picture(&lengths(4, &[&pps, IDR_NAL])).unwrap().1);
+        pps.truncate(SET_BYTES_MAX);
+        assert!(reader.picture(&lengths(4, &[&pps, IDR_NAL])).unwrap().1);
     }
 
     #[test]

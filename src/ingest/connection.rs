@@ -19,17 +19,26 @@ use super::close::{Close, Stage};
 use super::handshake::{Handshake, Progress};
 use super::intake::{Intake, Note};
 use super::keys::PublishAddress;
-use super::session::{Session, SessionError, SessionEvent};
+use super::session::{Session, SessionError, SessionEvent, Skipped};
 use crate::metrics::{ChannelLabel, KindLabel, Metrics};
 use crate::source::{Admission, ChannelName, PublishRequest, Refusal, SourceEvent};
 
+/// A connection's end.
+#[derive(Debug)]
+pub(crate) struct End {
+    /// Why.
+    pub(crate) close: Close,
+    /// A channel had taken it for its publisher. All others are strangers.
+    pub(crate) published: bool,
+}
+
 /// Serves a connection to its end, and says how it ended. `stop` ends it at once.
-pub(crate) async fn run<S>(stream: S, peer: SocketAddr, ingest: &Ingest, stop: &CancellationToken) -> Close
+pub(crate) async fn run<S>(stream: S, peer: SocketAddr, ingest: &Ingest, stop: &CancellationToken) -> End
 where
     S: AsyncRead + AsyncWrite + Unpin,
 {
     let session = Session::new();
-    let mut connection = Connection { stream, peer, ingest, session, input: BytesMut::new() };
+    let mut connection = Connection { stream, peer, ingest, session, input: BytesMut::new(), published: false };
     let life = async {
         let close = match connection.serve().await {
             Ok(close) | Err(close) => close,
@@ -37,10 +46,11 @@ where
         connection.part(&close).await;
         close
     };
-    tokio::select! {
+    let close = tokio::select! {
         close = life => close,
         () = stop.cancelled() => Close::Shutdown,
-    }
+    };
+    End { close, published: connection.published }
 }
 
 struct Connection<'a, S> {
@@ -51,6 +61,8 @@ struct Connection<'a, S> {
     /// Received and not consumed yet. Bounded, since the socket is read only when the session has consumed what it can:
     /// then less than a chunk header is left.
     input: BytesMut,
+    /// A channel has taken it.
+    published: bool,
 }
 
 impl<S: AsyncRead + AsyncWrite + Unpin> Connection<'_, S> {
@@ -94,6 +106,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<'_, S> {
         let channel = self.find_channel(&address)?;
         Span::current().record("channel", channel.as_str());
         let admission = self.ask(&channel, encoder).await?;
+        self.published = true;
         self.session.accept();
         self.flush().await?;
         info!(peer = %self.peer, %channel, "publisher accepted");
@@ -259,6 +272,7 @@ impl Output {
             SessionEvent::Video(message) => intake.video(message.timestamp, message.payload, &mut self.batch)?,
             SessionEvent::Audio(message) => intake.audio(message.timestamp, message.payload, &mut self.batch),
             SessionEvent::Stop => self.batch.push(SourceEvent::End),
+            SessionEvent::Skipped(kind) => self.skipped(kind),
             SessionEvent::Publish { .. } => {}
         }
         for note in intake.take_notes() {
@@ -273,6 +287,16 @@ impl Output {
             self.events.send(event).await.map_err(|_| Close::ChannelGone)?;
         }
         Ok(ended)
+    }
+
+    /// Every encoder sends its metadata, which is no reason for a line in the log.
+    fn skipped(&mut self, kind: Skipped) {
+        match kind {
+            Skipped::Data => {
+                self.metrics.ingest_repairs.get_or_create(&KindLabel { kind: "data_message" }).inc();
+            }
+            Skipped::Aggregate => self.report(Note::Repair("aggregate_message")),
+        }
     }
 
     /// Counts each; logs the first of a kind.

@@ -22,6 +22,7 @@ use super::close::{Close, Stage};
 use super::connection::run;
 use super::handshake::NotRtmp;
 use super::scripted::{AUDIO_CONFIG, AUDIO_FRAME, SPS, Wire, picture, video_config};
+use super::throttle::LINES_MAX;
 use super::{Ingest, StreamKeys, serve};
 use crate::config::{RtmpConfig, StreamKey};
 use crate::media::{MediaTime, Track, TrackFormat};
@@ -72,7 +73,7 @@ impl Bench {
         let ingest = Arc::new(ingest);
         let mut connection = JoinSet::new();
         let peer = SocketAddr::from((Ipv4Addr::LOCALHOST, 9));
-        connection.spawn(async move { run(server, peer, &ingest, &stopped).await });
+        connection.spawn(async move { run(server, peer, &ingest, &stopped).await.close });
         Self { io, connection, requests, stop }
     }
 
@@ -454,4 +455,48 @@ async fn row_4_connections_are_limited_and_all_are_joined() {
     stop.cancel();
     server.join_next().await.unwrap().unwrap();
     assert_eq!(metrics.rtmp_connections.get(), 0);
+}
+
+/// What is logged on this thread.
+#[derive(Clone, Default)]
+struct Log(Arc<std::sync::Mutex<Vec<u8>>>);
+
+impl std::io::Write for Log {
+    fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
+        self.0.lock().unwrap().extend_from_slice(bytes);
+        Ok(bytes.len())
+    }
+
+    fn flush(&mut self) -> std::io::Result<()> {
+        Ok(())
+    }
+}
+
+#[tokio::test]
+async fn strangers_cannot_flood_the_log() {
+    let log = Log::default();
+    let writer = log.clone();
+    let subscriber = tracing_subscriber::fmt().with_ansi(false).with_writer(move || writer.clone()).finish();
+    let _guard = tracing::subscriber::set_default(subscriber);
+    let (ingest, _requests) = ingest();
+    let metrics = ingest.metrics.clone();
+    let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.unwrap();
+    let address = listener.local_addr().unwrap();
+    let stop = CancellationToken::new();
+    let mut server = JoinSet::new();
+    server.spawn(serve(listener, ingest, stop.clone()));
+    for _ in 0..100 {
+        let mut peer = TcpStream::connect(address).await.unwrap();
+        peer.write_all(b"GET / HTTP/1.1\r\n").await.unwrap();
+        assert!(matches!(peer.read(&mut [0; 1]).await, Ok(0) | Err(_)));
+    }
+    stop.cancel();
+    server.join_next().await.unwrap().unwrap();
+    let ended: u64 = ["http", "connections_max"]
+        .map(|kind| metrics.rtmp_errors.get_or_create(&crate::metrics::KindLabel { kind }).get())
+        .iter()
+        .sum();
+    assert_eq!(ended, 100, "all are counted");
+    let lines = String::from_utf8(log.0.lock().unwrap().clone()).unwrap().lines().count();
+    assert!((1..=LINES_MAX as usize).contains(&lines), "{lines} lines");
 }

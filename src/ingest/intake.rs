@@ -250,7 +250,7 @@ const HELD_FRAME_BYTES_MAX: usize = 8 * 1024;
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::ingest::scripted::{AUDIO_CONFIG, AUDIO_FRAME, SPS, SPS_480P, picture, video_config};
+    use crate::ingest::scripted::{AUDIO_CONFIG, AUDIO_FRAME, PPS, SPS, SPS_480P, picture, video_config};
     use proptest::prelude::*;
 
     const START: MediaTime = MediaTime::from_millis(1_000);
@@ -334,6 +334,16 @@ mod tests {
         audio(&mut intake, &mut told, 120, &[0xaf, 0, 0x12, 0x10]);
         audio(&mut intake, &mut told, 120, AUDIO_FRAME);
         assert_eq!(told.words(), ["video 480", "IDR", "audio 44100", "sound"]);
+    }
+
+    #[test]
+    fn a_format_from_within_the_stream_comes_before_its_idr() {
+        let nal = |nal: &[u8]| [&u32::try_from(nal.len()).unwrap().to_be_bytes()[..], nal].concat();
+        let (mut intake, mut told) = (Intake::new(START), Told::default());
+        let sets = [&[0x17, 1, 0, 0, 0][..], &nal(SPS), &nal(PPS)].concat();
+        video(&mut intake, &mut told, 0, &sets);
+        video(&mut intake, &mut told, 0, &picture(true, 0));
+        assert_eq!(told.words(), ["video 1080", "IDR"]);
     }
 
     #[test]

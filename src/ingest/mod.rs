@@ -18,6 +18,7 @@ pub mod listener;
 mod replies;
 pub mod session;
 pub mod sps;
+mod throttle;
 pub mod timeline;
 
 use std::collections::BTreeMap;

@@ -28,8 +28,19 @@ pub enum SessionEvent {
     Audio(Message),
     /// Video, after the publishing was accepted.
     Video(Message),
+    /// A message of a publisher that is not read.
+    Skipped(Skipped),
     /// It stops publishing, and said so.
     Stop,
+}
+
+/// What is not read of a publisher's messages.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Skipped {
+    /// Data (`onMetaData`), which only repeats, and often wrongly, what the media say themselves.
+    Data,
+    /// Several messages in one (7.1.6), which no encoder in use sends: media is lost.
+    Aggregate,
 }
 
 /// A session that cannot go on.
@@ -179,10 +190,15 @@ impl Session {
                 let body = message.payload.strip_prefix(&[0]).unwrap_or(&message.payload);
                 return self.command_message(body, message.stream);
             }
-            // Data messages (onMetaData) only repeat, and often wrongly, what the media say themselves.
+            DATA | DATA_AMF3 => return Ok(self.skipped(Skipped::Data)),
+            AGGREGATE => return Ok(self.skipped(Skipped::Aggregate)),
             _ => {}
         }
         Ok(None)
+    }
+
+    fn skipped(&self, what: Skipped) -> Option<SessionEvent> {
+        matches!(self.phase, Phase::Publishing { .. }).then_some(SessionEvent::Skipped(what))
     }
 
     fn media(&mut self, message: Message) -> Result<Option<SessionEvent>, SessionError> {
@@ -319,8 +335,11 @@ const USER_CONTROL: u8 = 4;
 const WINDOW_SIZE: u8 = 5;
 const AUDIO: u8 = 8;
 const VIDEO: u8 = 9;
+const DATA_AMF3: u8 = 15;
 const COMMAND_AMF3: u8 = 17;
+const DATA: u8 = 18;
 const COMMAND: u8 = 20;
+const AGGREGATE: u8 = 22;
 
 #[cfg(test)]
 mod tests {
@@ -442,11 +461,14 @@ mod tests {
     fn r4_r5_data_messages_of_any_form_do_no_harm() {
         let alone = rml_amf0::serialize(&vec![Amf0Value::Utf8String("@setDataFrame".into())]).unwrap();
         let no_object = [&alone[..], &[2, 0, 10], b"onMetaData"].concat();
-        for mut session in [Session::new(), publishing()] {
+        let skipped = |what| SessionEvent::Skipped(what);
+        for (mut session, times) in [(Session::new(), 0), (publishing(), 1)] {
             for body in [&alone, &no_object, &vec![0x0b; 20], &vec![]] {
                 let mut wire = Wire::default();
-                wire.message(3, 18, 0, 1, body).message(3, 15, 0, 1, body);
-                assert_eq!(feed(&mut session, &wire.bytes), Ok(vec![]));
+                wire.message(3, 18, 0, 1, body).message(3, 15, 0, 1, body).message(3, 22, 0, 1, body);
+                let expected =
+                    [Skipped::Data, Skipped::Data, Skipped::Aggregate].repeat(times).into_iter().map(skipped).collect();
+                assert_eq!(feed(&mut session, &wire.bytes), Ok(expected));
             }
         }
     }

@@ -1,6 +1,9 @@
-//! The part of an H.264 sequence parameter set that tells the picture's size (ITU-T H.264, 7.3.2.1.1).
+//! What an H.264 sequence parameter set tells of the picture: its size, and what its samples are (ITU-T H.264, 7.3.2.1.1).
 //!
-//! Stops before the VUI, where real encoders write oddities that no player minds.
+//! Of the VUI only the sample aspect ratio is read, which stands first. In the rest of it real encoders write oddities that
+//! no player minds.
+
+use crate::media::VideoCoding;
 
 /// What is read of a sequence parameter set.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -23,6 +26,10 @@ pub struct Sps {
     pub width: u32,
     /// Height of the visible picture.
     pub height: u32,
+    /// Coded as frames only (`frame_mbs_only_flag`).
+    pub frames_only: bool,
+    /// The shape of a sample, width to height; 1 to 1 where the set does not say it.
+    pub sample_aspect: (u16, u16),
 }
 
 /// Profiles whose sets tell of chroma and depth, and whose `avcC` does too.
@@ -45,8 +52,33 @@ impl Sps {
         picture_order_count(&mut bits)?;
         bits.ue_up_to(64)?;
         bits.bit()?;
-        let (width, height) = size(&mut bits, chroma_format)?;
-        Some(Self { profile, compatibility, level, id, chroma_format, luma_depth, chroma_depth, width, height })
+        let (width, height, frames_only) = size(&mut bits, chroma_format)?;
+        let sample_aspect = sample_aspect(&mut bits).unwrap_or((1, 1));
+        Some(Self {
+            profile,
+            compatibility,
+            level,
+            id,
+            chroma_format,
+            luma_depth,
+            chroma_depth,
+            width,
+            height,
+            frames_only,
+            sample_aspect,
+        })
+    }
+
+    /// What the samples are, in the words of the other stages.
+    #[must_use]
+    pub fn coding(&self) -> VideoCoding {
+        VideoCoding {
+            sample_aspect: self.sample_aspect,
+            interlaced: !self.frames_only,
+            chroma_format: self.chroma_format,
+            luma_bits: self.luma_depth.saturating_add(8),
+            chroma_bits: self.chroma_depth.saturating_add(8),
+        }
     }
 }
 
@@ -106,8 +138,9 @@ fn picture_order_count(bits: &mut Bits<'_>) -> Option<()> {
     Some(())
 }
 
-/// Width and height after cropping (7.4.2.1.1); None where nothing is left, or a side is beyond what level 6.2 allows.
-fn size(bits: &mut Bits<'_>, chroma_format: u8) -> Option<(u32, u32)> {
+/// Width and height after cropping (7.4.2.1.1), and whether there are frames only. None where nothing is left, or a side is
+/// beyond what level 6.2 allows.
+fn size(bits: &mut Bits<'_>, chroma_format: u8) -> Option<(u32, u32, bool)> {
     let columns = bits.ue_up_to(SIDE_MACROBLOCKS_MAX)? + 1;
     let rows = bits.ue_up_to(SIDE_MACROBLOCKS_MAX)? + 1;
     let frames_only = bits.bit()?;
@@ -130,8 +163,44 @@ fn size(bits: &mut Bits<'_>, chroma_format: u8) -> Option<(u32, u32)> {
     let [left, right, top, bottom] = crop;
     let width = (columns * 16).checked_sub((left + right) * unit_x)?;
     let height = (rows * 16 * fields).checked_sub((top + bottom) * unit_y * fields)?;
-    (width > 0 && height > 0).then_some((width, height))
+    (width > 0 && height > 0).then_some((width, height, frames_only))
 }
+
+/// The sample aspect ratio of the VUI (E.1.1, E.2.1). None where it is absent, cut short, reserved or unspecified.
+fn sample_aspect(bits: &mut Bits<'_>) -> Option<(u16, u16)> {
+    let told = bits.bit()? && bits.bit()?;
+    if !told {
+        return None;
+    }
+    let known = match bits.u16(8)? {
+        0 => return None,
+        EXTENDED_SAR => (bits.u16(16)?, bits.u16(16)?),
+        index => *SAMPLE_ASPECTS.get(usize::from(index).checked_sub(1)?)?,
+    };
+    (known.0 > 0 && known.1 > 0).then_some(known)
+}
+
+/// Table E-1, from 1.
+const SAMPLE_ASPECTS: [(u16, u16); 16] = [
+    (1, 1),
+    (12, 11),
+    (10, 11),
+    (16, 11),
+    (40, 33),
+    (24, 11),
+    (20, 11),
+    (32, 11),
+    (80, 33),
+    (18, 11),
+    (15, 11),
+    (64, 33),
+    (160, 99),
+    (4, 3),
+    (3, 2),
+    (2, 1),
+];
+/// The ratio stands in the set itself.
+const EXTENDED_SAR: u16 = 255;
 
 /// 16 384 samples.
 const SIDE_MACROBLOCKS_MAX: u32 = 1023;
@@ -167,6 +236,15 @@ impl<'a> Bits<'a> {
         self.zeros = if *byte == 0 { self.zeros.saturating_add(1) } else { 0 };
         self.rest = rest;
         Some(*byte)
+    }
+
+    /// `count` bits, at most 16, the first the most significant.
+    fn u16(&mut self, count: u32) -> Option<u16> {
+        let mut value = 0u16;
+        for _ in 0..count {
+            value = value << 1 | u16::from(self.bit()?);
+        }
+        Some(value)
     }
 
     /// An unsigned Exp-Golomb code (9.1) of at most 32 bits.
@@ -221,14 +299,117 @@ mod tests {
         assert_eq!(Sps::parse(&[0x68, 0x64, 0, 0x28, 0xac, 0xd9]), None);
     }
 
+    #[test]
+    fn an_ordinary_set_is_plain() {
+        assert_eq!(Sps::parse(FULL_HD).unwrap().coding(), VideoCoding::PLAIN);
+    }
+
+    #[test]
+    fn samples_are_told() {
+        let coding = |set: Set| Sps::parse(&set.nal()).unwrap().coding();
+        let wide = coding(Set { aspect: Some((255, Some((64, 45)))), ..Set::default() });
+        assert_eq!(wide, VideoCoding { sample_aspect: (64, 45), ..VideoCoding::PLAIN });
+        assert_eq!(coding(Set { aspect: Some((14, None)), ..Set::default() }).sample_aspect, (4, 3));
+        assert_eq!(coding(Set { aspect: Some((16, None)), ..Set::default() }).sample_aspect, (2, 1));
+        assert!(coding(Set { frames_only: false, ..Set::default() }).interlaced);
+        let deep = coding(Set { chroma: (2, 2, 1), ..Set::default() });
+        assert_eq!((deep.chroma_format, deep.luma_bits, deep.chroma_bits), (2, 10, 9));
+    }
+
+    #[test]
+    fn an_aspect_that_says_nothing_is_square() {
+        for aspect in
+            [None, Some((0, None)), Some((17, None)), Some((254, None)), Some((255, Some((0, 1)))), Some((255, None))]
+        {
+            let sps = Sps::parse(&Set { aspect, ..Set::default() }.nal()).unwrap();
+            assert_eq!((sps.sample_aspect, sps.width), ((1, 1), 640), "{aspect:?}");
+        }
+    }
+
+    /// A set of 640x384 (or x768 of fields) in the high profile for 4:2:2, to be written.
+    struct Set {
+        chroma: (u32, u32, u32),
+        frames_only: bool,
+        /// `aspect_ratio_idc`, and the ratio behind it.
+        aspect: Option<(u32, Option<(u32, u32)>)>,
+    }
+
+    impl Default for Set {
+        fn default() -> Self {
+            Self { chroma: (1, 0, 0), frames_only: true, aspect: None }
+        }
+    }
+
+    impl Set {
+        /// Ends right behind the aspect, so that one which is missing is cut short.
+        fn nal(&self) -> Vec<u8> {
+            let mut bits = String::new();
+            let ue = |bits: &mut String, value: u32| {
+                let digits = format!("{:b}", value + 1);
+                *bits += &"0".repeat(digits.len() - 1);
+                *bits += &digits;
+            };
+            ue(&mut bits, 0);
+            for value in [self.chroma.0, self.chroma.1, self.chroma.2] {
+                ue(&mut bits, value);
+            }
+            bits += "00";
+            for value in [0, 2, 1] {
+                ue(&mut bits, value);
+            }
+            bits += "0";
+            for value in [39, 23] {
+                ue(&mut bits, value);
+            }
+            bits += if self.frames_only { "110" } else { "0010" };
+            bits += if self.aspect.is_some() { "11" } else { "0" };
+            if let Some((index, ratio)) = self.aspect {
+                bits += &format!("{index:08b}");
+                bits += &ratio.map(|(wide, high)| format!("{wide:016b}{high:016b}")).unwrap_or_default();
+            }
+            let bytes = bits.as_bytes().chunks(8).map(|byte| {
+                let padded = format!("{:0<8}", std::str::from_utf8(byte).unwrap());
+                u8::from_str_radix(&padded, 2).unwrap()
+            });
+            [0x67, 122, 0, 40].into_iter().chain(bytes).collect()
+        }
+    }
+
+    /// What holds of every set that is taken.
+    fn check(nal: &[u8]) -> Result<(), TestCaseError> {
+        let _ = pps_id(nal);
+        if let Some(sps) = Sps::parse(nal) {
+            let coding = sps.coding();
+            prop_assert!((1..=16384).contains(&sps.width) && (1..=32768).contains(&sps.height));
+            prop_assert!(coding.sample_aspect.0 > 0 && coding.sample_aspect.1 > 0);
+            prop_assert!(coding.chroma_format <= 3);
+            prop_assert!((8..=14).contains(&coding.luma_bits) && (8..=14).contains(&coding.chroma_bits));
+        }
+        Ok(())
+    }
+
     proptest! {
         #[test]
-        fn garbage_never_panics(mut bytes: Vec<u8>) {
-            let _ = pps_id(&bytes);
-            bytes.insert(0, 0x67);
-            if let Some(sps) = Sps::parse(&bytes) {
-                prop_assert!((1..=32768).contains(&sps.width) && (1..=32768).contains(&sps.height));
+        fn garbage_never_panics(mut bytes: Vec<u8>, profile in prop::sample::select(vec![66u8, 77, 100, 122, 244])) {
+            bytes.splice(0..0, [0x67, profile]);
+            check(&bytes)?;
+        }
+
+        #[test]
+        fn mutated_sets_never_panic(
+            set in prop::sample::select(vec![FULL_HD.to_vec(), Set { aspect: Some((255, Some((4, 3)))), ..Set::default() }.nal()]),
+            changes in prop::collection::vec((any::<prop::sample::Index>(), any::<u8>()), 0..6),
+            kept in any::<prop::sample::Index>(),
+            tail: Vec<u8>,
+        ) {
+            let mut mutated = set.clone();
+            for (at, byte) in changes {
+                mutated[at.index(set.len())] = byte;
             }
+            mutated.truncate(kept.index(set.len()) + 1);
+            check(&mutated)?;
+            mutated.extend(tail);
+            check(&mutated)?;
         }
     }
 }

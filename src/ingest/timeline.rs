@@ -231,7 +231,7 @@ impl Lane {
     /// Maps a timestamp. Where it jumps, the offset changes so that the output goes on: to that of the other track, if
     /// that has made the same jump already, so that the two stay together.
     fn place(&mut self, raw: i64, other: &Self, repairs: &mut Vec<Repair>) -> MediaTime {
-        let step = raw - self.raw.unwrap_or(raw);
+        let step = raw.saturating_sub(self.raw.unwrap_or(raw));
         let jumped = step < -JUMP_BACK_MILLIS_MAX || (step > JUMP_MILLIS_MAX && !self.is_with(raw, other));
         if jumped {
             self.follow_jump(raw, other);

@@ -188,6 +188,7 @@ fn ftyp() -> Ftyp {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::media::VideoCoding;
     use crate::packager::testing;
     use mp4_atom::Decode;
 
@@ -225,7 +226,12 @@ mod tests {
 
     #[test]
     fn formats_that_lie_are_refused() {
-        let video = VideoFormat { config: Bytes::from_static(&[1, 100, 0, 31, 255, 225, 0]), width: 16, height: 16 };
+        let video = VideoFormat {
+            config: Bytes::from_static(&[1, 100, 0, 31, 255, 225, 0]),
+            width: 16,
+            height: 16,
+            coding: VideoCoding::PLAIN,
+        };
         assert!(matches!(Header::video(&video), Err(BadFormat::Avc(_))));
         let audio = AudioFormat { config: Bytes::new(), object_type: 2, sample_rate: 0, channels: 2 };
         assert_eq!(Header::audio(&audio), Err(BadFormat::OutOfRange("sample rate")));

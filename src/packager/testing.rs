@@ -6,13 +6,18 @@ use std::time::{Duration, SystemTime};
 use bytes::Bytes;
 
 use crate::live::{Msn, Segment, SessionId};
-use crate::media::{AudioFormat, MediaTime, TrackFormat, VideoFormat};
+use crate::media::{AudioFormat, MediaTime, TrackFormat, VideoCoding, VideoFormat};
 
 /// An `avcC` of High profile, level 3.1, with parameter sets that are only looked at by their length.
 const AVCC: &[u8] = &[1, 100, 0, 31, 255, 225, 0, 4, 0x67, 100, 0, 31, 1, 0, 2, 0x68, 0xee, 0xfd, 0xf8, 0xf8, 0];
 
 pub(crate) fn video_format() -> TrackFormat {
-    TrackFormat::Video(VideoFormat { config: Bytes::from_static(AVCC), width: 1280, height: 720 })
+    TrackFormat::Video(VideoFormat {
+        config: Bytes::from_static(AVCC),
+        width: 1280,
+        height: 720,
+        coding: VideoCoding::PLAIN,
+    })
 }
 
 pub(crate) fn audio_format() -> TrackFormat {

@@ -1,15 +1,12 @@
-//! What a decoder configuration record says of the picture, read from its first SPS.
+//! What decides over a source's picture: whether it can be passed on, and what becomes of it otherwise.
 
-use h264_reader::nal::sps::{ChromaFormat, FrameMbsFlags, SeqParameterSet};
-use h264_reader::nal::{Nal, RefNal};
-
-use crate::media::VideoFormat;
+use crate::media::{VideoCoding, VideoFormat};
 
 /// More luma samples than this in a picture are refused: a lying configuration record must not make the decoder
 /// reserve gigabytes. It is 8K.
 const PICTURE_SAMPLES_MAX: u64 = 7680 * 4320;
 
-/// What of an SPS decides over passing on, decoding and scaling.
+/// What of a format decides over passing on, decoding and scaling.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct VideoTraits {
     /// Visible width in luma samples.
@@ -29,22 +26,23 @@ pub(super) struct VideoTraits {
 }
 
 impl VideoTraits {
-    /// Reads the format's first SPS. None where there is none that can be read, or its picture has no size or an absurd one.
+    /// What `format` says. None where its picture has no size or an absurd one, or its record no profile.
     pub(super) fn of(format: &VideoFormat) -> Option<Self> {
         let samples = u64::from(format.width) * u64::from(format.height);
         if format.width < 16 || format.height < 16 || samples > PICTURE_SAMPLES_MAX {
             return None;
         }
-        let nal = RefNal::new(first_sps(&format.config)?, &[], true);
-        let sps = SeqParameterSet::from_bits(nal.rbsp_bits()).ok()?;
+        // ISO/IEC 14496-15, 5.3.3.1.2.
+        let [_version, profile, _compatibility, level, ..] = *format.config.as_ref() else { return None };
+        let VideoCoding { sample_aspect, interlaced, chroma_format, luma_bits, chroma_bits } = format.coding;
         Some(Self {
             width: format.width,
             height: format.height,
-            sample_aspect: sample_aspect(&sps),
-            profile: u8::from(sps.profile_idc),
-            level: sps.level_idc,
-            interlaced: !matches!(sps.frame_mbs_flags, FrameMbsFlags::Frames),
-            eight_bit_420: is_eight_bit_420(&sps),
+            sample_aspect: plausible(sample_aspect),
+            profile,
+            level,
+            interlaced,
+            eight_bit_420: (chroma_format, luma_bits, chroma_bits) == (1, 8, 8),
         })
     }
 
@@ -70,30 +68,11 @@ fn scaled(length: u32, numerator: u64, denominator: u64) -> u32 {
     u32::try_from((u64::from(length) * numerator + denominator / 2) / denominator).unwrap_or(u32::MAX)
 }
 
-/// The first SPS of an `AVCDecoderConfigurationRecord` (ISO/IEC 14496-15, 5.3.3.1.2).
-fn first_sps(config: &[u8]) -> Option<&[u8]> {
-    let count = config.get(5)? & 0x1f;
-    let length = usize::from(u16::from_be_bytes([*config.get(6)?, *config.get(7)?]));
-    let sps = config.get(8..8_usize.checked_add(length)?)?;
-    (count > 0 && !sps.is_empty()).then_some(sps)
-}
-
-/// The sample aspect ratio of the VUI, 1:1 where it is absent or beyond 4:1 in either direction.
-fn sample_aspect(sps: &SeqParameterSet) -> (u32, u32) {
-    let told = sps.vui_parameters.as_ref().and_then(|vui| vui.aspect_ratio_info.as_ref()).and_then(|info| info.get());
-    match told {
-        Some((wide, high)) if wide > 0 && high > 0 && u32::from(wide.max(high)) <= 4 * u32::from(wide.min(high)) => {
-            (u32::from(wide), u32::from(high))
-        }
-        _ => (1, 1),
-    }
-}
-
-fn is_eight_bit_420(sps: &SeqParameterSet) -> bool {
-    let chroma = &sps.chroma_info;
-    matches!(chroma.chroma_format, ChromaFormat::YUV420)
-        && chroma.bit_depth_luma_minus8 == 0
-        && chroma.bit_depth_chroma_minus8 == 0
+/// 1:1 in place of what is beyond 4:1 in either direction.
+fn plausible((wide, high): (u16, u16)) -> (u32, u32) {
+    let (wide, high) = (u32::from(wide), u32::from(high));
+    let in_reason = wide > 0 && high > 0 && wide.max(high) <= 4 * wide.min(high);
+    if in_reason { (wide, high) } else { (1, 1) }
 }
 
 /// 640x360, High, level 3, progressive, as x264 writes it.
@@ -111,7 +90,7 @@ mod tests {
     use proptest::prelude::*;
 
     fn format(config: &[u8]) -> VideoFormat {
-        VideoFormat { config: Bytes::copy_from_slice(config), width: 640, height: 360 }
+        VideoFormat { config: Bytes::copy_from_slice(config), width: 640, height: 360, coding: VideoCoding::PLAIN }
     }
 
     #[test]
@@ -134,13 +113,34 @@ mod tests {
         assert_eq!(VideoTraits::of(&VideoFormat { width: 0, ..format(X264_640X360) }), None);
     }
 
+    #[test]
+    fn samples_that_players_do_not_take_are_seen() {
+        let coded = |coding| VideoTraits::of(&VideoFormat { coding, ..format(X264_640X360) }).unwrap();
+        assert!(coded(VideoCoding::PLAIN).is_playable());
+        assert!(!coded(VideoCoding { interlaced: true, ..VideoCoding::PLAIN }).is_playable());
+        assert!(!coded(VideoCoding { chroma_format: 2, ..VideoCoding::PLAIN }).is_playable());
+        assert!(!coded(VideoCoding { luma_bits: 10, ..VideoCoding::PLAIN }).is_playable());
+        assert!(!coded(VideoCoding { chroma_bits: 10, ..VideoCoding::PLAIN }).is_playable());
+    }
+
+    #[test]
+    fn implausible_samples_are_taken_for_square() {
+        let aspect = |sample_aspect| {
+            let coding = VideoCoding { sample_aspect, ..VideoCoding::PLAIN };
+            VideoTraits::of(&VideoFormat { coding, ..format(X264_640X360) }).unwrap().sample_aspect
+        };
+        assert_eq!([(4, 1), (1, 4), (64, 45)].map(aspect), [(4, 1), (1, 4), (64, 45)]);
+        assert_eq!([(5, 1), (1, 5), (0, 3), (65_535, 1)].map(aspect), [(1, 1); 4]);
+    }
+
     proptest! {
         #[test]
-        fn no_record_panics(mut config in prop::collection::vec(any::<u8>(), 0..64), cut in 0usize..40, flip in 0usize..32) {
-            let _ = VideoTraits::of(&format(&config));
-            config = X264_640X360[..cut.min(X264_640X360.len())].to_vec();
-            if let Some(byte) = config.get_mut(flip) { *byte ^= 0x55; }
-            let _ = VideoTraits::of(&format(&config));
+        fn no_format_panics(config in prop::collection::vec(any::<u8>(), 0..6), sample_aspect: (u16, u16), width: u32, height: u32) {
+            let coding = VideoCoding { sample_aspect, ..VideoCoding::PLAIN };
+            if let Some(traits) = VideoTraits::of(&VideoFormat { config: config.into(), width, height, coding }) {
+                let (shown_width, shown_height) = traits.display_size();
+                prop_assert!(shown_width >= width && shown_height >= height);
+            }
         }
     }
 }

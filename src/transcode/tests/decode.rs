@@ -14,6 +14,8 @@ pub(super) struct Decoded {
     pub(super) pts: MediaTime,
     /// I420 without padding where the width is a multiple of 8; one channel of 32-bit floats.
     pub(super) bytes: Vec<u8>,
+    /// A picture of fields, as its own coding says.
+    pub(super) interlaced: bool,
 }
 
 /// Decodes a whole track.
@@ -58,7 +60,9 @@ pub(super) fn decode(format: &TrackFormat, units: &[AccessUnit]) -> Vec<Decoded>
         let buffer = sample.buffer().unwrap();
         let pts = i64::try_from(buffer.pts().unwrap().nseconds()).unwrap();
         let bytes = buffer.map_readable().unwrap().to_vec();
-        decoded.push(Decoded { pts: MediaTime::from_nanos(pts) - BASE, bytes });
+        let mode = sample.caps().and_then(|caps| caps.structure(0)?.get::<String>("interlace-mode").ok());
+        let interlaced = mode.is_some_and(|mode| mode != "progressive");
+        decoded.push(Decoded { pts: MediaTime::from_nanos(pts) - BASE, bytes, interlaced });
     }
     pipeline.set_state(gst::State::Null).unwrap();
     decoded

@@ -6,7 +6,7 @@ use gstreamer::prelude::*;
 use gstreamer_app as gst_app;
 use gstreamer_video as gst_video;
 
-use crate::media::{AccessUnit, AudioFormat, MediaTime, Track, TrackFormat, VideoFormat};
+use crate::media::{AccessUnit, AudioFormat, MediaTime, Track, TrackFormat, VideoCoding, VideoFormat};
 use crate::source::SourceEvent;
 
 /// What to make.
@@ -101,7 +101,12 @@ impl Clip {
 
 fn video_format(caps: &gst::StructureRef, config: Bytes) -> TrackFormat {
     let length = |name| u32::try_from(caps.get::<i32>(name).unwrap()).unwrap();
-    TrackFormat::Video(VideoFormat { config, width: length("width"), height: length("height") })
+    let interlaced = caps.get::<&str>("interlace-mode").is_ok_and(|mode| mode != "progressive");
+    let aspect = caps.get::<gst::Fraction>("pixel-aspect-ratio").map_or((1, 1), |f| (f.numer(), f.denom()));
+    let sample_aspect = (u16::try_from(aspect.0).unwrap(), u16::try_from(aspect.1).unwrap());
+    let chroma_format = if caps.get::<&str>("profile").is_ok_and(|profile| profile.contains("4:4:4")) { 3 } else { 1 };
+    let coding = VideoCoding { sample_aspect, interlaced, chroma_format, ..VideoCoding::PLAIN };
+    TrackFormat::Video(VideoFormat { config, width: length("width"), height: length("height"), coding })
 }
 
 fn audio_format(caps: &gst::StructureRef, config: Bytes) -> TrackFormat {

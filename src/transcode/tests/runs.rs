@@ -468,6 +468,8 @@ async fn an_interlaced_source_is_encoded_and_its_pictures_kept_in_time() {
     assert_whole(&runs, &source);
     let Some(TrackFormat::Video(format)) = &runs[0].formats[0] else { panic!("a format") };
     assert!(VideoTraits::of(format).unwrap().is_playable());
+    let decoded = decode(runs[0].formats[0].as_ref().unwrap(), &units(&runs[0], 0));
+    assert!(!decoded.is_empty() && decoded.iter().all(|picture| !picture.interlaced), "what is sent has frames only");
     assert_eq!((format.width, format.height, runs[0].cuts(0).len()), (640, 360, 2));
 }
 

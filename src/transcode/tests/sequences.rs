@@ -7,7 +7,7 @@ use proptest::prelude::*;
 
 use crate::config::{EncodeProfile, LadderConfig, LongGop, RenditionConfig, RenditionSource};
 use crate::ladder::RenditionName;
-use crate::media::{AccessUnit, MediaTime, Track, TrackFormat, VideoFormat};
+use crate::media::{AccessUnit, MediaTime, Track, TrackFormat, VideoCoding, VideoFormat};
 use crate::source::SourceEvent;
 use crate::transcode::sequence::{Sequencer, Step};
 use crate::transcode::silence;
@@ -34,7 +34,8 @@ fn unit(dts: i64, pts: i64, key: bool) -> AccessUnit {
 
 /// GOPs of these numbers of frames at 25 a second, with B-frames or without, and sound beside them.
 fn source(gops: &[u32], b_frames: bool) -> Vec<SourceEvent> {
-    let format = VideoFormat { config: Bytes::from_static(X264_640X360), width: 640, height: 360 };
+    let format =
+        VideoFormat { config: Bytes::from_static(X264_640X360), width: 640, height: 360, coding: VideoCoding::PLAIN };
     let mut events = vec![
         SourceEvent::Format(TrackFormat::Video(format)),
         SourceEvent::Format(TrackFormat::Audio(silence::lc_format(48_000, 2))),
