@@ -19,6 +19,7 @@ use super::close::{Close, Stage};
 use super::handshake::{Handshake, Progress};
 use super::intake::{Intake, Note};
 use super::keys::PublishAddress;
+use super::pressure::Pressure;
 use super::session::{Session, SessionError, SessionEvent, Skipped};
 use crate::metrics::{ChannelLabel, KindLabel, Metrics};
 use crate::source::{Admission, ChannelName, PublishRequest, Refusal, SourceEvent};
@@ -256,6 +257,9 @@ struct Output {
     batch: Vec<SourceEvent>,
     /// The kinds of repair that were logged already.
     logged: Vec<&'static str>,
+    /// How much the channel holds the publisher up, and since when the next wait counts.
+    pressure: Pressure,
+    passed: Instant,
 }
 
 impl Output {
@@ -263,7 +267,16 @@ impl Output {
         let label = ChannelLabel { channel: channel.to_string() };
         let bytes = metrics.ingest_bytes.get_or_create(&label).clone();
         let units = metrics.ingest_units.get_or_create(&label).clone();
-        Self { events, metrics: metrics.clone(), bytes, units, batch: Vec::new(), logged: Vec::new() }
+        Self {
+            events,
+            metrics: metrics.clone(),
+            bytes,
+            units,
+            batch: Vec::new(),
+            logged: Vec::new(),
+            pressure: Pressure::default(),
+            passed: Instant::now(),
+        }
     }
 
     /// Passes a message on. True after the encoder's goodbye.
@@ -279,6 +292,7 @@ impl Output {
             self.report(note);
         }
         let mut ended = false;
+        let waiting = Instant::now();
         for event in self.batch.drain(..) {
             ended = matches!(event, SourceEvent::End);
             if matches!(event, SourceEvent::Unit(..)) {
@@ -286,7 +300,20 @@ impl Output {
             }
             self.events.send(event).await.map_err(|_| Close::ChannelGone)?;
         }
+        self.note_pressure(waiting);
         Ok(ended)
+    }
+
+    /// Says when the channel is too slow for its publisher, as an operator must know before viewers tell.
+    fn note_pressure(&mut self, waiting: Instant) {
+        let now = Instant::now();
+        let elapsed = now.saturating_duration_since(std::mem::replace(&mut self.passed, now));
+        if self.pressure.note(elapsed, now.saturating_duration_since(waiting)) {
+            warn!(
+                "the channel takes media more slowly than the encoder sends it: this machine is too slow for the channel's \
+                 ladder, or the encoder sends faster than real time; offer fewer or smaller renditions, or pass the source through"
+            );
+        }
     }
 
     /// Every encoder sends its metadata, which is no reason for a line in the log.

@@ -15,6 +15,7 @@ pub mod handshake;
 pub mod intake;
 pub mod keys;
 pub mod listener;
+mod pressure;
 mod replies;
 pub mod session;
 pub mod sps;
