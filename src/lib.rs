@@ -4,6 +4,7 @@
 
 pub mod admin;
 pub mod app;
+pub mod caching;
 pub mod config;
 pub mod http_server;
 pub mod ingest;

@@ -129,8 +129,8 @@ pub struct RenditionSnapshot {
     pub playlist: Option<Playlist>,
     /// The initialisation segments of all runs that `segments` and `open` belong to, oldest first.
     pub inits: Vec<Arc<Init>>,
-    /// Complete segments, oldest first, numbers without holes: those that the playlist lists,
-    /// and before them those that have left it and may still be asked for.
+    /// Complete segments, by their numbers: those that the playlist lists, without holes, and before them
+    /// those that have left it and may still be asked for.
     pub segments: VecDeque<Arc<Segment>>,
     /// The number of the first segment that the playlist lists.
     pub first_listed: Msn,
@@ -142,9 +142,8 @@ impl RenditionSnapshot {
     /// The segment of this number and session, listed or lingering.
     #[must_use]
     pub fn segment(&self, session: SessionId, msn: Msn) -> Option<&Arc<Segment>> {
-        let first = self.segments.front()?.msn;
-        let position = usize::try_from(msn.0.checked_sub(first.0)?).ok()?;
-        self.segments.get(position).filter(|s| s.session == session && s.msn == msn && !s.gap)
+        let position = self.segments.binary_search_by_key(&msn, |s| s.msn).ok()?;
+        self.segments.get(position).filter(|s| s.session == session && !s.gap)
     }
 
     /// The initialisation segment of this session.

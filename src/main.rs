@@ -6,10 +6,11 @@ use std::process::ExitCode;
 
 use anyhow::Context as _;
 use clap::{Parser, Subcommand};
+use headwater::http_server::Limits;
 use headwater::{app, config};
 use tokio::signal::unix::{SignalKind, signal};
 use tokio_util::sync::CancellationToken;
-use tracing::info;
+use tracing::{info, warn};
 use tracing_subscriber::EnvFilter;
 
 /// A live streaming server: RTMP in, an adaptive-bitrate ladder, HLS out, kept in S3.
@@ -57,6 +58,7 @@ fn serve(file: Option<PathBuf>, demo: bool) -> anyhow::Result<()> {
     let colours = std::io::stderr().is_terminal();
     tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).with_ansi(colours).init();
     let config = config::load(file.as_deref(), variables())?;
+    raise_file_limit();
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().context("starting the runtime")?;
     runtime.block_on(async {
         let stop = CancellationToken::new();
@@ -67,6 +69,32 @@ fn serve(file: Option<PathBuf>, demo: bool) -> anyhow::Result<()> {
         }
     })
 }
+
+/// Raises the soft limit of open files, usually 1024, to the hard one: each viewer's connection is one.
+fn raise_file_limit() {
+    let wanted = u64::try_from(Limits::default().connections_max).unwrap_or(u64::MAX).saturating_add(OTHER_FILES);
+    match open_file_limit() {
+        Ok(limit) if limit >= wanted => {}
+        Ok(limit) => {
+            warn!(
+                limit,
+                wanted, "the limit of open files allows fewer viewers than the server does: raise it (ulimit -n)"
+            );
+        }
+        Err(error) => warn!("the limit of open files could not be raised: {error}"),
+    }
+}
+
+fn open_file_limit() -> std::io::Result<u64> {
+    let (soft, hard) = rlimit::Resource::NOFILE.get()?;
+    if soft < hard {
+        rlimit::Resource::NOFILE.set(hard, hard)?;
+    }
+    Ok(hard)
+}
+
+/// Open files besides the origin's connections: publishers, the admin listener, pipelines, the store.
+const OTHER_FILES: u64 = 1_000;
 
 /// Cancels `stop` at the first SIGTERM or SIGINT; completes at the second, which ends the process where it is.
 fn stop_on_signal(stop: CancellationToken) -> anyhow::Result<impl Future<Output = ()>> {
@@ -93,4 +121,15 @@ fn check_config(file: PathBuf) -> anyhow::Result<()> {
     config::check_environment(&config).map_err(|problems| anyhow::anyhow!(problems.join("\n")))?;
     println!("{}: good: {} channel(s)", file.display(), config.channels.len());
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_soft_limit_of_files_becomes_the_hard_one() {
+        let limit = open_file_limit().unwrap();
+        assert_eq!(rlimit::Resource::NOFILE.get().unwrap(), (limit, limit));
+    }
 }

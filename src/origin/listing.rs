@@ -3,9 +3,10 @@
 use bytes::Bytes;
 use serde::Serialize;
 
+use crate::caching::Cache;
 use crate::ladder::RenditionKind;
 use crate::live::{ChannelPhase, ChannelView, Directory};
-use crate::origin::representation::{Cache, Representation};
+use crate::origin::representation::Representation;
 use crate::source::ChannelName;
 
 /// The document.

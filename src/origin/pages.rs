@@ -3,8 +3,9 @@
 use bytes::Bytes;
 use http::{HeaderMap, StatusCode};
 
+use crate::caching::Cache;
 use crate::origin::coding::takes_gzip;
-use crate::origin::representation::{Cache, Coding, Representation};
+use crate::origin::representation::{Coding, Representation};
 
 /// A file of the pages, as it is and compressed.
 #[derive(Debug, PartialEq, Eq)]

@@ -3,10 +3,12 @@
 use bytes::Bytes;
 use http::{HeaderMap, StatusCode};
 
+use crate::caching::{Cache, PLAYLIST_TYPE, media_type};
+use crate::ladder::RenditionKind;
 use crate::layout::Resource;
 use crate::live::{ChannelSnapshot, Msn, Playlist, RenditionSnapshot, SessionId};
 use crate::origin::coding::takes_gzip;
-use crate::origin::representation::{Cache, Coding, Representation};
+use crate::origin::representation::{Coding, Representation};
 
 /// The representation of `resource` in `channel`.
 pub(super) fn find(resource: &Resource, channel: &ChannelSnapshot, headers: &HeaderMap) -> Representation {
@@ -22,7 +24,7 @@ pub(super) fn find(resource: &Resource, channel: &ChannelSnapshot, headers: &Hea
 }
 
 fn multivariant(channel: &ChannelSnapshot, headers: &HeaderMap) -> Option<Representation> {
-    let cache = Cache::Seconds(channel.target_duration_secs.div_ceil(2).max(1));
+    let cache = Cache::multivariant(channel.target_duration_secs);
     Some(playlist(channel.multivariant.as_ref()?, cache, headers))
 }
 
@@ -34,7 +36,7 @@ fn media_playlist(
     headers: &HeaderMap,
 ) -> Option<Representation> {
     let text = rendition.playlist.as_ref()?;
-    let cache = Cache::Seconds((channel.target_duration_secs / 2).max(1));
+    let cache = Cache::playlist(channel.target_duration_secs);
     let modified = (!channel.ended).then_some(text.modified);
     Some(Representation { modified, ..playlist(text, cache, headers) })
 }
@@ -45,18 +47,18 @@ fn playlist(text: &Playlist, cache: Cache, headers: &HeaderMap) -> Representatio
     } else {
         (Coding::Identity, text.etag.clone(), &text.text)
     };
-    let whole = Representation::new("application/vnd.apple.mpegurl", cache, body.clone());
+    let whole = Representation::new(PLAYLIST_TYPE, cache, body.clone());
     Representation { coding, etag: Some(etag), ..whole }
 }
 
 fn init(rendition: &RenditionSnapshot, session: SessionId) -> Option<Representation> {
     let data = &rendition.init(session)?.data;
-    Some(media("video/mp4", format!("{session}-init"), data))
+    Some(media(rendition.kind, format!("{session}-init"), data))
 }
 
 fn segment(rendition: &RenditionSnapshot, session: SessionId, msn: Msn) -> Option<Representation> {
     let data = &rendition.segment(session, msn)?.data;
-    Some(media("video/iso.segment", format!("{session}-{msn}"), data))
+    Some(media(rendition.kind, format!("{session}-{msn}"), data))
 }
 
 /// A part, once it is complete: of a finished segment, or of the one that is being made.
@@ -67,13 +69,13 @@ fn part(rendition: &RenditionSnapshot, session: SessionId, msn: Msn, index: u32)
         None => &rendition.segment(session, msn)?.parts,
     };
     let part = parts.get(usize::try_from(index).ok()?)?;
-    Some(media("video/iso.segment", format!("{session}-{msn}.{index}"), &part.data))
+    Some(media(rendition.kind, format!("{session}-{msn}.{index}"), &part.data))
 }
 
 /// Media never changes, so its tag follows from its identity: no hash over megabytes for each request.
-fn media(content_type: &'static str, identity: String, data: &Bytes) -> Representation {
+fn media(kind: RenditionKind, identity: String, data: &Bytes) -> Representation {
     let etag = Some(format!("\"{identity}-{}\"", data.len()));
-    Representation { etag, ..Representation::new(content_type, Cache::Immutable, data.clone()) }
+    Representation { etag, ..Representation::new(media_type(kind), Cache::Immutable, data.clone()) }
 }
 
 /// Why `resource` is not there.

@@ -1,13 +1,13 @@
 //! What a resource is at this instant, and the response that carries it: caching, preconditions, ranges, `HEAD`, CORS.
 //! The one place that writes header fields.
 
-use std::borrow::Cow;
 use std::time::SystemTime;
 
 use bytes::Bytes;
 use http::header::{self, HeaderMap, HeaderName, HeaderValue};
 use http::{Method, Response, StatusCode};
 
+use crate::caching::Cache;
 use crate::origin::precondition::{has_already, range_applies};
 use crate::origin::range::{self, Requested};
 
@@ -18,27 +18,6 @@ pub struct Asked<'a> {
     pub method: &'a Method,
     /// The header fields.
     pub headers: &'a HeaderMap,
-}
-
-/// How long a response may be used again.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Cache {
-    /// For ever: the URL will never mean other bytes. Two weeks, as AWS MediaPackage has it.
-    Immutable,
-    /// This many seconds.
-    Seconds(u32),
-    /// Not at all.
-    Never,
-}
-
-impl Cache {
-    fn field(self) -> Cow<'static, str> {
-        match self {
-            Self::Immutable => Cow::Borrowed("public, max-age=1209600, immutable"),
-            Self::Seconds(seconds) => Cow::Owned(format!("public, max-age={seconds}")),
-            Self::Never => Cow::Borrowed("no-store"),
-        }
-    }
 }
 
 /// A resource as it is sent: its bytes in the coding chosen, and what is said of them.
@@ -118,7 +97,7 @@ impl Representation {
     /// The fields that a 304 has too.
     fn fields(&self) -> HeaderMap {
         let mut fields = HeaderMap::with_capacity(16);
-        set(&mut fields, header::CACHE_CONTROL, &self.cache.field());
+        set(&mut fields, header::CACHE_CONTROL, &self.cache.control());
         if let Some(etag) = &self.etag {
             set(&mut fields, header::ETAG, etag);
         }

@@ -2,8 +2,9 @@
 
 use http::StatusCode;
 
+use crate::caching::Cache;
 use crate::live::Directory;
-use crate::origin::representation::{Cache, Representation};
+use crate::origin::representation::Representation;
 
 /// The process answers.
 pub(super) fn health() -> Representation {

@@ -18,6 +18,8 @@ use crate::media::{AccessUnit, MediaTime, TrackFormat};
 /// The state machine; see the module.
 ///
 /// For each event: call [`Packager::handle`], then publish [`Packager::snapshot`] if it is another one than before.
+///
+/// What a programme leaves when it ends is served until the next one can be played, and then replaced at once.
 #[derive(Debug)]
 pub struct Packager {
     hls: HlsConfig,
@@ -80,7 +82,7 @@ impl Packager {
     pub fn handle(&mut self, event: LadderEvent, now: SystemTime) -> Vec<Fact> {
         let mut facts = Vec::new();
         match event {
-            LadderEvent::Start(start) => self.start(&start, &mut facts),
+            LadderEvent::Start(start) => self.start(&start, now, &mut facts),
             LadderEvent::Format(rendition, format) => self.format(rendition, &format, &mut facts),
             LadderEvent::Unit { rendition, unit, cut } => self.unit(rendition, unit, cut, &mut facts),
             LadderEvent::Stop => self.stop(&mut facts),
@@ -93,11 +95,12 @@ impl Packager {
         facts
     }
 
-    fn start(&mut self, start: &RunStart, facts: &mut Vec<Fact>) {
+    fn start(&mut self, start: &RunStart, now: SystemTime, facts: &mut Vec<Fact>) {
         self.stop(facts);
         if self.programme.is_some() && !self.continues(start) {
             facts.push(Fact::ProgrammeCut);
             self.finish(facts);
+            self.publish(now);
         }
         if self.programme.is_none() {
             self.begin_programme(start);
@@ -146,11 +149,11 @@ impl Packager {
         for spec in &start.renditions {
             let position = known.iter().position(|lane| lane.is(spec));
             let mut lane = position.map_or_else(|| Lane::new(spec.clone(), self.hls), |p| known.swap_remove(p));
-            lane.begin_programme(spec, programme, self.edge);
+            lane.begin_programme(spec, programme);
             self.lanes.push(lane);
         }
         known.retain(|lane| start.renditions.iter().all(|spec| spec.name != *lane.name()));
-        known.iter_mut().for_each(|lane| lane.leave(self.next, self.edge));
+        known.iter_mut().for_each(Lane::leave);
         self.retired = known;
         self.programme = Some(self.next);
         self.order = order(&start.renditions);
@@ -248,6 +251,13 @@ impl Packager {
             lane.render(self.ended, now);
         }
         let mut changed = self.render_multivariant(now);
+        if self.multivariant.is_none() && self.snapshot.multivariant.is_some() {
+            // Nobody could play this programme yet, and viewers of the one before may not have seen its end.
+            return;
+        }
+        if changed {
+            self.lanes.iter_mut().chain(&mut self.retired).for_each(|lane| lane.replaced(self.edge));
+        }
         for lane in &mut self.lanes {
             changed |= lane.update_snapshot(self.run.as_ref());
         }
@@ -395,6 +405,43 @@ mod tests {
     }
 
     #[test]
+    fn an_ended_programme_is_served_until_the_next_can_be_played() {
+        for next in [steady(100, false), Session { is_small: true, ..steady(100, false) }] {
+            let (mut packager, mut watcher) = play(&[steady(100, true)]);
+            let ended = Arc::clone(packager.snapshot());
+            let mut waited = 0;
+            for event in next.events(20_000) {
+                feed(&mut packager, &mut watcher, vec![event]);
+                waited += usize::from(Arc::ptr_eq(packager.snapshot(), &ended));
+            }
+            // Two seconds of picture, twice at most, and of sound.
+            assert!(waited > 100, "{waited}");
+            let offered = packager.snapshot().renditions.iter().filter(|r| r.playlist.is_some()).count();
+            assert_eq!((packager.snapshot().is_live(), offered), (true, if next.is_small { 2 } else { 3 }));
+        }
+    }
+
+    #[test]
+    fn a_programme_that_is_cut_tells_its_end() {
+        let (mut packager, mut watcher) = play(&[steady(100, false)]);
+        let next = Session { is_small: true, ..steady(100, false) };
+        feed(&mut packager, &mut watcher, vec![next.start_event(20_000)]);
+        for rendition in RENDITIONS {
+            assert!(text(&packager, rendition).ends_with("#EXT-X-ENDLIST\n"));
+        }
+    }
+
+    #[test]
+    fn a_programme_without_media_does_not_take_the_last_one_away() {
+        let (mut packager, mut watcher) = play(&[steady(100, true)]);
+        let ended = Arc::clone(packager.snapshot());
+        feed(&mut packager, &mut watcher, vec![steady(1, true).start_event(20_000), LadderEvent::Finish]);
+        assert!(Arc::ptr_eq(packager.snapshot(), &ended));
+        feed(&mut packager, &mut watcher, steady(100, false).events(30_000));
+        assert!(packager.snapshot().is_live());
+    }
+
+    #[test]
     fn finish_ends_every_list() {
         let (packager, _) = play(&[steady(100, true)]);
         assert!(packager.snapshot().ended && !packager.snapshot().is_live());
@@ -470,19 +517,10 @@ mod tests {
     fn another_ladder_begins_another_programme() {
         let (mut packager, mut watcher) = (Packager::new(simulate::hls()), Watcher::default());
         feed(&mut packager, &mut watcher, steady(100, false).events(10_000));
-        let mut events = steady(400, false).events(20_000);
-        let LadderEvent::Start(start) = &mut events[0] else { unreachable!() };
-        start.renditions.remove(1);
-        let events = events.into_iter().filter_map(|event| match event {
-            LadderEvent::Format(1, _) | LadderEvent::Unit { rendition: 1, .. } => None,
-            LadderEvent::Format(2, format) => Some(LadderEvent::Format(1, format)),
-            LadderEvent::Unit { rendition: 2, unit, cut } => Some(LadderEvent::Unit { rendition: 1, unit, cut }),
-            other => Some(other),
-        });
         let mut facts = Vec::new();
         let mut lingered = false;
-        for event in events {
-            facts.extend(packager.handle(event, testing::wall_clock(0)));
+        for event in (Session { is_small: true, ..steady(400, false) }).events(20_000) {
+            facts.extend(feed(&mut packager, &mut watcher, vec![event]));
             let left = packager.snapshot().rendition("360p");
             lingered |= left.is_some_and(|r| r.playlist.is_none() && r.segments.len() == 2);
         }
@@ -491,7 +529,7 @@ mod tests {
         assert!(packager.snapshot().rendition("360p").is_none(), "for as long as it must");
         assert_eq!(packager.snapshot().renditions.len(), 2);
         // And the rendition may come back.
-        feed(&mut packager, &mut Watcher::default(), steady(100, true).events(60_000));
+        feed(&mut packager, &mut watcher, steady(100, true).events(60_000));
         assert_eq!(packager.snapshot().renditions.len(), 3);
     }
 
@@ -543,12 +581,12 @@ mod tests {
     proptest! {
         #![proptest_config(ProptestConfig::with_cases(48))]
         #[test]
-        fn nothing_is_lost_and_every_playlist_keeps_the_rules(sessions in prop::collection::vec(simulate::session(), 1..4)) {
+        fn nothing_is_lost_and_every_playlist_keeps_the_rules(sessions in prop::collection::vec(simulate::session(), 1..5)) {
             let (mut packager, mut watcher) = (Packager::new(simulate::hls()), Watcher::default());
             let mut start = 10_000;
             for session in &sessions {
                 feed(&mut packager, &mut watcher, session.events(start));
-                for (name, units) in RENDITIONS.iter().zip(session.units(start)) {
+                for (name, units) in RENDITIONS.iter().zip(session.units(start)).filter(|(name, _)| session.has(name)) {
                     let read = watcher.samples(name, packager.last_session);
                     let data: Vec<_> = read.iter().map(|s| &s.data).collect();
                     prop_assert!(data == units.iter().map(|(u, _)| &u.data).collect::<Vec<_>>(), "{}", name);
@@ -559,7 +597,8 @@ mod tests {
                 start += session.duration() + 1_000;
             }
             watcher.check_alignment();
-            let last = packager.snapshot().renditions.iter().map(|r| r.segments.back().map(|s| s.msn)).collect::<Vec<_>>();
+            let offered = packager.snapshot().renditions.iter().filter(|r| r.playlist.is_some());
+            let last = offered.map(|r| r.segments.back().map(|s| s.msn)).collect::<Vec<_>>();
             prop_assert!(last.iter().all(|l| *l == last[0] && l.is_some()));
         }
     }

@@ -68,29 +68,33 @@ impl Lane {
         self.spec.name == spec.name && self.spec.kind == spec.kind
     }
 
-    /// Begins a programme: what was published lingers, and nothing is listed.
-    pub(super) fn begin_programme(&mut self, spec: &RenditionSpec, programme: Programme, edge: MediaTime) {
+    /// Begins a programme: nothing is listed, and what was published stays until [`Lane::replaced`].
+    pub(super) fn begin_programme(&mut self, spec: &RenditionSpec, programme: Programme) {
         let target = MediaTime::from_millis(i64::from(programme.target_secs) * 1_000);
         let cover = Cover { window: self.hls.window.into(), least: target + target + target };
         self.spec = spec.clone();
         self.target_secs = programme.target_secs;
-        self.window.restart(programme.first, programme.discontinuity_sequence, cover, edge);
+        self.window.restart(programme.first, programme.discontinuity_sequence, cover);
         self.bandwidth = Bandwidth::new(expected(spec, self.hls), target);
         self.header = None;
         self.retire();
     }
 
-    /// The rendition is not offered any more: it has no playlist, and its segments linger.
-    pub(super) fn retire(&mut self) {
+    /// The rendition has no playlist, and its segments linger.
+    fn retire(&mut self) {
         self.playlist = None;
         self.changed = Changed { playlist: false, anything: true, declaration: true };
     }
 
     /// Lists nothing from here on, as the rendition is not part of the programme that begins.
-    pub(super) fn leave(&mut self, first: Msn, edge: MediaTime) {
-        let nothing = Cover { window: MediaTime::ZERO, least: MediaTime::ZERO };
-        self.window.restart(first, 0, nothing, edge);
+    pub(super) fn leave(&mut self) {
+        self.window.close();
         self.retire();
+    }
+
+    /// What was published of the programme before is served no more, as of `edge`.
+    pub(super) fn replaced(&mut self, edge: MediaTime) {
+        self.window.replaced(edge);
     }
 
     /// Begins a run of the programme.

@@ -7,7 +7,7 @@ use m3u8_rs::MediaPlaylist;
 
 use super::readback::{self, Read};
 use crate::layout::Resource;
-use crate::live::{ChannelSnapshot, RenditionSnapshot, Segment, SessionId};
+use crate::live::{ChannelSnapshot, Msn, RenditionSnapshot, Segment, SessionId};
 use crate::media::MediaTime;
 use crate::source::ChannelName;
 
@@ -21,6 +21,12 @@ pub(crate) struct Watcher {
     seams: BTreeMap<u64, bool>,
     /// By number, how many discontinuities come before it, the implied one of a new programme included.
     discontinuities: BTreeMap<u64, u64>,
+    /// What left a rendition's playlist, and the media time until which it must be there.
+    left: BTreeMap<(String, u64), MediaTime>,
+    /// By rendition, the longest playlist.
+    longest: BTreeMap<String, MediaTime>,
+    /// By rendition, how far it has come; of one that is not offered, how far the channel has.
+    edges: BTreeMap<String, MediaTime>,
 }
 
 impl Watcher {
@@ -32,11 +38,16 @@ impl Watcher {
             let before = self.before.rendition(rendition.name.as_str()).cloned();
             self.rendition(now, rendition, before.as_deref());
         }
+        self.succession(now);
+        self.lingering(now);
         if let Some(multivariant) = &now.multivariant {
             let (rest, parsed) = m3u8_rs::parse_master_playlist(&multivariant.text).unwrap();
             assert!(rest.is_empty());
-            assert!(parsed.variants.len() + parsed.alternatives.len() <= now.renditions.len());
-            assert!(now.renditions.iter().all(|r| r.playlist.is_some()));
+            let audio = parsed.alternatives.iter().filter_map(|media| media.uri.as_ref());
+            for uri in parsed.variants.iter().map(|variant| &variant.uri).chain(audio) {
+                let name = uri.strip_suffix("/index.m3u8").unwrap();
+                assert!(now.rendition(name).unwrap().playlist.is_some(), "{name} is there, as the playlist says");
+            }
             let sound = now.rendition("audio").map_or(0.0, |r| peak(r, now.target_duration_secs));
             for variant in parsed.variants {
                 let name = variant.uri.split('/').next().unwrap();
@@ -48,6 +59,40 @@ impl Watcher {
             }
         }
         self.before = Arc::clone(now);
+    }
+
+    /// What can be played goes on until its end is told, and then gives way at once to what can be played.
+    fn succession(&self, now: &ChannelSnapshot) {
+        assert!(now.multivariant.is_some() || self.before.multivariant.is_none(), "a channel never vanishes");
+        if self.before.multivariant.is_none() || self.before.ended {
+            return;
+        }
+        for rendition in self.before.renditions.iter().filter(|r| r.playlist.is_some()) {
+            let after = now.rendition(rendition.name.as_str()).and_then(|r| r.playlist.as_ref());
+            assert!(after.is_some(), "{} vanished without an end", rendition.name);
+        }
+    }
+
+    /// What left a playlist is there for as long as itself and the longest playlist (RFC 8216bis, 6.2.2).
+    fn lingering(&mut self, now: &ChannelSnapshot) {
+        for rendition in &self.before.renditions {
+            let (name, after) = (rendition.name.to_string(), now.rendition(rendition.name.as_str()));
+            let edge = edge(now, &name);
+            let reached = self.edges.entry(name.clone()).or_insert(edge);
+            *reached = edge.max(*reached);
+            let all = rendition.listed().fold(MediaTime::ZERO, |sum, s| sum + s.duration);
+            let longest = self.longest.entry(name.clone()).or_insert(all);
+            *longest = all.max(*longest);
+            let listed = |s: &Segment| after.is_some_and(|r| r.listed().any(|l| l.msn == s.msn));
+            for segment in rendition.listed().filter(|s| !s.gap && !listed(s)) {
+                self.left.insert((name.clone(), segment.msn.0), edge + segment.duration + *longest);
+            }
+        }
+        for ((name, number), until) in &self.left {
+            let (session, _) = self.seen[&(name.clone(), *number)];
+            let there = now.rendition(name).and_then(|r| r.segment(session, Msn(*number))).is_some();
+            assert!(there || *until <= self.edges[name], "{name} {number} is gone before {until:?}");
+        }
     }
 
     fn rendition(&mut self, now: &ChannelSnapshot, rendition: &RenditionSnapshot, before: Option<&RenditionSnapshot>) {
@@ -132,6 +177,13 @@ impl Watcher {
         let of = self.seen.iter().filter(|((name, _), (s, _))| name == rendition && *s == session);
         of.flat_map(|(_, (_, samples))| samples.clone()).collect()
     }
+}
+
+/// How far a rendition has come; of one that is not offered, how far the channel has.
+fn edge(now: &ChannelSnapshot, name: &str) -> MediaTime {
+    let end = |r: &RenditionSnapshot| r.segments.back().map_or(MediaTime::ZERO, |s| s.start + s.duration);
+    let newest = now.renditions.iter().map(|r| end(r)).max().unwrap_or(MediaTime::ZERO);
+    now.rendition(name).filter(|r| r.playlist.is_some()).map_or(newest, |r| end(r))
 }
 
 /// The largest bit rate of any listed segment that is long enough to count.

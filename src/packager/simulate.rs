@@ -12,6 +12,7 @@ use std::time::Duration;
 /// Two pictures and the sound.
 pub(crate) const RENDITIONS: [&str; 3] = ["720p", "360p", "audio"];
 pub(crate) const SOUND: usize = 2;
+const SMALL_PICTURE: &str = "360p";
 /// Samples of an AAC frame, and their rate.
 const FRAME: i64 = 1_024;
 const RATE: u32 = 48_000;
@@ -39,6 +40,8 @@ pub(crate) struct Session {
     pub(crate) finish: bool,
     /// By how much the wall clock is off at its start.
     pub(crate) clock_millis: i64,
+    /// It lacks the small picture.
+    pub(crate) is_small: bool,
 }
 
 pub(crate) fn session() -> impl Strategy<Value = Session> {
@@ -48,21 +51,31 @@ pub(crate) fn session() -> impl Strategy<Value = Session> {
         prop::collection::vec(Just(40i64), 1..500),
     ];
     let turns = prop::collection::vec(0..RENDITIONS.len(), 1..50);
-    (frames, 0usize..3, 0i64..100, turns, prop::bool::weighted(0.3), -5_000i64..5_000).prop_map(
-        |(frames, reorder, tail, turns, finish, clock_millis)| Session {
+    let chances = (prop::bool::weighted(0.3), prop::bool::weighted(0.3));
+    (frames, 0usize..3, 0i64..100, turns, chances, -5_000i64..5_000).prop_map(
+        |(frames, reorder, tail, turns, (finish, is_small), clock_millis)| Session {
             frames,
             reorder,
             tail,
             turns,
             finish,
             clock_millis,
+            is_small,
         },
     )
 }
 
 /// So many frames at 25 a second.
 pub(crate) fn steady(frames: usize, finish: bool) -> Session {
-    Session { frames: vec![40; frames], reorder: 2, tail: 0, turns: vec![0, 1, 2], finish, clock_millis: 0 }
+    Session {
+        frames: vec![40; frames],
+        reorder: 2,
+        tail: 0,
+        turns: vec![0, 1, 2],
+        finish,
+        clock_millis: 0,
+        is_small: false,
+    }
 }
 
 /// A session's units of every rendition, in order of decoding, with the cuts.
@@ -74,7 +87,7 @@ impl Session {
             start: MediaTime::from_millis(start),
             wall_clock: testing::wall_clock(start + self.clock_millis),
             target_duration: MediaTime::from_millis(2_000),
-            renditions: specs(),
+            renditions: specs().into_iter().filter(|spec| self.has(spec.name.as_str())).collect(),
         })
     }
 
@@ -105,7 +118,24 @@ impl Session {
             }
         }
         events.push(if self.finish { LadderEvent::Finish } else { LadderEvent::Stop });
-        events
+        events.into_iter().filter_map(|event| self.offered(event)).collect()
+    }
+
+    pub(crate) fn has(&self, rendition: &str) -> bool {
+        !self.is_small || rendition != SMALL_PICTURE
+    }
+
+    /// The event as it is if the small picture is not there.
+    fn offered(&self, event: LadderEvent) -> Option<LadderEvent> {
+        let index = |rendition: usize| if self.is_small && rendition > 1 { rendition - 1 } else { rendition };
+        match event {
+            LadderEvent::Format(1, _) | LadderEvent::Unit { rendition: 1, .. } if self.is_small => None,
+            LadderEvent::Format(rendition, format) => Some(LadderEvent::Format(index(rendition), format)),
+            LadderEvent::Unit { rendition, unit, cut } => {
+                Some(LadderEvent::Unit { rendition: index(rendition), unit, cut })
+            }
+            other => Some(other),
+        }
     }
 
     /// Frames in decoding order. An IDR stands wherever the next cut is due: no segment is longer than 2 s.

@@ -11,13 +11,18 @@ use crate::media::MediaTime;
 /// own frames, and the renditions should drop the same segments.
 const TOLERANCE: MediaTime = MediaTime::from_millis(100);
 
+/// Segments that a programme may drop from its playlist before it replaces the one before. Renditions are never so far
+/// apart: one that has no media at all keeps the others from being played, but not from being let go.
+const HELD_MAX: usize = 64;
+
 /// The window; see the module.
 #[derive(Debug)]
 pub(super) struct Window {
     inits: Vec<Arc<Init>>,
     segments: VecDeque<Arc<Segment>>,
-    /// For each segment that is no longer listed, the media time until which it stays; as many as there are such.
-    lingering: VecDeque<MediaTime>,
+    /// For each segment that is no longer listed, the media time until which it stays, none as long as the playlist of
+    /// the programme before is still served; as many as there are such segments.
+    lingering: VecDeque<Option<MediaTime>>,
     first_listed: Msn,
     listed_duration: MediaTime,
     /// The longest that the playlist has been.
@@ -41,19 +46,27 @@ impl Window {
         }
     }
 
-    /// Begins a programme: lists nothing, and what was listed lingers. `edge` is the channel's latest media time.
-    pub(super) fn restart(&mut self, first: Msn, discontinuity_sequence: u64, cover: Cover, edge: MediaTime) {
-        while self.lingering.len() < self.segments.len() {
-            self.unlist(edge);
-        }
-        if self.segments.back().is_some_and(|last| last.msn.0.checked_add(1) != Some(first.0)) {
-            // The rendition was not part of the programme before: what is left of it would leave a hole.
-            self.segments.clear();
-            self.lingering.clear();
-        }
+    /// Begins a programme: lists nothing, and what was listed stays until [`Window::replaced`].
+    pub(super) fn restart(&mut self, first: Msn, discontinuity_sequence: u64, cover: Cover) {
+        self.close();
         self.first_listed = first;
         self.discontinuity_sequence = discontinuity_sequence;
         self.cover = cover.duration();
+    }
+
+    /// Lists nothing any more; what was listed stays until [`Window::replaced`].
+    pub(super) fn close(&mut self) {
+        while self.lingering.len() < self.segments.len() {
+            self.unlist(None);
+        }
+    }
+
+    /// The playlist of the programme before is served no more, as of `edge`: what it listed lingers from here.
+    pub(super) fn replaced(&mut self, edge: MediaTime) {
+        let longest = self.longest;
+        for (until, segment) in self.lingering.iter_mut().zip(&self.segments) {
+            until.get_or_insert(edge + segment.duration + longest);
+        }
     }
 
     /// A run's initialisation segment.
@@ -61,22 +74,26 @@ impl Window {
         self.inits.push(Arc::new(init));
     }
 
-    /// Lists a segment, whose number is the one after the last.
+    /// Lists a segment, whose number is the one after the last of the programme.
     pub(super) fn push(&mut self, segment: Segment, edge: MediaTime) {
-        let follows = self.segments.back().is_none_or(|last| last.msn.0.checked_add(1) == Some(segment.msn.0));
+        let listed = u64::try_from(self.segments.len() - self.lingering.len()).unwrap_or(u64::MAX);
+        let follows = self.first_listed.0.checked_add(listed) == Some(segment.msn.0);
         assert!(follows, "media sequence numbers have no holes");
         self.listed_duration += segment.duration;
         self.longest = self.longest.max(self.listed_duration);
         self.segments.push_back(Arc::new(segment));
         while self.listed().next().is_some_and(|first| self.listed_duration - first.duration >= self.cover) {
-            self.unlist(edge);
+            self.unlist(Some(edge));
+        }
+        if self.lingering.iter().rev().take_while(|until| until.is_some()).count() > HELD_MAX {
+            self.replaced(edge);
         }
     }
 
     /// Lets go of what has lingered long enough; `session` is still being made. True if anything went.
     pub(super) fn expire(&mut self, edge: MediaTime, session: Option<SessionId>) -> bool {
         let before = self.segments.len();
-        while self.lingering.pop_front_if(|until| *until <= edge).is_some() {
+        while self.lingering.pop_front_if(|until| until.is_some_and(|until| until <= edge)).is_some() {
             self.segments.pop_front();
         }
         let (segments, inits) = (&self.segments, &mut self.inits);
@@ -84,14 +101,14 @@ impl Window {
         self.segments.len() < before
     }
 
-    /// Takes the first segment off the playlist. It stays for its own duration and that of the longest playlist that
-    /// listed it.
-    fn unlist(&mut self, edge: MediaTime) {
+    /// Takes the first segment off the playlist. From `edge` it stays for its own duration and that of the longest
+    /// playlist that listed it; without one, until further notice.
+    fn unlist(&mut self, edge: Option<MediaTime>) {
         let Some(first) = self.segments.get(self.lingering.len()) else { return };
         self.listed_duration = self.listed_duration - first.duration;
         self.discontinuity_sequence += u64::from(first.discontinuity);
         self.first_listed = Msn(first.msn.0 + 1);
-        self.lingering.push_back(edge + first.duration + self.longest);
+        self.lingering.push_back(edge.map(|edge| edge + first.duration + self.longest));
     }
 
     /// What the playlist lists, oldest first.
@@ -152,7 +169,7 @@ mod tests {
     #[test]
     fn the_window_covers_what_is_configured() {
         let mut window = Window::new();
-        window.restart(Msn(1), 0, WINDOW, MediaTime::ZERO);
+        window.restart(Msn(1), 0, WINDOW);
         for msn in 1..=7 {
             push(&mut window, msn, 3_999, msn == 2);
         }
@@ -165,7 +182,7 @@ mod tests {
     #[test]
     fn what_left_stays_for_its_duration_and_the_longest_playlists() {
         let mut window = Window::new();
-        window.restart(Msn(1), 0, WINDOW, MediaTime::ZERO);
+        window.restart(Msn(1), 0, WINDOW);
         for msn in 1..=12 {
             push(&mut window, msn, 4_000, false);
         }
@@ -178,9 +195,9 @@ mod tests {
     #[test]
     fn a_new_programme_lists_nothing_of_the_old() {
         let mut window = Window::new();
-        window.restart(Msn(1), 0, WINDOW, MediaTime::ZERO);
+        window.restart(Msn(1), 0, WINDOW);
         push(&mut window, 1, 4_000, false);
-        window.restart(Msn(2), 1, WINDOW, MediaTime::from_millis(4_000));
+        window.restart(Msn(2), 1, WINDOW);
         assert_eq!(numbers(window.listed()), [0; 0]);
         assert_eq!((window.first_listed(), window.listed_duration), (Msn(2), MediaTime::ZERO));
         push(&mut window, 2, 4_000, false);
@@ -189,10 +206,45 @@ mod tests {
     }
 
     #[test]
+    fn a_programme_before_lingers_from_when_it_is_replaced() {
+        let mut window = Window::new();
+        window.restart(Msn(1), 0, WINDOW);
+        push(&mut window, 1, 4_000, false);
+        window.restart(Msn(2), 1, WINDOW);
+        assert!(!window.expire(MediaTime::from_millis(1_000_000), None), "its playlist is still served");
+        window.replaced(MediaTime::from_millis(12_000));
+        assert!(!window.expire(MediaTime::from_millis(19_999), None));
+        assert!(window.expire(MediaTime::from_millis(20_000), None));
+    }
+
+    #[test]
+    fn a_programme_that_never_replaces_the_one_before_is_bounded() {
+        let mut window = Window::new();
+        window.restart(Msn(1), 0, WINDOW);
+        push(&mut window, 1, 4_000, false);
+        window.restart(Msn(2), 1, WINDOW);
+        (2..200).for_each(|msn| push(&mut window, msn, 4_000, false));
+        assert!(window.segments().len() < 20, "{}", window.segments().len());
+    }
+
+    #[test]
+    fn numbers_may_leave_a_hole_between_programmes() {
+        let mut window = Window::new();
+        window.restart(Msn(1), 0, WINDOW);
+        push(&mut window, 1, 4_000, false);
+        window.close();
+        window.replaced(MediaTime::from_millis(4_000));
+        window.restart(Msn(3), 1, WINDOW);
+        push(&mut window, 3, 2_000, false);
+        assert_eq!(numbers(window.listed()), [3]);
+        assert_eq!(numbers(window.segments().iter()), [1, 3], "what left lingers all the same");
+    }
+
+    #[test]
     fn inits_go_with_their_last_segment() {
         let mut window = Window::new();
         let cover = Cover { window: MediaTime::ZERO, least: MediaTime::ZERO };
-        window.restart(Msn(1), 0, cover, MediaTime::ZERO);
+        window.restart(Msn(1), 0, cover);
         window.add_init(Init { session: testing::SESSION, data: bytes::Bytes::new() });
         push(&mut window, 1, 4_000, false);
         assert_eq!(window.inits().len(), 1);

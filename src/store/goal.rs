@@ -9,6 +9,7 @@ use bytes::Bytes;
 
 use super::Object;
 use super::ledger::Ledger;
+use crate::caching::{Cache, PLAYLIST_TYPE, media_type};
 use crate::ladder::RenditionKind;
 use crate::layout::Resource;
 use crate::live::{ChannelSnapshot, Init, Msn, Playlist, RenditionSnapshot, Segment};
@@ -162,21 +163,16 @@ fn media(channel: &ChannelName, snapshot: &ChannelSnapshot) -> impl Iterator<Ite
 }
 
 fn media_upload(key: String, kind: RenditionKind, data: &Bytes, role: Role) -> Upload {
-    let content_type = match kind {
-        RenditionKind::Video => "video/mp4",
-        RenditionKind::Audio => "audio/mp4",
-    };
-    // Two weeks, CDNs' usual longest: what is under one key never changes, so a copy that outlives the object is right.
-    let cache_control = "public, max-age=1209600, immutable".to_owned();
-    let object = Object { key, data: data.clone(), content_type, cache_control };
+    let cache_control = Cache::Immutable.control().into_owned();
+    let object = Object { key, data: data.clone(), content_type: media_type(kind), cache_control };
     Upload { object, names: BTreeSet::new(), span: Duration::ZERO, role }
 }
 
 fn playlists(channel: &ChannelName, snapshot: &ChannelSnapshot) -> impl Iterator<Item = Upload> {
-    let max_age = (snapshot.target_duration_secs / 2).max(1);
+    let cache = Cache::playlist(snapshot.target_duration_secs);
     snapshot.renditions.iter().filter_map(move |rendition| {
         let key = Resource::Playlist(rendition.name.clone()).path(channel);
-        let object = playlist_object(key, rendition.playlist.as_ref()?, max_age);
+        let object = playlist_object(key, rendition.playlist.as_ref()?, cache);
         let segments = rendition.listed().filter(|s| !s.gap).map(|segment| segment_key(channel, rendition, segment));
         let names =
             named_inits(rendition).map(|(_, init)| init_key(channel, rendition, init)).chain(segments).collect();
@@ -191,19 +187,18 @@ fn multivariant_upload(
     playlist: &Playlist,
     media_playlists: &[Upload],
 ) -> Upload {
-    let max_age = snapshot.target_duration_secs.div_ceil(2).max(1);
-    let object = playlist_object(Resource::Multivariant.path(channel), playlist, max_age);
+    let cache = Cache::multivariant(snapshot.target_duration_secs);
+    let object = playlist_object(Resource::Multivariant.path(channel), playlist, cache);
     let names = media_playlists.iter().map(|upload| upload.object.key.clone()).collect();
     Upload { object, names, span: Duration::ZERO, role: Role::Multivariant }
 }
 
-/// `max_age` is in seconds.
-fn playlist_object(key: String, playlist: &Playlist, max_age: u32) -> Object {
+fn playlist_object(key: String, playlist: &Playlist, cache: Cache) -> Object {
     Object {
         key,
         data: playlist.text.clone(),
-        content_type: "application/vnd.apple.mpegurl",
-        cache_control: format!("public, max-age={max_age}"),
+        content_type: PLAYLIST_TYPE,
+        cache_control: cache.control().into_owned(),
     }
 }
 

@@ -60,6 +60,8 @@ impl Ledger {
     pub(super) fn attempt(&mut self, upload: &Upload) {
         let entry = self.objects.entry(upload.object.key.clone()).or_default();
         entry.stored = false;
+        // A playlist that comes back is wanted, though nothing names it before the multivariant playlist does.
+        entry.expires = None;
         entry.names.extend(upload.names.iter().cloned());
         entry.span = upload.span;
     }
@@ -141,7 +143,8 @@ impl Ledger {
     pub(super) fn follow(&mut self, snapshot: &ChannelSnapshot) -> u64 {
         let before = std::mem::take(&mut self.followed);
         let mut passed_over = 0u64;
-        for rendition in &snapshot.renditions {
+        // One that is no longer offered lists nothing, and passes nothing over when it returns.
+        for rendition in snapshot.renditions.iter().filter(|rendition| rendition.playlist.is_some()) {
             let last = before.get(&rendition.name).copied();
             if let Some((last, first)) = last.zip(rendition.listed().next()) {
                 passed_over = passed_over.saturating_add(first.msn.0.saturating_sub(last.0.saturating_add(1)));
@@ -159,14 +162,15 @@ impl Ledger {
         u64::try_from(missing.count()).unwrap_or(u64::MAX)
     }
 
-    /// The highest number up to which every rendition of `snapshot` is stored, from its first listed on.
+    /// The highest number up to which every rendition that `snapshot` offers is stored, from its first listed on.
     pub(super) fn stored_up_to(&self, snapshot: &ChannelSnapshot) -> Option<Msn> {
         let of = |rendition: &RenditionSnapshot| {
             let is_stored =
                 |segment: &&Arc<Segment>| segment.gap || self.holds(&segment_key(&self.channel, rendition, segment));
             rendition.listed().take_while(is_stored).last().map(|segment| segment.msn)
         };
-        snapshot.renditions.iter().map(|rendition| of(rendition)).min().flatten()
+        let offered = snapshot.renditions.iter().filter(|rendition| rendition.playlist.is_some());
+        offered.map(|rendition| of(rendition)).min().flatten()
     }
 }
 
@@ -216,6 +220,16 @@ mod tests {
         ledger.deleted(&["playlist".to_owned()]);
         ledger.sweep(later);
         assert_eq!(ledger.expired(later + Duration::from_secs(8)), ["1", "2"]);
+    }
+
+    #[test]
+    fn what_comes_back_does_not_expire_before_it_is_named() {
+        let mut ledger = ledger();
+        put(&mut ledger, upload("playlist", &["1"], Role::Playlist));
+        let now = Instant::now();
+        ledger.sweep(now);
+        put(&mut ledger, upload("playlist", &["2"], Role::Playlist));
+        assert_eq!(ledger.expired(now + Duration::from_secs(3600)), [""; 0]);
     }
 
     #[test]

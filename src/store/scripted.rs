@@ -158,6 +158,8 @@ pub(super) struct Programme {
     /// Segments listed.
     window: usize,
     ended: bool,
+    /// The small picture is not part of the programme: nothing of it is offered.
+    is_small: bool,
 }
 
 /// Of each segment.
@@ -168,7 +170,7 @@ const LINGERING: usize = 2;
 
 impl Programme {
     pub(super) fn new(window: usize) -> Self {
-        Self { msn: 0, session: 1, segments: VecDeque::new(), window, ended: false }
+        Self { msn: 0, session: 1, segments: VecDeque::new(), window, ended: false, is_small: false }
     }
 
     /// One more segment in each rendition; a gap in the first one, where said.
@@ -197,13 +199,26 @@ impl Programme {
         self.ended = false;
     }
 
+    /// Another programme, with or without the small picture.
+    pub(super) fn change(&mut self) {
+        self.restart();
+        self.is_small = !self.is_small;
+    }
+
     pub(super) fn snapshot(&self) -> Arc<ChannelSnapshot> {
         let renditions: Vec<_> = RENDITIONS.iter().map(|name| Arc::new(self.rendition(name))).collect();
-        let multivariant = (!self.segments.is_empty()).then(|| playlist(MULTIVARIANT.to_owned()));
+        let multivariant = (!self.segments.is_empty()).then(|| playlist(self.multivariant()));
         Arc::new(ChannelSnapshot { multivariant, target_duration_secs: 4, renditions, ended: self.ended })
     }
 
+    fn multivariant(&self) -> String {
+        if self.is_small { MULTIVARIANT.replace(SMALL_PICTURE, "") } else { MULTIVARIANT.to_owned() }
+    }
+
     fn rendition(&self, name: &str) -> RenditionSnapshot {
+        if self.is_small && name == "360p" {
+            return self.retired(name);
+        }
         let lingering = self.segments.len().saturating_sub(self.window);
         let sessions: BTreeSet<_> = self.segments.iter().map(|(_, session, _)| *session).collect();
         let init = |session| {
@@ -216,6 +231,19 @@ impl Programme {
             inits: sessions.into_iter().map(init).collect(),
             segments: self.segments.iter().map(|segment| Arc::new(make_segment(name, *segment))).collect(),
             first_listed: Msn(self.segments.get(lingering).map_or(self.msn + 1, |segment| segment.0)),
+            open: None,
+        }
+    }
+
+    /// A rendition that is not offered any more.
+    fn retired(&self, name: &str) -> RenditionSnapshot {
+        RenditionSnapshot {
+            name: RenditionName::new(name).unwrap(),
+            kind: RenditionKind::Video,
+            playlist: None,
+            inits: Vec::new(),
+            segments: VecDeque::new(),
+            first_listed: Msn(self.msn + 1),
             open: None,
         }
     }
@@ -264,6 +292,9 @@ fn playlist(text: String) -> Playlist {
     let modified = SystemTime::UNIX_EPOCH;
     Playlist { text: text.into(), gzip: Bytes::new(), etag: String::new(), modified }
 }
+
+/// What the multivariant playlist lacks without it.
+const SMALL_PICTURE: &str = "#EXT-X-STREAM-INF:BANDWIDTH=1000000,AUDIO=\"audio\"\n360p/index.m3u8\n";
 
 const MULTIVARIANT: &str = "#EXTM3U
 #EXT-X-MEDIA:TYPE=AUDIO,GROUP-ID=\"audio\",NAME=\"audio\",URI=\"audio/index.m3u8\"

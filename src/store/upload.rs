@@ -74,7 +74,8 @@ struct Uploader {
     /// Whether the store works is not known yet: it is asked, so that the operator hears of trouble before the show.
     unproven: bool,
     probing: bool,
-    deleting: bool,
+    /// The keys of the delete that is on its way.
+    deleting: Vec<String>,
     puts: Spell,
     deletes: Spell,
 }
@@ -100,7 +101,7 @@ impl Uploader {
             requests: JoinSet::new(),
             unproven: true,
             probing: false,
-            deleting: false,
+            deleting: Vec::new(),
             puts: Spell::default(),
             deletes: Spell::default(),
         }
@@ -142,13 +143,18 @@ impl Uploader {
             while self.goal.in_flight() < parallel && self.start_put() {}
             self.start_probe();
         }
-        if !self.deleting && !self.deletes.must_wait(now) {
+        if self.deleting.is_empty() && !self.deletes.must_wait(now) {
             self.start_delete(now);
         }
     }
 
     fn start_put(&mut self) -> bool {
         let Some(upload) = self.goal.take() else { return false };
+        if self.deleting.contains(&upload.object.key) {
+            // A playlist comes back: nobody knows which of both requests the store would do last.
+            self.goal.put_back(upload);
+            return false;
+        }
         self.ledger.attempt(&upload);
         let store = Arc::clone(&self.setup.store);
         self.requests.spawn(async move {
@@ -173,7 +179,7 @@ impl Uploader {
         if keys.is_empty() {
             return;
         }
-        self.deleting = true;
+        self.deleting.clone_from(&keys);
         let store = Arc::clone(&self.setup.store);
         self.requests.spawn(async move {
             let result = store.delete(&keys).await;
@@ -196,7 +202,7 @@ impl Uploader {
     /// When something is due by the clock: a try after a failure, or a deletion.
     fn wake(&self, now: Instant) -> Option<Instant> {
         let retry = self.puts.retry().filter(|retry| *retry > now);
-        let deletion = self.ledger.next_expiry().filter(|_| !self.deleting);
+        let deletion = self.ledger.next_expiry().filter(|_| self.deleting.is_empty());
         let deletion = deletion.map(|expiry| self.deletes.retry().map_or(expiry, |retry| retry.max(expiry)));
         [retry, deletion].into_iter().flatten().min()
     }
@@ -254,7 +260,7 @@ impl Uploader {
     }
 
     fn delete_answered(&mut self, keys: &[String], result: Result<(), StoreError>, now: Instant) {
-        self.deleting = false;
+        self.deleting.clear();
         match result {
             Ok(()) => {
                 debug!(objects = keys.len(), "deleted what had left the window");
