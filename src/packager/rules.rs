@@ -75,6 +75,8 @@ impl Watcher {
 
     /// What left a playlist is there for as long as itself and the longest playlist (RFC 8216bis, 6.2.2).
     fn lingering(&mut self, now: &ChannelSnapshot) {
+        // The longest that held the segment counts: a rendition that was gone altogether begins anew.
+        self.longest.retain(|name, _| self.before.rendition(name).is_some());
         for rendition in &self.before.renditions {
             let (name, after) = (rendition.name.to_string(), now.rendition(rendition.name.as_str()));
             let edge = edge(now, &name);
