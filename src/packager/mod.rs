@@ -1,6 +1,6 @@
 //! From access units to parts, segments and playlists.
 //!
-//! [`Packager`] is the state machine of a channel and [`run`] its task. Below it: a *lane* a rendition, which cuts by a
+//! [`Packager`] is the state machine of a channel and [`run()`] its task. Below it: a *lane* a rendition, which cuts by a
 //! *segmenter*, writes *fragments*, keeps a *window* and renders its *playlist*; and the *run*, which holds what all
 //! lanes share. Nothing here knows how media came in, or who fetches it.
 
