@@ -18,7 +18,7 @@ use support::hls;
 use support::server::{Builder, Server};
 
 /// How much media each measurement is taken over, once things have settled.
-const MEASURED: Duration = Duration::from_secs(30);
+const MEASURED: Duration = Duration::from_secs(20);
 
 /// How long a pipeline may take to settle before it is measured.
 const SETTLE: Duration = Duration::from_secs(10);

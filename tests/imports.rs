@@ -14,7 +14,7 @@ const HOMES: [(&str, &[&str]); 8] = [
     ("mp4_atom", &["packager"]),
     ("aws_sdk_s3", &["store"]),
     ("aws_config", &["store"]),
-    ("hyper", &["origin", "admin", "http_server.rs"]),
+    ("hyper", &["origin", "admin", "http_server.rs", "http_server"]),
 ];
 
 #[test]
