@@ -1,6 +1,6 @@
 //! Whole processes: what a channel costs in CPU and memory, against ffmpeg doing the same, and how soon it can be watched.
 //!
-//! `cargo bench --bench processes`. CPU is user and system seconds of the process from `/proc`, so that a busy machine
+//! `cargo bench --bench processes`, with `-- passthrough`, `ladder`, `profiles` or `start` for one of them. CPU is user and system seconds of the process from `/proc`, so that a busy machine
 //! changes it little; quote ratios. Times are of the wall.
 #![expect(clippy::unwrap_used, clippy::indexing_slicing, reason = "a measurement that cannot go on has failed")]
 #![expect(clippy::disallowed_methods, reason = "it measures real time")]
@@ -35,14 +35,20 @@ fn main() {
     let seconds = u32::try_from((MEASURED + SETTLE * 3).as_secs()).unwrap();
     let source = encoders::flash_and_beep(directory.path(), seconds);
     println!("source: 720p30 H.264 at 2.5 Mbit/s with B-frames, AAC at 128 kbit/s\n");
-    for channels in [1, 20] {
-        passthrough(&source, channels);
+    let wanted: Vec<String> = std::env::args().skip(1).filter(|argument| !argument.starts_with('-')).collect();
+    let runs = |name: &str| wanted.is_empty() || wanted.iter().any(|wanted| wanted == name);
+    if runs("passthrough") {
+        [1, 20].into_iter().for_each(|channels| passthrough(&source, channels));
     }
-    against_ffmpeg(&source);
-    for profile in ["balanced", "low-latency"] {
-        encode_profile(&source, profile);
+    if runs("ladder") {
+        against_ffmpeg(&source);
     }
-    first_picture(&source);
+    if runs("profiles") {
+        ["balanced", "low-latency"].into_iter().for_each(|profile| encode_profile(&source, profile));
+    }
+    if runs("start") {
+        first_picture(&source);
+    }
 }
 
 /// Channels that pass the source through: CPU seconds for each second of each stream, and memory.
@@ -87,15 +93,26 @@ fn against_ffmpeg(source: &Path) {
 fn ffmpeg_ladder(source: &Path) -> (f64, f64, f64) {
     let graph = "[0:v]split=2[a][s];[s]scale=-2:480:flags=bicubic,split=2[b][t];[t]scale=-2:360:flags=bicubic[c]";
     let mut command = Command::new("ffmpeg");
-    command.args(["-nostdin", "-hide_banner", "-y", "-benchmark", "-re", "-threads", "1", "-i"]).arg(source);
-    command.args(["-t", &MEASURED.as_secs().to_string(), "-filter_complex", graph]);
+    command.args(["-nostdin", "-hide_banner", "-y", "-benchmark", "-re", "-threads", "1"]);
+    command.args(["-t", &MEASURED.as_secs().to_string(), "-i"]).arg(source).args(["-filter_complex", graph]);
     let renditions = [("[a]", "superfast", "2800k"), ("[b]", "veryfast", "1400k"), ("[c]", "veryfast", "800k")];
     let directory = tempfile::tempdir().unwrap();
     let output = |name: &str| directory.path().join(name);
     command.args(["-map", "0:v", "-map", "0:a", "-c", "copy"]).arg(output("source.mp4"));
     for (label, preset, rate) in renditions {
         command.args(["-map", label, "-c:v", "libx264", "-preset", preset, "-b:v", rate, "-maxrate", rate]);
-        command.args(["-bufsize", rate, "-bf", "2", "-threads", "1", "-force_key_frames", "expr:gte(t,n_forced*4)"]);
+        command.args([
+            "-fps_mode",
+            "passthrough",
+            "-bufsize",
+            rate,
+            "-bf",
+            "2",
+            "-threads",
+            "1",
+            "-force_key_frames",
+            "expr:gte(t,n_forced*4)",
+        ]);
         command.args(["-x264-params", "mbtree=1:rc-lookahead=10:scenecut=0:keyint=infinite"]);
         command.arg(output(&format!("{}.mp4", label.trim_matches(['[', ']']))));
     }
