@@ -21,7 +21,7 @@ use tokio_util::sync::CancellationToken;
 use super::close::{Close, Stage};
 use super::connection::run;
 use super::handshake::NotRtmp;
-use super::scripted::{AUDIO_CONFIG, AUDIO_FRAME, SPS, Wire, picture, video_config};
+use super::scripted::{AUDIO_CONFIG, AUDIO_FRAME, Log, SPS, Wire, picture, video_config};
 use super::throttle::LINES_MAX;
 use super::{Ingest, StreamKeys, serve};
 use crate::config::{RtmpConfig, StreamKey};
@@ -455,21 +455,6 @@ async fn row_4_connections_are_limited_and_all_are_joined() {
     stop.cancel();
     server.join_next().await.unwrap().unwrap();
     assert_eq!(metrics.rtmp_connections.get(), 0);
-}
-
-/// What is logged on this thread.
-#[derive(Clone, Default)]
-struct Log(Arc<std::sync::Mutex<Vec<u8>>>);
-
-impl std::io::Write for Log {
-    fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
-        self.0.lock().unwrap().extend_from_slice(bytes);
-        Ok(bytes.len())
-    }
-
-    fn flush(&mut self) -> std::io::Result<()> {
-        Ok(())
-    }
 }
 
 #[tokio::test]

@@ -1,10 +1,8 @@
 //! Real encoders against the real listener: FFmpeg and GStreamer.
 
 use std::collections::BTreeMap;
-use std::io::Write;
 use std::net::Ipv4Addr;
 use std::process::Stdio;
-use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use tokio::net::TcpListener;
@@ -14,6 +12,7 @@ use tokio::task::JoinSet;
 use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 
+use super::scripted::Log;
 use super::{Ingest, StreamKeys, serve};
 use crate::config::{RtmpConfig, StreamKey};
 use crate::media::{AccessUnit, MediaTime, Track, TrackFormat};
@@ -201,21 +200,6 @@ async fn librtmp_by_rtmpsink_with_the_key_in_the_server_address() {
     ]).await;
     received.check();
     assert_eq!(received.units(Track::Video).len(), 60);
-}
-
-/// What is logged, as text.
-#[derive(Clone, Default)]
-struct Log(Arc<Mutex<Vec<u8>>>);
-
-impl Write for Log {
-    fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
-        self.0.lock().unwrap().extend_from_slice(bytes);
-        Ok(bytes.len())
-    }
-
-    fn flush(&mut self) -> std::io::Result<()> {
-        Ok(())
-    }
 }
 
 #[tokio::test]

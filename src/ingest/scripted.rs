@@ -114,3 +114,18 @@ impl Wire {
         wire
     }
 }
+
+/// What is logged, as text.
+#[derive(Clone, Default)]
+pub(super) struct Log(pub(super) std::sync::Arc<std::sync::Mutex<Vec<u8>>>);
+
+impl std::io::Write for Log {
+    fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
+        self.0.lock().unwrap().extend_from_slice(bytes);
+        Ok(bytes.len())
+    }
+
+    fn flush(&mut self) -> std::io::Result<()> {
+        Ok(())
+    }
+}
