@@ -196,9 +196,9 @@ async fn a_client_publishes_and_stops() {
     client.audio(0, AUDIO_FRAME).await;
     let results = client.session.stop_publishing().unwrap();
     client.send(results).await;
-    assert!(matches!(channel.events.recv().await, Some(SourceEvent::Format(TrackFormat::Video(_)))));
-    assert!(matches!(channel.events.recv().await, Some(SourceEvent::Format(TrackFormat::Audio(_)))));
-    assert!(matches!(channel.events.recv().await, Some(SourceEvent::Unit(Track::Video, unit)) if unit.key));
+    assert!(matches!(channel.events.recv().await, Some(SourceEvent::Format(Track::VIDEO, TrackFormat::Video(_)))));
+    assert!(matches!(channel.events.recv().await, Some(SourceEvent::Format(Track::Audio, TrackFormat::Audio(_)))));
+    assert!(matches!(channel.events.recv().await, Some(SourceEvent::Unit(Track::VIDEO, unit)) if unit.key));
     assert!(matches!(channel.events.recv().await, Some(SourceEvent::Unit(Track::Audio, _))));
     assert!(matches!(channel.events.recv().await, Some(SourceEvent::End)));
     assert!(channel.events.recv().await.is_none());
@@ -252,11 +252,12 @@ async fn a_pipelined_start_loses_nothing() {
     let mut kinds = Vec::new();
     while let Ok(Some(event)) = timeout(Duration::from_secs(1), channel.events.recv()).await {
         kinds.push(match event {
-            SourceEvent::Format(TrackFormat::Video(_)) => "video",
-            SourceEvent::Format(TrackFormat::Audio(_)) => "audio",
-            SourceEvent::Unit(Track::Video, _) => "picture",
+            SourceEvent::Format(Track::VIDEO, TrackFormat::Video(_)) => "video",
+            SourceEvent::Format(Track::Audio, TrackFormat::Audio(_)) => "audio",
+            SourceEvent::Unit(Track::VIDEO, _) => "picture",
             SourceEvent::Unit(Track::Audio, _) => "sound",
             SourceEvent::End => "end",
+            other => panic!("{other:?}"),
         });
     }
     assert_eq!(kinds, ["video", "audio", "picture", "sound"]);

@@ -15,7 +15,7 @@ use tokio_util::sync::CancellationToken;
 use super::scripted::Log;
 use super::{Ingest, StreamKeys, serve};
 use crate::config::{RtmpConfig, StreamKey};
-use crate::media::{AccessUnit, MediaTime, Track, TrackFormat};
+use crate::media::{AccessUnit, AudioCodec, MediaTime, Track, TrackFormat};
 use crate::metrics::Metrics;
 use crate::source::{Admission, ChannelName, PublishRequest, SourceEvent};
 
@@ -40,20 +40,20 @@ impl Received {
     /// What holds for every stream; returns the formats.
     fn check(&self) -> (TrackFormat, TrackFormat) {
         let [
-            SourceEvent::Format(video @ TrackFormat::Video(_)),
-            SourceEvent::Format(audio @ TrackFormat::Audio(_)),
+            SourceEvent::Format(Track::VIDEO, video @ TrackFormat::Video(_)),
+            SourceEvent::Format(Track::Audio, audio @ TrackFormat::Audio(_)),
             ..,
         ] = &self.events[..]
         else {
             panic!("formats do not come first: {:?}", &self.events[..3]);
         };
         assert!(matches!(self.events.last(), Some(SourceEvent::End)), "no graceful end: {:?}", self.events.last());
-        for track in [Track::Video, Track::Audio] {
+        for track in [Track::VIDEO, Track::Audio] {
             let units = self.units(track);
             assert!(units.windows(2).all(|w| w[0].dts < w[1].dts), "{track:?} dts does not increase");
             assert!(units.iter().all(|u| u.pts >= u.dts), "{track:?} shown before decoded");
         }
-        let first = self.units(Track::Video)[0];
+        let first = self.units(Track::VIDEO)[0];
         assert!(first.key && first.pts == START, "{first:?}");
         let audio_start = self.units(Track::Audio)[0].pts;
         assert!(audio_start > START - MediaTime::from_millis(30) && audio_start < START + MediaTime::from_millis(100));
@@ -150,8 +150,8 @@ async fn ffmpeg_with_b_frames() {
     let TrackFormat::Video(video) = video else { panic!() };
     let TrackFormat::Audio(audio) = audio else { panic!() };
     assert_eq!((video.width, video.height), (320, 180));
-    assert_eq!((audio.object_type, audio.sample_rate, audio.channels), (2, 48_000, 1));
-    let pictures = received.units(Track::Video);
+    assert_eq!((audio.codec, audio.sample_rate, audio.channels), (AudioCodec::Aac(2), 48_000, 1));
+    let pictures = received.units(Track::VIDEO);
     assert_eq!(pictures.len(), 90);
     assert_eq!(pictures.iter().filter(|p| p.key).count(), 3);
     assert!(pictures.iter().any(|p| p.pts - p.dts > MediaTime::from_millis(60)), "B-frames arrive as such");
@@ -180,8 +180,8 @@ async fn gstreamer_rtmp2sink() {
     let TrackFormat::Video(video) = video else { panic!() };
     let TrackFormat::Audio(audio) = audio else { panic!() };
     assert_eq!((video.width, video.height), (320, 180));
-    assert_eq!((audio.object_type, audio.sample_rate, audio.channels), (2, 44_100, 2));
-    assert_eq!(received.units(Track::Video).len(), 90);
+    assert_eq!((audio.codec, audio.sample_rate, audio.channels), (AudioCodec::Aac(2), 44_100, 2));
+    assert_eq!(received.units(Track::VIDEO).len(), 90);
     let ticks: Vec<_> = received.units(Track::Audio).iter().map(|u| u.pts.to_ticks(44_100)).collect();
     assert!(ticks.len() >= 128 && ticks.windows(2).all(|w| w[1] - w[0] == 1024), "exact to the sample");
     assert!(!received.repairs.contains("clamped") && !received.repairs.contains("jump"), "{}", received.repairs);
@@ -199,7 +199,7 @@ async fn librtmp_by_rtmpsink_with_the_key_in_the_server_address() {
         "avenc_aac", "!", "aacparse", "!", "queue", "!", "mux.",
     ]).await;
     received.check();
-    assert_eq!(received.units(Track::Video).len(), 60);
+    assert_eq!(received.units(Track::VIDEO).len(), 60);
 }
 
 #[tokio::test]
