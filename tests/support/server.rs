@@ -7,7 +7,7 @@ use std::sync::{Arc, Mutex};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
-use super::{http, wait_for};
+use super::{http, process, wait_for};
 
 /// Says what is different from the defaults, and starts the server.
 pub(crate) struct Builder {
@@ -116,10 +116,7 @@ impl Server {
 
     /// A line of the process's `status` that counts memory, in MiB.
     pub(crate) fn memory_mib(&self, label: &str) -> u64 {
-        let status = std::fs::read_to_string(format!("/proc/{}/status", self.pid())).unwrap();
-        let line = status.lines().find_map(|line| line.strip_prefix(label)).unwrap();
-        let kib: u64 = line.trim_matches([':', ' ', '\t']).split(' ').next().unwrap().parse().unwrap();
-        kib / 1024
+        process::memory_kib(self.pid(), label) / 1024
     }
 
     /// Everything that it has printed so far.
