@@ -3,6 +3,9 @@
 use std::collections::HashMap;
 use std::io::{self, Read as _, Write as _};
 use std::net::TcpStream;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use rml_amf0::Amf0Value;
@@ -202,21 +205,55 @@ fn audio_packet(stream: &Stream, sample: &Sample, form: Form) -> Packet {
     Packet { millis: sample.dts, is_video: false, body }
 }
 
-/// Sends packets in real time, from the beginning again when they are over, until `go_on` says no or the server closes.
+/// A publisher at work on a thread of its own: it sends its packets in real time, and from the beginning again when they are over.
+pub(crate) struct Push {
+    over: Arc<AtomicBool>,
+    thread: Option<JoinHandle<Publisher>>,
+}
+
+impl Push {
+    /// Sends these packets, which last `millis`, from `publisher`'s beginning on.
+    pub(crate) fn start(mut publisher: Publisher, packets: Vec<Packet>, millis: u32) -> Self {
+        let over = Arc::new(AtomicBool::new(false));
+        let told = Arc::clone(&over);
+        let thread = std::thread::spawn(move || {
+            send_until(&mut publisher, &packets, millis, &told);
+            publisher
+        });
+        Self { over, thread: Some(thread) }
+    }
+
+    /// Waits for the server to have closed the connection, or stops sending; then says goodbye.
+    pub(crate) fn stop(mut self) {
+        self.publisher().into_iter().for_each(Publisher::stop);
+    }
+
+    /// Stops sending, and gives the connection back as it is.
+    pub(crate) fn publisher(&mut self) -> Option<Publisher> {
+        self.over.store(true, Ordering::Relaxed);
+        self.thread.take().map(|thread| thread.join().unwrap())
+    }
+}
+
+impl Drop for Push {
+    fn drop(&mut self) {
+        self.publisher();
+    }
+}
+
 #[expect(clippy::disallowed_methods, reason = "encoders live in real time")]
-pub(crate) fn push_looped(publisher: &mut Publisher, packets: &[Packet], millis: u32, go_on: impl Fn() -> bool) {
+fn send_until(publisher: &mut Publisher, packets: &[Packet], millis: u32, over: &AtomicBool) {
     let started = Instant::now();
     for round in 0.. {
         for packet in packets {
             let at = round * millis + packet.millis;
-            let due = Duration::from_millis(at.into());
-            std::thread::sleep(due.saturating_sub(started.elapsed()));
+            std::thread::sleep(Duration::from_millis(at.into()).saturating_sub(started.elapsed()));
             if packet.is_video {
                 publisher.video(at, &packet.body)
             } else {
                 publisher.audio(at, &packet.body)
             }
-            if !go_on() || publisher.flush().is_err() {
+            if over.load(Ordering::Relaxed) || publisher.flush().is_err() {
                 return;
             }
         }

@@ -7,6 +7,7 @@
 )]
 
 mod browser;
+mod codecs;
 mod hostile;
 mod lifecycle;
 mod long_gop;
@@ -18,6 +19,7 @@ mod stores;
 #[path = "../support/mod.rs"]
 #[expect(dead_code, reason = "the measurement of whole processes uses more of it")]
 mod support;
+mod tracks;
 
 use std::time::Duration;
 
