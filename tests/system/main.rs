@@ -7,6 +7,7 @@
 )]
 
 mod browser;
+mod door;
 mod hostile;
 mod lifecycle;
 mod long_gop;
