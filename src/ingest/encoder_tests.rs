@@ -12,9 +12,10 @@ use tokio::task::JoinSet;
 use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 
-use super::scripted::Log;
+use super::scripted::{Log, rtmp_config};
 use super::{Ingest, StreamKeys, serve};
-use crate::config::{RtmpConfig, StreamKey};
+use crate::config::StreamKey;
+use crate::guard::Guard;
 use crate::media::{AccessUnit, AudioCodec, MediaTime, Track, TrackFormat};
 use crate::metrics::Metrics;
 use crate::source::{Admission, ChannelName, PublishRequest, SourceEvent};
@@ -80,7 +81,9 @@ impl Server {
         let keys = StreamKeys::new([(channel.clone(), StreamKey::Plain("secret".into()))]);
         let channels = BTreeMap::from([(channel, requests)]);
         let metrics = Metrics::default();
-        let ingest = Ingest { config: config(address), keys, channels, metrics: metrics.clone() };
+        let config = rtmp_config(address);
+        let guard = Guard::new(config.limits.clone());
+        let ingest = Ingest { config, keys, guard, channels, metrics: metrics.clone() };
         let stop = CancellationToken::new();
         let mut tasks = JoinSet::new();
         tasks.spawn(serve(listener, ingest, stop.clone()));
@@ -124,18 +127,6 @@ async fn publish(program: &str, arguments: &[&str]) -> Received {
     assert!(encoder.wait().await.unwrap().success(), "the encoder is content");
     server.stop().await;
     Received { encoder: request.encoder, events: all, repairs: server.counters() }
-}
-
-fn config(listen: std::net::SocketAddr) -> RtmpConfig {
-    let second = Duration::from_secs(1);
-    RtmpConfig {
-        listen,
-        handshake_timeout: 5 * second,
-        publish_timeout: 10 * second,
-        first_media_timeout: 10 * second,
-        idle_timeout: 10 * second,
-        connections_max: 10,
-    }
 }
 
 #[tokio::test]

@@ -81,15 +81,19 @@ impl Replies {
         self.command(stream, "onStatus", 0.0, Amf0Value::Null, vec![info]);
     }
 
+    /// A ping of our own.
+    pub(crate) fn ping(&mut self, timestamp: u32) {
+        self.echo(UserControlEventType::PingRequest, timestamp);
+    }
+
     /// The answer to a ping.
     pub(crate) fn pong(&mut self, timestamp: u32) {
-        let pong = RtmpMessage::UserControl {
-            event_type: UserControlEventType::PingResponse,
-            stream_id: None,
-            buffer_length: None,
-            timestamp: Some(RtmpTimestamp::new(timestamp)),
-        };
-        self.message(0, pong);
+        self.echo(UserControlEventType::PingResponse, timestamp);
+    }
+
+    fn echo(&mut self, event_type: UserControlEventType, timestamp: u32) {
+        let timestamp = Some(RtmpTimestamp::new(timestamp));
+        self.message(0, RtmpMessage::UserControl { event_type, stream_id: None, buffer_length: None, timestamp });
     }
 
     /// How many bytes have come in all, modulo 2^32 (5.4.3).

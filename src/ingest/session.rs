@@ -96,6 +96,7 @@ pub struct Session {
     encoder: Option<String>,
     streams: u32,
     commands: u32,
+    messages: u64,
     received: u32,
     acknowledged: u32,
     window: u32,
@@ -127,6 +128,7 @@ impl Session {
             encoder: None,
             streams: 0,
             commands: 0,
+            messages: 0,
             received: 0,
             acknowledged: 0,
             window: WINDOW_BYTES,
@@ -143,11 +145,23 @@ impl Session {
             let message = self.chunks.next(input)?;
             self.count(before - input.len());
             let Some(message) = message else { break };
+            self.messages = self.messages.saturating_add(1);
             if let Some(event) = self.message(message)? {
                 return Ok(Some(event));
             }
         }
         Ok(None)
+    }
+
+    /// How many messages have come, those of which nothing is told too.
+    #[must_use]
+    pub fn messages(&self) -> u64 {
+        self.messages
+    }
+
+    /// Asks the encoder whether it is there (7.1.7); `timestamp` comes back in its answer, if it answers.
+    pub fn ping(&mut self, timestamp: u32) {
+        self.replies.ping(timestamp);
     }
 
     /// What is to be sent to the encoder.

@@ -22,6 +22,8 @@ pub(crate) struct Server {
     pub(crate) directory: tempfile::TempDir,
     /// `rtmp://HOST:PORT/live`
     pub(crate) rtmp: String,
+    /// `rtmps://HOST:PORT/live`, where it is on.
+    pub(crate) rtmps: Option<String>,
     /// `http://HOST:PORT`
     pub(crate) origin: String,
     /// `http://HOST:PORT`
@@ -89,8 +91,9 @@ impl Builder {
         let origin = after(&said, "Watch: ").trim_end_matches('/').to_owned();
         let admin = after(&said, "Status: ").trim_end_matches("/api/v1/channels").to_owned();
         let rtmp = after(&said, "Server ").to_owned();
+        let rtmps = Some(after(&said, "by TLS ").to_owned()).filter(|url| !url.is_empty());
         let key = after(&said, "Stream Key ").to_owned();
-        Server { directory: self.directory, rtmp, origin, admin, key, child, log, readers }
+        Server { directory: self.directory, rtmp, rtmps, origin, admin, key, child, log, readers }
     }
 }
 

@@ -8,6 +8,7 @@
 
 mod browser;
 mod codecs;
+mod door;
 mod hostile;
 mod lifecycle;
 mod long_gop;
