@@ -3,6 +3,7 @@
 use std::io::IsTerminal as _;
 use std::path::PathBuf;
 use std::process::ExitCode;
+use std::time::SystemTime;
 
 use anyhow::Context as _;
 use clap::{Parser, Subcommand};
@@ -116,9 +117,17 @@ fn variables() -> impl Iterator<Item = (String, String)> {
     std::env::vars_os().filter_map(|(name, value)| Some((name.into_string().ok()?, value.into_string().ok()?)))
 }
 
+#[expect(clippy::disallowed_methods, reason = "stream keys expire by the calendar")]
+fn now() -> SystemTime {
+    SystemTime::now()
+}
+
 fn check_config(file: PathBuf) -> anyhow::Result<()> {
     let config = config::load(Some(&file), variables())?;
     config::check_environment(&config).map_err(|problems| anyhow::anyhow!(problems.join("\n")))?;
+    for warning in config.warnings(now()) {
+        println!("{}: warning: {warning}", file.display());
+    }
     println!("{}: good: {} channel(s)", file.display(), config.channels.len());
     Ok(())
 }

@@ -132,6 +132,11 @@ impl<'a> Section<'a> {
         self.optional(key, read).unwrap_or(otherwise)
     }
 
+    /// `key` was asked for and given, whether or not it was understood.
+    pub(super) fn has(&self, key: &str) -> bool {
+        self.known.get(key).is_some_and(Option::is_some)
+    }
+
     /// Something is wrong with `key` in the light of other keys.
     pub(super) fn complain(&self, key: &str, problem: impl Into<String>) {
         let origin = self.known.get(key).and_then(Option::as_ref).unwrap_or(&self.origin);

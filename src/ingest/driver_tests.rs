@@ -23,7 +23,7 @@ use super::connection::run;
 use super::handshake::NotRtmp;
 use super::scripted::{AUDIO_CONFIG, AUDIO_FRAME, Log, SPS, Wire, picture, video_config};
 use super::throttle::LINES_MAX;
-use super::{Ingest, StreamKeys, serve};
+use super::{Access, Ingest, StreamKeys, serve};
 use crate::config::{RtmpConfig, StreamKey};
 use crate::media::{MediaTime, Track, TrackFormat};
 use crate::metrics::Metrics;
@@ -58,10 +58,12 @@ fn ingest() -> (Ingest, mpsc::Receiver<PublishRequest>) {
         first_media_timeout: 20 * second,
         idle_timeout: 8 * second,
         connections_max: 2,
+        public_url: None,
     };
     let keys = StreamKeys::new([(channel_name(), StreamKey::Plain("secret".into()))]);
     let channels = BTreeMap::from([(channel_name(), sender)]);
-    (Ingest { config, keys, channels, metrics: Metrics::default() }, requests)
+    let access = Arc::new(Access { keys, channels, hooks: None });
+    (Ingest { config, access, metrics: Metrics::default() }, requests)
 }
 
 impl Bench {

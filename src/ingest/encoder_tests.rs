@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::net::Ipv4Addr;
 use std::process::Stdio;
+use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::net::TcpListener;
@@ -13,7 +14,7 @@ use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 
 use super::scripted::Log;
-use super::{Ingest, StreamKeys, serve};
+use super::{Access, Ingest, StreamKeys, serve};
 use crate::config::{RtmpConfig, StreamKey};
 use crate::media::{AccessUnit, MediaTime, Track, TrackFormat};
 use crate::metrics::Metrics;
@@ -80,7 +81,8 @@ impl Server {
         let keys = StreamKeys::new([(channel.clone(), StreamKey::Plain("secret".into()))]);
         let channels = BTreeMap::from([(channel, requests)]);
         let metrics = Metrics::default();
-        let ingest = Ingest { config: config(address), keys, channels, metrics: metrics.clone() };
+        let access = Arc::new(Access { keys, channels, hooks: None });
+        let ingest = Ingest { config: config(address), access, metrics: metrics.clone() };
         let stop = CancellationToken::new();
         let mut tasks = JoinSet::new();
         tasks.spawn(serve(listener, ingest, stop.clone()));
@@ -135,6 +137,7 @@ fn config(listen: std::net::SocketAddr) -> RtmpConfig {
         first_media_timeout: 10 * second,
         idle_timeout: 10 * second,
         connections_max: 10,
+        public_url: None,
     }
 }
 

@@ -1,13 +1,17 @@
 //! RTMP input: from bytes of an encoder to access units on the channel's timeline.
 //!
 //! The way of a byte: [`listener`] → `connection` → [`handshake`], then [`session`] over [`chunk`] and [`amf`] → [`intake`]
-//! over [`flv`], [`avc`], [`aac`] and [`timeline`] → the channel. All but listener and connection are pure. This
+//! over [`flv`], [`avc`], [`aac`] and [`timeline`] → the channel.
+//! `access` says who may publish, by [`keys`] and [`webhook`]. All but the drivers (listener, connection, access and
+//! the `client` and `driver` below webhook and [`client_configuration`]) are pure. This
 //! stage knows nothing of what becomes of the media, and is the only one that knows `rml_rtmp`.
 
 pub mod aac;
+mod access;
 pub mod amf;
 pub mod avc;
 pub mod chunk;
+pub mod client_configuration;
 mod close;
 mod connection;
 pub mod flv;
@@ -21,17 +25,17 @@ pub mod session;
 pub mod sps;
 mod throttle;
 pub mod timeline;
+pub mod webhook;
 
-use std::collections::BTreeMap;
+use std::sync::Arc;
 
-use tokio::sync::mpsc;
-
+pub use access::{Access, Hooks};
+pub use client_configuration::driver::Configurator;
 pub use keys::StreamKeys;
 pub use listener::serve;
 
 use crate::config::RtmpConfig;
 use crate::metrics::Metrics;
-use crate::source::{ChannelName, PublishRequest};
 
 /// What the RTMP port needs to know.
 #[derive(Debug)]
@@ -39,9 +43,7 @@ pub struct Ingest {
     /// Deadlines and limits. The address is not used: the caller binds the listener.
     pub config: RtmpConfig,
     /// Who may publish where.
-    pub keys: StreamKeys,
-    /// Where each channel takes requests to publish.
-    pub channels: BTreeMap<ChannelName, mpsc::Sender<PublishRequest>>,
+    pub access: Arc<Access>,
     /// What is counted.
     pub metrics: Metrics,
 }
