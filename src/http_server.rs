@@ -1,7 +1,7 @@
 //! The HTTP plumbing that the origin and the admin listener share: accepting, deadlines against slow peers,
 //! HTTP/1.1 and HTTP/2 by prior knowledge, and an orderly end.
 //!
-//! It knows nothing of what is asked or answered: a function from request heads to responses is handed in.
+//! It knows nothing of what is asked or answered: a function from requests to responses is handed in.
 
 mod body;
 mod watched;
@@ -11,8 +11,10 @@ use std::net::SocketAddr;
 use std::pin::pin;
 use std::time::Duration;
 
+use bytes::Bytes;
 use http::request::Parts;
 use http::{Request, Response};
+use http_body_util::{BodyExt as _, LengthLimitError, Limited};
 use hyper::body::Incoming;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
@@ -55,6 +57,9 @@ impl Limits {
     /// HTTP/2 streams of one connection at one time.
     const STREAMS_MAX: u32 = 128;
 
+    /// For the body of a request, once its head is read.
+    const BODY_TIMEOUT: Duration = Duration::from_secs(10);
+
     /// How long to leave the listener alone when accepting fails, as it does without file descriptors.
     const ACCEPT_PAUSE: Duration = Duration::from_millis(200);
 }
@@ -72,11 +77,45 @@ impl Default for Limits {
     }
 }
 
+/// A request as it came.
+#[derive(Debug)]
+pub struct Received {
+    /// The request line and the header fields.
+    pub head: Parts,
+    /// Who sent it.
+    pub peer: SocketAddr,
+    body: Incoming,
+}
+
+/// Why there is no body.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum BodyFault {
+    /// It is longer than what was asked for.
+    TooLong,
+    /// It did not come, or not in time.
+    Lost,
+}
+
+impl Received {
+    /// Reads the body, of at most `bytes_max`.
+    ///
+    /// # Errors
+    /// [`BodyFault`]; whoever sends slower than [`Limits::BODY_TIMEOUT`] is not waited for.
+    pub async fn body(self, bytes_max: usize) -> Result<Bytes, BodyFault> {
+        let body = Limited::new(self.body, bytes_max).collect();
+        match tokio::time::timeout(Limits::BODY_TIMEOUT, body).await {
+            Ok(Ok(body)) => Ok(body.to_bytes()),
+            Ok(Err(error)) if error.is::<LengthLimitError>() => Err(BodyFault::TooLong),
+            Ok(Err(_)) | Err(_) => Err(BodyFault::Lost),
+        }
+    }
+}
+
 /// Serves `listener` until `stop`, then lets connections finish within [`Limits::stop_timeout`]; no task
 /// outlives the call. A panic in `answer` ends its connection only.
 pub async fn serve<A, F>(listener: TcpListener, limits: Limits, answer: A, stop: CancellationToken)
 where
-    A: Fn(Parts) -> F + Clone + Send + Sync + 'static,
+    A: Fn(Received) -> F + Clone + Send + Sync + 'static,
     F: Future<Output = Response<Body>> + Send + 'static,
 {
     let streams = TaskTracker::new();
@@ -142,7 +181,7 @@ struct Connection {
 impl Connection {
     async fn run<A, F>(self, peer: SocketAddr, answer: A)
     where
-        A: Fn(Parts) -> F + Clone + Send + Sync + 'static,
+        A: Fn(Received) -> F + Clone + Send + Sync + 'static,
         F: Future<Output = Response<Body>> + Send + 'static,
     {
         if let Err(e) = self.socket.set_nodelay(true) {
@@ -151,8 +190,9 @@ impl Connection {
         let builder = protocol(self.limits, self.streams);
         let io = TokioIo::new(Watched::new(self.socket, self.limits.idle_timeout, self.limits.stall_timeout));
         let service = service_fn(move |request: Request<Incoming>| {
-            // No resource takes a request body; what is left unread closes the connection.
-            let response = answer(request.into_parts().0);
+            // A body that is left unread closes the connection.
+            let (head, body) = request.into_parts();
+            let response = answer(Received { head, peer, body });
             async move { Ok::<_, std::convert::Infallible>(response.await) }
         });
         let mut connection = pin!(builder.serve_connection(io, service));

@@ -28,7 +28,7 @@ impl std::fmt::Display for SessionId {
     }
 }
 
-/// A media sequence number. A channel's first is 1; it never goes back while the process lives,
+/// A media sequence number. A channel's first is 1; it never goes back while the channel lives,
 /// not even from one programme to the next.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Msn(pub u64);
@@ -192,6 +192,8 @@ pub struct PublisherStatus {
     pub peer: SocketAddr,
     /// What it calls itself.
     pub encoder: Option<String>,
+    /// What its stream key is called, where it has a name.
+    pub key_name: Option<String>,
     /// Since when it publishes.
     pub since: SystemTime,
 }
@@ -233,5 +235,5 @@ pub struct ChannelView {
     pub upload: watch::Receiver<UploadStatus>,
 }
 
-/// All channels, by name.
+/// All channels that there are at one instant, by name. The supervisor alone publishes them.
 pub type Directory = Arc<BTreeMap<ChannelName, ChannelView>>;

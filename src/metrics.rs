@@ -55,6 +55,10 @@ pub struct Metrics {
     pub ingest_units: Family<ChannelLabel, Counter>,
     /// What was mended in the input or left out of it, by kind.
     pub ingest_repairs: Family<KindLabel, Counter>,
+    /// Calls of the webhook that failed, by action.
+    pub hook_faults: Family<KindLabel, Counter>,
+    /// Notices that the webhook was never told.
+    pub hook_dropped: Counter,
     /// Runs that began.
     pub runs: Family<ChannelLabel, Counter>,
     /// Pipelines that ended in an error.
@@ -93,6 +97,8 @@ impl Metrics {
             "What was mended in the input or left out, by kind",
             self.ingest_repairs.clone(),
         );
+        registry.register("hook_faults", "Calls of the webhook that failed, by action", self.hook_faults.clone());
+        registry.register("hook_dropped", "Notices that the webhook was never told", self.hook_dropped.clone());
         registry.register("runs", "Runs that began", self.runs.clone());
         registry.register("transcode_errors", "Pipelines that ended in an error", self.transcode_errors.clone());
         registry.register("segments", "Segments completed", self.segments.clone());
@@ -109,6 +115,29 @@ impl Metrics {
         registry.register("origin_responses", "Responses of the origin", self.origin_responses.clone());
         registry.register("origin_body_bytes", "Bytes of response bodies of the origin", self.origin_bytes.clone());
         registry
+    }
+}
+
+impl Metrics {
+    /// Forgets what belongs to a channel that is no more, so that channels made on the fly leave nothing behind.
+    pub fn forget<'a>(&self, channel: &str, renditions: impl IntoIterator<Item = &'a str>) {
+        let label = ChannelLabel { channel: channel.to_owned() };
+        for family in [
+            &self.ingest_bytes,
+            &self.ingest_units,
+            &self.runs,
+            &self.transcode_errors,
+            &self.store_puts,
+            &self.store_skipped,
+        ] {
+            family.remove(&label);
+        }
+        self.store_behind.remove(&label);
+        for rendition in renditions {
+            let label = RenditionLabel { channel: channel.to_owned(), rendition: rendition.to_owned() };
+            self.segments.remove(&label);
+            self.segment_bytes.remove(&label);
+        }
     }
 }
 

@@ -5,7 +5,10 @@
 
 use std::net::SocketAddr;
 
-use tokio::sync::{mpsc, oneshot};
+use async_trait::async_trait;
+use bytes::Bytes;
+use tokio::sync::{mpsc, oneshot, watch};
+use tokio::time::Instant;
 
 use crate::media::{AccessUnit, MediaTime, Track, TrackFormat};
 
@@ -16,8 +19,30 @@ pub struct PublishRequest {
     pub peer: SocketAddr,
     /// What the encoder calls itself (`flashVer`, `encoder`), for the channel's status.
     pub encoder: Option<String>,
+    /// What its stream key is called, for logs and the channel's status; never the key.
+    pub key_name: Option<String>,
+    /// When its last audio or video came, or its request was made. Its connection alone writes it.
+    pub last_media: watch::Receiver<Instant>,
     /// Answered exactly once; dropped unanswered where the channel is gone.
     pub reply: oneshot::Sender<Result<Admission, Refusal>>,
+}
+
+/// Asks the supervisor for a channel that the config does not have.
+#[derive(Debug)]
+pub struct OpenRequest {
+    /// Its name.
+    pub channel: ChannelName,
+    /// The ladder, where it is to have another than `default`. A channel that is there already keeps its own.
+    pub ladder: Option<String>,
+    /// Answered with where the channel takes requests to publish.
+    pub reply: oneshot::Sender<Result<mpsc::Sender<PublishRequest>, Refusal>>,
+}
+
+/// Answers what an encoder asks over HTTP before it publishes (`GetClientConfiguration` of OBS Multitrack Video).
+#[async_trait]
+pub trait ClientConfiguration: std::fmt::Debug + Send + Sync {
+    /// The JSON that answers `request`, of a client at `peer` that reached this server under the name `host`.
+    async fn answer(&self, request: Bytes, peer: SocketAddr, host: Option<&str>) -> Bytes;
 }
 
 /// The channel takes the publisher.
@@ -41,6 +66,20 @@ pub enum Refusal {
         /// The channel's name.
         channel: ChannelName,
     },
+    /// The channel went from one encoder to another and back too often.
+    #[error(
+        "several encoders take channel {channel} from each other; stop all but one, then try again in half a minute"
+    )]
+    Contested {
+        /// The channel's name.
+        channel: ChannelName,
+    },
+    /// As many channels are open as may be made on the fly.
+    #[error("the server has no room for another channel; try again later")]
+    Full,
+    /// The webhook named a ladder that the config does not have.
+    #[error("the server has no ladder `{0}`, which was chosen for this stream; tell its operator")]
+    NoLadder(String),
     /// The server is stopping.
     #[error("the server is shutting down; try again in a moment")]
     ShuttingDown,

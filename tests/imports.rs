@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 const STAGES: [&str; 6] = ["ingest", "transcode", "packager", "store", "origin", "admin"];
 
 /// Crates, and the only places below `src` that may name them.
-const HOMES: [(&str, &[&str]); 12] = [
+const HOMES: [(&str, &[&str]); 14] = [
     ("rml_rtmp", &["ingest"]),
     ("rml_amf0", &["ingest"]),
     ("tokio_rustls", &["ingest"]),
@@ -18,6 +18,8 @@ const HOMES: [(&str, &[&str]); 12] = [
     ("mp4_atom", &["packager"]),
     ("aws_sdk_s3", &["store"]),
     ("aws_config", &["store"]),
+    ("hyper_rustls", &["ingest"]),
+    ("hmac", &["ingest"]),
     ("hyper", &["origin", "admin", "http_server.rs", "http_server"]),
 ];
 

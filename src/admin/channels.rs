@@ -34,6 +34,8 @@ struct Channel {
 struct Publisher {
     peer: String,
     encoder: Option<String>,
+    /// What its stream key is called.
+    key: Option<String>,
     since: String,
 }
 
@@ -110,7 +112,7 @@ fn phase(phase: &ChannelPhase) -> &'static str {
 fn publisher(phase: &ChannelPhase) -> Option<Publisher> {
     let ChannelPhase::Publishing(publisher) = phase else { return None };
     let (peer, encoder) = (publisher.peer.to_string(), publisher.encoder.clone());
-    Some(Publisher { peer, encoder, since: rfc3339(publisher.since) })
+    Some(Publisher { peer, encoder, key: publisher.key_name.clone(), since: rfc3339(publisher.since) })
 }
 
 fn lost_since(phase: &ChannelPhase) -> Option<String> {

@@ -11,10 +11,11 @@ use http::request::Parts;
 use http::{Response, StatusCode};
 use prometheus_client::registry::Registry;
 use tokio::net::TcpListener;
+use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 use tracing::{Instrument, error, info_span};
 
-use crate::http_server::{self, Body, Limits};
+use crate::http_server::{self, Body, Limits, Received};
 use crate::live::Directory;
 use crate::metrics::Metrics;
 
@@ -24,7 +25,7 @@ use respond::{Answer, Page, page};
 #[derive(Clone, Debug)]
 pub struct Admin {
     /// The channels.
-    pub directory: Directory,
+    pub directory: watch::Receiver<Directory>,
     /// The metrics of all stages.
     pub metrics: Metrics,
 }
@@ -35,9 +36,9 @@ const CONNECTIONS_MAX: usize = 64;
 /// Serves `listener` until `stop`, and then lets connections finish for a few seconds; no task outlives the call.
 pub async fn serve(listener: TcpListener, admin: Admin, stop: CancellationToken) {
     let console = Arc::new(Console { registry: admin.metrics.registry(), directory: admin.directory });
-    let answer = move |request: Parts| {
+    let answer = move |request: Received| {
         let console = Arc::clone(&console);
-        async move { console.respond(&request).await }
+        async move { console.respond(&request.head).await }
     };
     let limits = Limits { connections_max: CONNECTIONS_MAX, ..Limits::default() };
     http_server::serve(listener, limits, answer, stop).instrument(info_span!("admin")).await;
@@ -45,7 +46,7 @@ pub async fn serve(listener: TcpListener, admin: Admin, stop: CancellationToken)
 
 /// The driver: gathers what a page shows, and answers.
 struct Console {
-    directory: Directory,
+    directory: watch::Receiver<Directory>,
     registry: Registry,
 }
 
@@ -53,16 +54,20 @@ impl Console {
     async fn respond(&self, request: &Parts) -> Response<Body> {
         let answer = match page(&request.method, request.uri.path()) {
             Ok(Page::Health) => Answer::text("ok\n"),
-            Ok(Page::Channels) => Answer::json(StatusCode::OK, &channels::report(&self.directory)),
+            Ok(Page::Channels) => Answer::json(StatusCode::OK, &channels::report(&self.directory())),
             Ok(Page::Metrics) => self.metrics().await,
             Err(refusal) => refusal,
         };
         answer.response(&request.method).map(Body::from)
     }
 
+    fn directory(&self) -> Directory {
+        Arc::clone(&self.directory.borrow())
+    }
+
     async fn metrics(&self) -> Answer {
         let process = process::read().await;
-        match respond::exposition(&self.registry, &self.directory, &process) {
+        match respond::exposition(&self.registry, &self.directory(), &process) {
             Ok(text) => Answer::metrics(text),
             Err(e) => {
                 error!("a metric cannot be written: {e}");

@@ -25,7 +25,12 @@ use crate::source::ChannelName;
 /// A channel that is live, whose uploads fail, and one that waits for its publisher.
 fn directory() -> Directory {
     let since = SystemTime::UNIX_EPOCH + Duration::from_millis(1_700_000_000_250);
-    let publisher = PublisherStatus { peer: ([192, 0, 2, 7], 4000).into(), encoder: Some("obs".into()), since };
+    let publisher = PublisherStatus {
+        peer: ([192, 0, 2, 7], 4000).into(),
+        encoder: Some("obs".into()),
+        key_name: Some("truck".into()),
+        since,
+    };
     let upload = UploadStatus { segments_behind: 3, stored: Some(Msn(5)), failing: Some("refused".into()) };
     let demo = view(live(since), ChannelPhase::Publishing(publisher), upload);
     let lost = view(ChannelSnapshot::default(), ChannelPhase::Grace { since }, UploadStatus::default());
@@ -75,7 +80,7 @@ fn the_report_tells_the_state() {
         {
             "name": "demo",
             "phase": "publishing",
-            "publisher": {"peer": "192.0.2.7:4000", "encoder": "obs", "since": "2023-11-14T22:13:20.250Z"},
+            "publisher": {"peer": "192.0.2.7:4000", "encoder": "obs", "key": "truck", "since": "2023-11-14T22:13:20.250Z"},
             "lost_since": null,
             "live": {"playable": false, "ended": false, "target_duration_secs": 4, "renditions": [{
                 "name": "audio", "kind": "audio", "first_msn": 7, "last_msn": 7, "segments_listed": 1,
@@ -143,7 +148,7 @@ async fn pages_are_served() {
     let address = listener.local_addr().unwrap();
     let stop = CancellationToken::new();
     let mut server = JoinSet::new();
-    let admin = Admin { directory: directory(), metrics: Metrics::default() };
+    let admin = Admin { directory: tokio::sync::watch::channel(directory()).1, metrics: Metrics::default() };
     server.spawn(serve(listener, admin, stop.clone()));
     let client: Client<_, Empty<Bytes>> = Client::builder(TokioExecutor::new()).build_http();
     for (path, content_type) in [

@@ -5,31 +5,40 @@ use std::path::Path;
 
 use anyhow::{Context as _, anyhow, bail};
 
-use crate::config::{ChannelConfig, StreamKey};
+use crate::config::{ChannelConfig, KeyConfig, StreamKey};
 use crate::source::ChannelName;
 
-/// A channel's key, and whether it was made here: only such a one is ever shown.
+/// A channel's keys, and the one that was made here, if any: only such a one is ever shown.
 #[derive(Debug)]
-pub(super) struct ChannelKey {
+pub(super) struct ChannelKeys {
     /// Whose.
     pub(super) channel: ChannelName,
-    /// As the config gives it, or as it was made.
-    pub(super) key: StreamKey,
+    /// As the config gives them, or the one that was made.
+    pub(super) keys: Vec<KeyConfig>,
     /// The key in clear, where Headwater made it.
     pub(super) made: Option<String>,
 }
 
+impl ChannelKeys {
+    /// One of the keys in clear, where one is known and does not expire.
+    pub(super) fn plain(&self) -> Option<&str> {
+        self.keys.iter().filter(|key| key.expires.is_none()).find_map(|key| match &key.key {
+            StreamKey::Plain(plain) => Some(plain.as_str()),
+            StreamKey::Sha256(_) => None,
+        })
+    }
+}
+
 /// The keys of all channels. Those that are missing in config and `data_dir` are made.
-pub(super) fn load(data_dir: &Path, channels: &[ChannelConfig]) -> anyhow::Result<Vec<ChannelKey>> {
+pub(super) fn load(data_dir: &Path, channels: &[ChannelConfig]) -> anyhow::Result<Vec<ChannelKeys>> {
     let load = |channel: &ChannelConfig| {
-        let (key, made) = match &channel.key {
-            Some(key) => (key.clone(), None),
-            None => {
-                let made = kept_or_made(&data_dir.join("keys"), &channel.name)?;
-                (StreamKey::Plain(made.clone()), Some(made))
-            }
+        let made = match channel.keys.as_slice() {
+            [] => Some(kept_or_made(&data_dir.join("keys"), &channel.name)?),
+            _ => None,
         };
-        Ok(ChannelKey { channel: channel.name.clone(), key, made })
+        let of_made = made.iter().map(|made| StreamKey::Plain(made.clone()).into());
+        let keys = channel.keys.iter().cloned().chain(of_made).collect();
+        Ok(ChannelKeys { channel: channel.name.clone(), keys, made })
     };
     channels.iter().map(load).collect()
 }
@@ -79,7 +88,7 @@ mod tests {
     use super::*;
     use crate::config::{EncodeProfile, LadderConfig, LongGop};
 
-    fn channel(key: Option<StreamKey>) -> ChannelConfig {
+    fn channel(keys: Vec<KeyConfig>) -> ChannelConfig {
         let ladder = LadderConfig {
             name: "x".into(),
             profile: EncodeProfile::Balanced,
@@ -87,14 +96,14 @@ mod tests {
             renditions: Vec::new(),
             audio_bitrate: 1,
         };
-        ChannelConfig { name: ChannelName::new("demo").unwrap(), ladder: Arc::new(ladder), key }
+        ChannelConfig { name: ChannelName::new("demo").unwrap(), ladder: Arc::new(ladder), keys }
     }
 
     #[test]
     fn a_key_is_made_once_and_kept_privately() {
         let dir = tempfile::tempdir().unwrap();
-        let first = load(dir.path(), &[channel(None)]).unwrap();
-        let second = load(dir.path(), &[channel(None)]).unwrap();
+        let first = load(dir.path(), &[channel(Vec::new())]).unwrap();
+        let second = load(dir.path(), &[channel(Vec::new())]).unwrap();
         assert_eq!(first[0].made.as_ref().unwrap().len(), 24);
         assert_eq!(first[0].made, second[0].made);
         let mode = std::fs::metadata(dir.path().join("keys/demo")).unwrap().permissions().mode();
@@ -104,11 +113,11 @@ mod tests {
     #[test]
     fn a_given_key_is_not_shown_and_an_empty_file_is_refused() {
         let dir = tempfile::tempdir().unwrap();
-        let given = load(dir.path(), &[channel(Some(StreamKey::Plain("k".into())))]).unwrap();
+        let given = load(dir.path(), &[channel(vec![StreamKey::Plain("k".into()).into()])]).unwrap();
         assert_eq!(given[0].made, None);
         assert!(!dir.path().join("keys").exists());
         std::fs::create_dir(dir.path().join("keys")).unwrap();
         std::fs::write(dir.path().join("keys/demo"), "\n").unwrap();
-        assert!(load(dir.path(), &[channel(None)]).unwrap_err().to_string().contains("is empty"));
+        assert!(load(dir.path(), &[channel(Vec::new())]).unwrap_err().to_string().contains("is empty"));
     }
 }

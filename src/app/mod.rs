@@ -4,40 +4,33 @@
 
 mod channel;
 mod keys;
+mod roster;
+mod stage;
+mod takeover;
 
-use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
 use anyhow::Context as _;
 use tokio::net::TcpListener;
-use tokio::sync::{mpsc, watch};
-use tokio::task::JoinSet;
-use tokio::time::timeout;
+use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
-use tracing::{Instrument as _, error, info, info_span, warn};
+use tracing::{info, warn};
 
 use crate::admin::{self, Admin};
 use crate::config::{ChannelConfig, Config, RtmpsConfig, check_environment};
 use crate::guard::Guard;
-use crate::ingest::{self, Certificate, Ingest, Listeners, Rtmps, StreamKeys};
-use crate::live::{ChannelPhase, ChannelSnapshot, ChannelView, Directory, UploadStatus};
+use crate::ingest::webhook::client::{Webhook, notify};
+use crate::ingest::{self, Access, Certificate, Configurator, Hooks, Ingest, Listeners, Rtmps, StreamKeys};
 use crate::metrics::Metrics;
 use crate::origin::{self, Origin};
-use crate::source::{ChannelName, PublishRequest};
-use crate::store::{self, Store};
-use crate::{packager, transcode};
-use channel::Channel;
-use keys::ChannelKey;
-
-/// Units between the transcoder and the packager of a channel. When it is full the pipeline waits, and with it the
-/// publisher: the packager never waits for anything, so this is only ever for moments.
-const LADDER_QUEUE: usize = 256;
-
-/// Publishers that wait for a channel's answer. When it is full, so that the channel does not answer, they wait
-/// until their own deadline.
-const REQUEST_QUEUE: usize = 4;
+use crate::source::{ClientConfiguration, OpenRequest};
+use crate::store;
+use crate::transcode;
+use keys::ChannelKeys;
+use roster::Roster;
+use stage::Stage;
 
 /// How long channels may take to finish their segments once their publishers are gone.
 const FINISH_DEADLINE: Duration = Duration::from_secs(8);
@@ -54,16 +47,16 @@ struct Addresses {
     admin: SocketAddr,
 }
 
+/// Requests for channels on the fly that wait for the supervisor. When it is full, the connections that ask wait.
+const OPEN_QUEUE: usize = 16;
+
 /// The tasks of a running server, by the order in which they end.
 struct Server {
     listeners: Stage,
     demo: Stage,
-    channels: Stage,
-    packagers: Stage,
-    uploaders: Stage,
+    roster: Roster,
+    hooks: Stage,
     http: Stage,
-    /// Uploads stop where they are.
-    drained: CancellationToken,
     /// New viewers are to go elsewhere.
     draining: CancellationToken,
 }
@@ -88,20 +81,28 @@ pub async fn serve(config: Config, demo: bool, stop: CancellationToken) -> anyho
     };
 
     let metrics = Metrics::default();
-    let mut server = Server::new();
-    let (requests, directory) = server.start_channels(&config, &store, &metrics);
-    server.start_http(origin, admin, &directory, &metrics);
-    let demo_url = demo_url(demo, &config, &keys, addresses.rtmp)?;
+    for warning in config.warnings(wall_clock()) {
+        warn!("{warning}");
+    }
+    let demo_url = demo_url(demo, &keys, addresses.rtmp)?;
+    let mut server = Server::new(roster::Setup::new(&config, store, metrics.clone()));
+    let (opens, mut asked) = mpsc::channel(OPEN_QUEUE);
+    let hooks = server.start_hooks(&config, opens, &metrics)?;
+    let channels = config.channels.iter().map(|channel| (channel.name.clone(), server.roster.start(channel))).collect();
+    let access = Arc::new(Access { keys: stream_keys(&keys), channels, hooks });
+    let configuration = Arc::new(configurator(&config, &access, addresses.rtmp.port()));
+    server.start_http(origin, admin, configuration, &metrics);
     announce(addresses, &keys);
-    let keys = StreamKeys::new(keys.into_iter().map(|key| (key.channel, key.key)));
     let guard = Guard::new(config.rtmp.limits.clone());
-    let ingest = Ingest { config: config.rtmp, keys, guard, channels: requests, metrics };
-    server.start_ingest(Listeners { rtmp, rtmps }, ingest);
+    server.start_ingest(Listeners { rtmp, rtmps }, Ingest { config: config.rtmp, access, guard, metrics });
     if let Some(url) = demo_url {
         server.demo.spawn(|stop| transcode::test_source(url, stop));
     }
 
-    stop.cancelled().await;
+    tokio::select! {
+        () = stop.cancelled() => {}
+        () = server.roster.attend(&mut asked) => stop.cancelled().await,
+    }
     info!("stopping: publishers first, then segments, uploads and viewers");
     server.shut_down().await;
     info!("stopped");
@@ -115,85 +116,56 @@ pub async fn serve(config: Config, demo: bool, stop: CancellationToken) -> anyho
 pub fn check(config: &Config) -> Result<Vec<String>, Vec<String>> {
     let mut problems = check_environment(config).err().unwrap_or_default();
     let certificate = config.rtmps.as_ref().map(Certificate::read);
-    let warnings = match certificate {
-        Some(Ok(certificate)) => certificate.warning(wall_clock()).into_iter().collect(),
-        Some(Err(problem)) => {
-            problems.push(problem.to_string());
-            Vec::new()
-        }
-        None => Vec::new(),
-    };
+    let mut warnings = config.warnings(wall_clock());
+    match certificate {
+        Some(Ok(certificate)) => warnings.extend(certificate.warning(wall_clock())),
+        Some(Err(problem)) => problems.push(problem.to_string()),
+        None => {}
+    }
     if problems.is_empty() { Ok(warnings) } else { Err(problems) }
 }
 
-#[expect(clippy::disallowed_methods, reason = "certificates are valid by the wall clock")]
+#[expect(clippy::disallowed_methods, reason = "certificates and stream keys are valid by the calendar")]
 fn wall_clock() -> SystemTime {
     SystemTime::now()
 }
 
 impl Server {
-    fn new() -> Self {
+    fn new(channels: roster::Setup) -> Self {
         Self {
             listeners: Stage::new("ingest"),
             demo: Stage::new("demo"),
-            channels: Stage::new("channel"),
-            packagers: Stage::new("packager"),
-            uploaders: Stage::new("store"),
+            roster: Roster::new(channels),
+            hooks: Stage::new("hooks"),
             http: Stage::new("http"),
-            drained: CancellationToken::new(),
             draining: CancellationToken::new(),
         }
     }
 
-    fn start_channels(
+    fn start_hooks(
         &mut self,
         config: &Config,
-        store: &Arc<dyn Store>,
+        opens: mpsc::Sender<OpenRequest>,
         metrics: &Metrics,
-    ) -> (BTreeMap<ChannelName, mpsc::Sender<PublishRequest>>, Directory) {
-        let mut requests = BTreeMap::new();
-        let mut views = BTreeMap::new();
-        for channel in &config.channels {
-            let (request, view) = self.start_channel(channel, config, Arc::clone(store), metrics);
-            requests.insert(channel.name.clone(), request);
-            views.insert(channel.name.clone(), view);
-        }
-        (requests, Arc::new(views))
+    ) -> anyhow::Result<Option<Hooks>> {
+        let Some(config) = config.hooks.clone() else { return Ok(None) };
+        let made = Webhook::new(config, metrics.clone());
+        let (webhook, notices) = made.context("hooks: reading the certificates that the system trusts")?;
+        let teller = Arc::clone(&webhook);
+        self.hooks.spawn(|stop| notify(teller, notices, stop));
+        Ok(Some(Hooks { webhook, opens }))
     }
 
-    /// Starts the three tasks of a channel, joined by their queues.
-    fn start_channel(
+    fn start_http(
         &mut self,
-        channel: &ChannelConfig,
-        config: &Config,
-        store: Arc<dyn Store>,
+        origin: TcpListener,
+        admin: TcpListener,
+        configuration: Arc<dyn ClientConfiguration>,
         metrics: &Metrics,
-    ) -> (mpsc::Sender<PublishRequest>, ChannelView) {
-        let name = &channel.name;
-        let (request, requests) = mpsc::channel(REQUEST_QUEUE);
-        let (ladder, ladder_events) = mpsc::channel(LADDER_QUEUE);
-        let (phase, phase_view) = watch::channel(ChannelPhase::default());
-        let (live, live_view) = watch::channel(Arc::new(ChannelSnapshot::default()));
-        let (upload, upload_view) = watch::channel(UploadStatus::default());
-
-        let setup = packager::Setup { channel: name.clone(), hls: config.hls, metrics: metrics.clone() };
-        self.packagers.spawn(|_| packager::run(setup, ladder_events, live));
-        let setup = store::Setup { channel: name.clone(), store, metrics: metrics.clone() };
-        let (snapshots, drained) = (live_view.clone(), self.drained.clone());
-        self.uploaders.spawn(|_| store::upload(setup, snapshots, upload, drained));
-        let (config, hls, grace) = (channel.clone(), config.hls, config.channel.grace);
-        let metrics = metrics.clone();
-        let span = info_span!("channel", channel = %name);
-        self.channels.spawn(|stop| {
-            Channel { config, hls, grace, metrics, requests, ladder, phase, stop }.run().instrument(span)
-        });
-        (request, ChannelView { live: live_view, phase: phase_view, upload: upload_view })
-    }
-
-    fn start_http(&mut self, origin: TcpListener, admin: TcpListener, directory: &Directory, metrics: &Metrics) {
-        let for_origin =
-            Origin { directory: Arc::clone(directory), metrics: metrics.clone(), draining: self.draining.clone() };
-        let for_admin = Admin { directory: Arc::clone(directory), metrics: metrics.clone() };
+    ) {
+        let (directory, metrics, draining) = (self.roster.directory(), metrics.clone(), self.draining.clone());
+        let for_admin = Admin { directory: directory.clone(), metrics: metrics.clone() };
+        let for_origin = Origin { directory, configuration, metrics, draining };
         self.http.spawn(|stop| origin::serve(origin, for_origin, stop));
         self.http.spawn(|stop| admin::serve(admin, for_admin, stop));
     }
@@ -206,53 +178,13 @@ impl Server {
     async fn shut_down(mut self) {
         self.draining.cancel();
         // The channels must know before their publishers go, lest they wait out a grace.
-        self.channels.stop.cancel();
+        self.roster.close();
         self.demo.stop.cancel();
         self.listeners.end(FINISH_DEADLINE).await;
-        self.channels.end(FINISH_DEADLINE).await;
-        self.packagers.end(FINISH_DEADLINE).await;
-        if timeout(DRAIN_DEADLINE, self.uploaders.join()).await.is_err() {
-            warn!(deadline = ?DRAIN_DEADLINE, "not all segments reached the store in time");
-            self.drained.cancel();
-            self.uploaders.end(FINISH_DEADLINE).await;
-        }
+        self.roster.shut_down().await;
+        self.hooks.end(FINISH_DEADLINE).await;
         self.http.end(FINISH_DEADLINE).await;
         self.demo.end(FINISH_DEADLINE).await;
-    }
-}
-
-/// Tasks that start and end together.
-struct Stage {
-    name: &'static str,
-    tasks: JoinSet<()>,
-    stop: CancellationToken,
-}
-
-impl Stage {
-    fn new(name: &'static str) -> Self {
-        Self { name, tasks: JoinSet::new(), stop: CancellationToken::new() }
-    }
-
-    fn spawn<F: Future<Output = ()> + Send + 'static>(&mut self, task: impl FnOnce(CancellationToken) -> F) {
-        self.tasks.spawn(task(self.stop.clone()));
-    }
-
-    /// Waits for all tasks, and says which of them panicked.
-    async fn join(&mut self) {
-        while let Some(ended) = self.tasks.join_next().await {
-            if let Err(panic) = ended {
-                error!(stage = self.name, %panic, "a task failed");
-            }
-        }
-    }
-
-    /// Tells the tasks to stop and waits for them; what is not done by the deadline is dropped.
-    async fn end(&mut self, deadline: Duration) {
-        self.stop.cancel();
-        if timeout(deadline, self.join()).await.is_err() {
-            warn!(stage = self.name, ?deadline, "did not stop in time");
-            self.tasks.shutdown().await;
-        }
     }
 }
 
@@ -270,17 +202,34 @@ async fn bind_rtmps(config: Option<RtmpsConfig>) -> anyhow::Result<Option<Rtmps>
     Ok(Some(Rtmps { listener, config, certificate }))
 }
 
-/// The URL that the demo pushes to: that of the channel `demo`, whose key must be known in clear.
-fn demo_url(demo: bool, config: &Config, keys: &[ChannelKey], rtmp: SocketAddr) -> anyhow::Result<Option<String>> {
+/// All keys of all channels.
+fn stream_keys(keys: &[ChannelKeys]) -> StreamKeys {
+    let of = |channel: &ChannelKeys| {
+        let name = channel.channel.clone();
+        channel.keys.clone().into_iter().map(move |key| (name.clone(), key))
+    };
+    StreamKeys::new(keys.iter().flat_map(of))
+}
+
+fn configurator(config: &Config, access: &Arc<Access>, rtmp_port: u16) -> Configurator {
+    let ladder = |channel: &ChannelConfig| (channel.name.clone(), Arc::clone(&channel.ladder));
+    Configurator {
+        access: Arc::clone(access),
+        channels: config.channels.iter().map(ladder).collect(),
+        ladders: config.ladders.clone(),
+        segment_duration: config.hls.segment_duration,
+        public_url: config.rtmp.public_url.clone(),
+        rtmp_port,
+    }
+}
+
+/// The URL that the demo pushes to: that of the channel `demo`, of which a key must be known in clear.
+fn demo_url(demo: bool, keys: &[ChannelKeys], rtmp: SocketAddr) -> anyhow::Result<Option<String>> {
     if !demo {
         return Ok(None);
     }
-    let key = config.channels.iter().zip(keys).find(|(channel, _)| channel.name.as_str() == "demo");
-    let plain = key.and_then(|(channel, key)| match (&channel.key, &key.made) {
-        (Some(crate::config::StreamKey::Plain(plain)), _) => Some(plain),
-        (_, made) => made.as_ref(),
-    });
-    let key = plain.context("--demo needs a channel `demo` whose stream key is not given as a hash only")?;
+    let plain = keys.iter().find(|keys| keys.channel.as_str() == "demo").and_then(ChannelKeys::plain);
+    let key = plain.context("--demo needs a channel `demo` with a stream key in clear that does not expire")?;
     Ok(Some(format!("rtmp://{}:{}/live/{key}", loopback(rtmp), rtmp.port())))
 }
 
@@ -295,7 +244,7 @@ fn loopback(address: SocketAddr) -> String {
 }
 
 /// Tells a person where everything is: to the terminal, not to the log, because it may hold a stream key.
-fn announce(addresses: Addresses, keys: &[ChannelKey]) {
+fn announce(addresses: Addresses, keys: &[ChannelKeys]) {
     let http = format!("http://{}:{}", loopback(addresses.origin), addresses.origin.port());
     let port = match addresses.rtmp.port() {
         1935 => String::new(),

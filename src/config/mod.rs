@@ -8,11 +8,12 @@ mod reader;
 mod tree;
 mod units;
 
+use std::collections::BTreeMap;
 use std::fmt;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use crate::ladder::RenditionName;
 use crate::networks::Networks;
@@ -122,8 +123,31 @@ pub struct Config {
     pub store: StoreConfig,
     /// `[channel]`
     pub channel: ChannelDefaults,
+    /// `[hooks]`; none where no hook is given.
+    pub hooks: Option<HooksConfig>,
+    /// `[ladders]`, by name.
+    pub ladders: BTreeMap<String, Arc<LadderConfig>>,
     /// `[[channels]]`
     pub channels: Vec<ChannelConfig>,
+}
+
+impl Config {
+    /// What is no error, but is hardly meant at `now`: a sentence for each key that has expired.
+    #[must_use]
+    pub fn warnings(&self, now: SystemTime) -> Vec<String> {
+        let expired = |channel: &ChannelConfig, (i, key): (usize, &KeyConfig)| {
+            let expires = key.expires.filter(|_| key.is_expired(now))?;
+            let name =
+                key.name.as_ref().map_or_else(|| format!("number {}", i.saturating_add(1)), |n| format!("`{n}`"));
+            let since = humantime::format_rfc3339_seconds(expires);
+            Some(format!(
+                "channel {}: its stream key {name} expired at {since} and opens nothing any more",
+                channel.name
+            ))
+        };
+        let of = |channel| move |key| expired(channel, key);
+        self.channels.iter().flat_map(|channel| channel.keys.iter().enumerate().filter_map(of(channel))).collect()
+    }
 }
 
 /// The RTMP listener and the deadlines of its connections.
@@ -147,6 +171,8 @@ pub struct RtmpConfig {
     pub limits: AddressLimits,
     /// Load balancers, which say by the PROXY protocol whom they stand for.
     pub proxy_protocol: Networks,
+    /// What encoders reach this server under, `rtmp://HOST[:PORT][/APP]`, for encoders that ask for their configuration.
+    pub public_url: Option<String>,
 }
 
 /// What peers may do, each address (a /64 of IPv6) for itself and all together.
@@ -173,6 +199,51 @@ pub struct RtmpsConfig {
     pub certificate: PathBuf,
     /// The certificate's private key, PEM.
     pub key: PathBuf,
+}
+
+/// The webhooks that say who may publish, and hear of who is gone.
+#[derive(Clone, Debug, PartialEq)]
+pub struct HooksConfig {
+    /// The URL that decides.
+    pub on_publish: Option<String>,
+    /// The URL that is told of publishers that are gone.
+    pub on_unpublish: Option<String>,
+    /// What calls are signed with.
+    pub secret: Option<Secret>,
+    /// For a call, with its answer.
+    pub timeout: Duration,
+    /// Keys of the config need the hook's consent too.
+    pub always: bool,
+    /// Calls that decide at one time; more wait, within the timeout.
+    pub calls_max: usize,
+    /// Channels at one time that the hook named and the config does not have.
+    pub channels_max: usize,
+    /// How long such a channel may be idle before it is removed.
+    pub channel_idle: Duration,
+}
+
+/// A text that is never shown: `Debug` hides it.
+#[derive(Clone, PartialEq, Eq)]
+pub struct Secret(String);
+
+impl Secret {
+    /// Of this text.
+    #[must_use]
+    pub fn new(text: String) -> Self {
+        Self(text)
+    }
+
+    /// The text.
+    #[must_use]
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+impl fmt::Debug for Secret {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Secret(hidden)")
+    }
 }
 
 /// The HTTP origin.
@@ -232,6 +303,8 @@ pub struct S3Config {
 pub struct ChannelDefaults {
     /// How long a lost publisher may take to return before the programme ends.
     pub grace: Duration,
+    /// How long a publisher must have sent no media for another to take its place.
+    pub takeover_silence: Duration,
 }
 
 /// One channel.
@@ -241,8 +314,33 @@ pub struct ChannelConfig {
     pub name: ChannelName,
     /// Its renditions.
     pub ladder: Arc<LadderConfig>,
-    /// Who may publish to it; where none is given, one is made on first start.
-    pub key: Option<StreamKey>,
+    /// Who may publish to it; where there is none, one is made on first start.
+    pub keys: Vec<KeyConfig>,
+}
+
+/// One of a channel's stream keys.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct KeyConfig {
+    /// The key.
+    pub key: StreamKey,
+    /// What logs and the status call it, in place of the key.
+    pub name: Option<String>,
+    /// When it stops to open the channel; who publishes by then goes on.
+    pub expires: Option<SystemTime>,
+}
+
+impl KeyConfig {
+    /// It opens nothing at `now`.
+    #[must_use]
+    pub fn is_expired(&self, now: SystemTime) -> bool {
+        self.expires.is_some_and(|expires| expires <= now)
+    }
+}
+
+impl From<StreamKey> for KeyConfig {
+    fn from(key: StreamKey) -> Self {
+        Self { key, name: None, expires: None }
+    }
 }
 
 /// A stream key as the config knows it. Never shown: `Debug` hides it.
@@ -338,7 +436,7 @@ mod tests {
         assert_eq!(config.hls.segment_duration, Duration::from_secs(4));
         assert_eq!(config.channels.len(), 1);
         assert_eq!(config.channels[0].ladder.renditions.len(), 4);
-        assert_eq!(config.channels[0].key, None);
+        assert_eq!(config.channels[0].keys, []);
         assert_eq!(config.channel.grace, Duration::from_secs(30));
     }
 
@@ -349,7 +447,7 @@ mod tests {
         let config = parse(file, variables.map(|(k, v)| (k.to_owned(), v.to_owned()))).unwrap();
         assert_eq!(config.hls.window, Duration::from_secs(40));
         assert_eq!(config.hls.segment_duration, Duration::from_secs(2));
-        assert_eq!(config.channels[1].key, Some(StreamKey::Plain("k".into())));
+        assert_eq!(config.channels[1].keys, [StreamKey::Plain("k".into()).into()]);
     }
 
     #[test]
@@ -387,7 +485,43 @@ mod tests {
         assert!(wrong("[store]\nkind = \"s3\"").contains("store.bucket: is missing"));
         assert!(wrong("[store]\nkind = \"fs\"\nbucket = \"b\"").contains("did you mean kind = \"s3\"?"));
         assert!(wrong("[hls]\nwindow = \"8s\"").contains("shorter than three segments"));
+        assert!(wrong("[channel]\ntakeover_silence = \"10s\"").contains("is not shorter than rtmp.publish_timeout"));
+        assert!(wrong("[hooks]\ntimeout = \"1m\"").contains("is not shorter than rtmp.publish_timeout"));
+        assert!(wrong("[hooks]\non_publish = \"hook\"").contains("hooks.on_publish: `hook` is not a URL"));
+        assert!(wrong("[rtmp]\npublic_url = \"http://x\"").contains("is not an RTMP URL"));
         assert!(wrong("x = [1").contains("h.toml:1: "));
         assert!(wrong("hls = 4").contains("hls: is a table"));
+    }
+
+    #[test]
+    fn a_channel_has_several_keys_with_names_and_ends() {
+        let digest = "2".repeat(64);
+        let text = format!(
+            "[[channels]]\nname = \"a\"\nstream_key = \"first\"\n[[channels.keys]]\nkey = \"second\"\nname = \"truck\"\n\
+             expires = \"2026-12-31T18:00:00Z\"\n[[channels.keys]]\nsha256 = \"{digest}\"\nexpires = 2020-01-01T00:00:00+01:00\n"
+        );
+        let config = parse(&text, []).unwrap();
+        let [first, second, third] = config.channels[0].keys.as_slice() else { panic!("three keys") };
+        assert_eq!(*first, StreamKey::Plain("first".into()).into());
+        assert_eq!((second.name.as_deref(), &second.key), (Some("truck"), &StreamKey::Plain("second".into())));
+        let at = |seconds| SystemTime::UNIX_EPOCH + Duration::from_secs(seconds);
+        assert_eq!(second.expires, Some(at(1_798_740_000)));
+        assert_eq!((&third.key, third.expires), (&StreamKey::Sha256([0x22; 32]), Some(at(1_577_833_200))));
+        assert_eq!(config.warnings(at(0)), Vec::<String>::new());
+        let warned = config.warnings(at(1_798_740_000));
+        assert_eq!(warned.len(), 2);
+        assert!(warned[0].contains("channel a: its stream key `truck` expired at 2026-12-31T18:00:00Z"), "{warned:?}");
+        assert!(warned[1].contains("number 3"), "{warned:?}");
+    }
+
+    #[test]
+    fn a_key_that_cannot_be_meant_is_refused() {
+        let key = |text: &str| wrong(&format!("[[channels]]\nname = \"a\"\n[[channels.keys]]\n{text}"));
+        assert!(key("name = \"x\"").contains("channels[0].keys[0].key: is missing"));
+        let both = key(&format!("key = \"k\"\nsha256 = \"{}\"", "a".repeat(64)));
+        assert!(both.contains("and sha256 are both given"), "{both}");
+        assert!(key("key = \"k\"\nexpires = \"tomorrow\"").contains("write it like \"2026-12-31T18:00:00Z\""));
+        assert!(key("key = \"a b\"").contains("encoders cannot send"));
+        assert!(key("key = \"k\"\nname = \"a\\nb\"").contains("is not a name"));
     }
 }

@@ -5,13 +5,14 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::str::FromStr;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use super::reader::{Problems, Section, nearest};
 use super::tree::Node;
 use super::{
-    AddressLimits, AdminConfig, ChannelConfig, ChannelDefaults, Config, EncodeProfile, HlsConfig, LadderConfig, LongGop, OriginConfig,
-    RenditionConfig, RenditionSource, RtmpConfig, RtmpsConfig, S3Config, StoreConfig, StreamKey, units,
+    AddressLimits, AdminConfig, ChannelConfig, ChannelDefaults, Config, EncodeProfile, HlsConfig, HooksConfig,
+    KeyConfig, LadderConfig, LongGop, OriginConfig, RenditionConfig, RenditionSource, RtmpConfig, RtmpsConfig,
+    S3Config, Secret, StoreConfig, StreamKey, units,
 };
 use crate::ladder::RenditionName;
 use crate::networks::Networks;
@@ -27,11 +28,12 @@ pub(super) fn config(root: Node, problems: &Problems) -> Option<Config> {
     let admin = AdminConfig { listen: listener(root.section("admin"))? };
     let hls = hls(root.section("hls"));
     let store = store(root.section("store"));
-    let channel = channel_defaults(root.section("channel"));
+    let channel = channel_defaults(root.section("channel"), rtmp.as_ref());
     let ladders = ladders(root.section("ladders"));
     let channels = channels(root.list("channels"), &ladders);
+    let hooks = hooks(root.section("hooks"), rtmp.as_ref());
     root.close();
-    Some(Config { data_dir, rtmp: rtmp?, rtmps, origin, admin, hls, store, channel, channels })
+    Some(Config { data_dir, rtmp: rtmp?, rtmps, origin, admin, hls, store, channel, hooks, ladders, channels })
 }
 
 fn rtmp(mut section: Section<'_>) -> Option<RtmpConfig> {
@@ -51,6 +53,7 @@ fn rtmp(mut section: Section<'_>) -> Option<RtmpConfig> {
         exempt: networks(&mut section, "limits_exempt"),
     };
     let proxy_protocol = networks(&mut section, "proxy_protocol");
+    let public_url = section.optional("public_url", public_url);
     section.close();
     Some(RtmpConfig {
         listen: listen?,
@@ -62,6 +65,7 @@ fn rtmp(mut section: Section<'_>) -> Option<RtmpConfig> {
         connections_max,
         limits,
         proxy_protocol,
+        public_url,
     })
 }
 
@@ -70,8 +74,12 @@ fn rtmps(mut section: Section<'_>) -> Option<RtmpsConfig> {
     let certificate = section.optional("certificate", path);
     let key = section.optional("key", path);
     match (&certificate, &key) {
-        (Some(_), None) => section.complain("certificate", "is given without `key`; give the path of its private key too"),
-        (None, Some(_)) => section.complain("key", "is given without `certificate`; give the path of the certificate too"),
+        (Some(_), None) => {
+            section.complain("certificate", "is given without `key`; give the path of its private key too")
+        }
+        (None, Some(_)) => {
+            section.complain("key", "is given without `certificate`; give the path of the certificate too")
+        }
         _ => {}
     }
     section.close();
@@ -137,10 +145,51 @@ fn store(mut section: Section<'_>) -> StoreConfig {
     if kind == "s3" { StoreConfig::S3(s3) } else { StoreConfig::Fs { path: path.unwrap_or_default() } }
 }
 
-fn channel_defaults(mut section: Section<'_>) -> ChannelDefaults {
+fn channel_defaults(mut section: Section<'_>, rtmp: Option<&RtmpConfig>) -> ChannelDefaults {
     let grace = section.required("grace", Duration::ZERO, units::duration);
+    let takeover_silence = section.required("takeover_silence", Duration::ZERO, units::duration);
+    if rtmp.is_some_and(|rtmp| takeover_silence >= rtmp.publish_timeout) {
+        section.complain(
+            "takeover_silence",
+            "is not shorter than rtmp.publish_timeout, within which the new encoder waits for it",
+        );
+    }
     section.close();
-    ChannelDefaults { grace }
+    ChannelDefaults { grace, takeover_silence }
+}
+
+fn hooks(mut section: Section<'_>, rtmp: Option<&RtmpConfig>) -> Option<HooksConfig> {
+    let hooks = HooksConfig {
+        on_publish: section.optional("on_publish", endpoint),
+        on_unpublish: section.optional("on_unpublish", endpoint),
+        secret: section.optional("secret", secret),
+        timeout: section.required("timeout", Duration::ZERO, units::duration),
+        always: section.optional("always", truth).unwrap_or(false),
+        calls_max: section.required("calls_max", 1, count),
+        channels_max: section.required("channels_max", 1, count),
+        channel_idle: section.required("channel_idle", Duration::ZERO, units::duration),
+    };
+    if rtmp.is_some_and(|rtmp| hooks.timeout >= rtmp.publish_timeout) {
+        section.complain("timeout", "is not shorter than rtmp.publish_timeout, within which the encoder waits for it");
+    }
+    section.close();
+    let given = hooks.on_publish.is_some() || hooks.on_unpublish.is_some();
+    given.then_some(hooks)
+}
+
+fn secret(text: &str) -> Result<Secret, String> {
+    if text.is_empty() {
+        Err("is empty; leave it out for calls without a signature".to_owned())
+    } else {
+        Ok(Secret::new(text.to_owned()))
+    }
+}
+
+fn public_url(text: &str) -> Result<String, String> {
+    match text.parse::<http::Uri>() {
+        Ok(uri) if uri.host().is_some() && matches!(uri.scheme_str(), Some("rtmp" | "rtmps")) => Ok(text.to_owned()),
+        _ => Err(format!("`{text}` is not an RTMP URL; write it like \"rtmp://live.example.net/live\"")),
+    }
 }
 
 fn ladders(mut section: Section<'_>) -> BTreeMap<String, Arc<LadderConfig>> {
@@ -222,28 +271,57 @@ fn channels(sections: Vec<Section<'_>>, ladders: &BTreeMap<String, Arc<LadderCon
             let valid: Vec<_> = ladders.keys().map(String::as_str).collect();
             section.complain("ladder", format!("there is no ladder `{missing}`{}", nearest(&missing, &valid)));
         });
-        let key = key(&mut section);
+        let keys = keys(&mut section);
         section.close();
         if let (Some(name), Ok(ladder)) = (name, ladder) {
-            channels.push(ChannelConfig { name, ladder, key });
+            channels.push(ChannelConfig { name, ladder, keys });
         }
     }
     channels
 }
 
-fn key(section: &mut Section<'_>) -> Option<StreamKey> {
-    let plain = section.optional("stream_key", |text| match text {
+/// The key that stands in the channel's own table, and those of `[[channels.keys]]`.
+fn keys(section: &mut Section<'_>) -> Vec<KeyConfig> {
+    let own = key(section, "stream_key", "stream_key_sha256").map(KeyConfig::from);
+    let further = section.list("keys").into_iter().filter_map(|mut section| {
+        let key = key(&mut section, "key", "sha256");
+        if key.is_none() && !section.has("key") && !section.has("sha256") {
+            section.complain("key", "is missing; give a key, or its sha256");
+        }
+        let name = section.optional("name", key_name);
+        let expires = section.optional("expires", instant);
+        section.close();
+        Some(KeyConfig { key: key?, name, expires })
+    });
+    own.into_iter().chain(further).collect()
+}
+
+fn key(section: &mut Section<'_>, plain: &'static str, hashed: &'static str) -> Option<StreamKey> {
+    let clear = section.optional(plain, |text| match text {
         "" => Err("is empty; leave it out to have one made".to_owned()),
         _ if !text.bytes().all(|b| b.is_ascii_graphic() && !b"/?&#".contains(&b)) => {
             Err("has a character that encoders cannot send; use letters, digits, - and _".to_owned())
         }
         _ => Ok(StreamKey::Plain(text.to_owned())),
     });
-    let hashed = section.optional("stream_key_sha256", sha256);
-    if plain.is_some() && hashed.is_some() {
-        section.complain("stream_key", "and stream_key_sha256 are both given; leave one out");
+    let digest = section.optional(hashed, sha256);
+    if clear.is_some() && digest.is_some() {
+        section.complain(plain, format!("and {hashed} are both given; leave one out"));
     }
-    plain.or(hashed)
+    clear.or(digest)
+}
+
+fn key_name(text: &str) -> Result<String, String> {
+    let fits = (1..=64).contains(&text.len()) && !text.chars().any(char::is_control);
+    if fits { Ok(text.to_owned()) } else { Err(format!("`{}` is not a name: 1 to 64 bytes", text.escape_debug())) }
+}
+
+fn instant(text: &str) -> Result<SystemTime, String> {
+    let parsed = chrono::DateTime::parse_from_rfc3339(text).ok();
+    let instant =
+        parsed.and_then(|at| SystemTime::UNIX_EPOCH.checked_add(Duration::from_secs(at.timestamp().try_into().ok()?)));
+    instant
+        .ok_or_else(|| format!("`{text}` is not a date and time with its zone; write it like \"2026-12-31T18:00:00Z\""))
 }
 
 fn sha256(text: &str) -> Result<StreamKey, String> {

@@ -139,7 +139,8 @@ impl<'a> Section<'a> {
         let items = match node.value {
             Value::List(items) => items,
             Value::Scalar(text) => {
-                let item = |text: &str| Node { origin: node.origin.clone(), value: Value::Scalar(text.trim().to_owned()) };
+                let item =
+                    |text: &str| Node { origin: node.origin.clone(), value: Value::Scalar(text.trim().to_owned()) };
                 text.split(',').map(item).filter(|item| item.value != Value::Scalar(String::new())).collect()
             }
             Value::Table(_) => return self.problems.push(&node.origin, name, "is a list of texts"),
@@ -153,6 +154,11 @@ impl<'a> Section<'a> {
                 self.problems.push(&item.origin, &name, problem);
             }
         }
+    }
+
+    /// `key` was asked for and given, whether or not it was understood.
+    pub(super) fn has(&self, key: &str) -> bool {
+        self.known.get(key).is_some_and(Option::is_some)
     }
 
     /// Something is wrong with `key` in the light of other keys.

@@ -3,7 +3,6 @@
 use std::net::SocketAddr;
 use std::sync::Arc;
 
-use bytes::Bytes;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::sync::Notify;
 
@@ -49,10 +48,10 @@ impl Running {
         let address = listener.local_addr().unwrap();
         let [let_go, reached, released] = [(); 3].map(|()| Arc::new(Notify::new()));
         let gates = [&let_go, &reached, &released].map(Arc::clone);
-        let answer = move |request: Parts| {
+        let answer = move |request: Received| {
             let [let_go, reached, released] = gates.clone();
             async move {
-                match request.uri.path() {
+                match request.head.uri.path() {
                     "/panic" => panic!("as asked"),
                     "/wait" => {
                         reached.notify_one();

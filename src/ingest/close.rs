@@ -63,6 +63,14 @@ pub(crate) enum Close {
     WrongKey,
     #[error("too many different wrong stream keys came from its address: it may try none for another {} s", .0.as_secs() + 1)]
     Barred(Duration),
+    #[error("its stream key has expired: ask the operator of the server for another")]
+    ExpiredKey,
+    #[error("the webhook refused it: {}", .0.as_deref().unwrap_or("without a reason"))]
+    HookRefused(Option<String>),
+    #[error("the webhook did not say whether it may publish")]
+    HookFailed,
+    #[error("the webhook allowed it, but named no channel for it")]
+    HookNamesNoChannel,
     #[error("{0}")]
     Refused(Refusal),
     #[error("{0}")]
@@ -104,6 +112,9 @@ impl Close {
             Self::Protocol(error) => Some(error.kind()),
             Self::NoKey | Self::WrongKey => Some("wrong_key"),
             Self::Barred(_) => Some("keys_barred"),
+            Self::ExpiredKey => Some("expired_key"),
+            Self::HookRefused(_) => Some("hook_refused"),
+            Self::HookFailed | Self::HookNamesNoChannel => Some("hook_failed"),
             Self::Refused(_) => Some("refused"),
             Self::Unsupported(_) => Some("video_codec"),
             Self::Dismissed(_) => Some("dismissed"),
@@ -112,7 +123,7 @@ impl Close {
 
     /// A guess at a key, perhaps.
     pub(crate) fn is_failed_key(&self) -> bool {
-        matches!(self, Self::NoKey | Self::WrongKey)
+        matches!(self, Self::NoKey | Self::WrongKey | Self::ExpiredKey | Self::HookRefused(_))
     }
 
     /// The peer, where it was known only after the connection was accepted.
@@ -142,6 +153,20 @@ impl Close {
                     left.as_secs() / 60 + 1
                 ),
             )),
+            Self::ExpiredKey => {
+                Some((BAD_NAME, "this stream key has expired: ask the operator of the server for another".to_owned()))
+            }
+            Self::HookRefused(text) => {
+                let text =
+                    text.clone().unwrap_or_else(|| "the server's operator does not accept this stream key".to_owned());
+                Some((BAD_NAME, text))
+            }
+            Self::HookFailed => {
+                Some((BAD_NAME, "the server could not check the stream key; try again in a moment".to_owned()))
+            }
+            Self::HookNamesNoChannel => {
+                Some((BAD_NAME, "the stream key is accepted, but no channel is set up for it".to_owned()))
+            }
             Self::Refused(refusal) => Some((BAD_NAME, refusal.to_string())),
             Self::Unsupported(_) | Self::Dismissed(_) | Self::Timeout(Stage::FirstMedia) => {
                 Some((REJECTED, self.to_string()))

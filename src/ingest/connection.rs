@@ -5,18 +5,19 @@
 
 use std::io::ErrorKind;
 use std::net::SocketAddr;
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use bytes::{Buf, BytesMut};
 use prometheus_client::metrics::counter::Counter;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
-use tokio::sync::{mpsc, oneshot};
+use tokio::sync::{mpsc, oneshot, watch};
 use tokio::task::yield_now;
 use tokio::time::{Instant, sleep, sleep_until, timeout, timeout_at};
 use tokio_util::sync::CancellationToken;
 use tracing::{Span, debug, info, warn};
 
 use super::Ingest;
+use super::access::Grant;
 use super::backlog::Backlog;
 use super::close::{Close, Stage};
 use super::handshake::{Handshake, Progress};
@@ -26,6 +27,7 @@ use super::pacer::Pacer;
 use super::pressure::Pressure;
 use super::session::{Session, SessionError, SessionEvent, Skipped};
 use super::vigil::{Due, Vigil};
+use super::webhook::client::Published;
 use crate::media::MediaTime;
 use crate::metrics::{ChannelLabel, KindLabel, Metrics};
 use crate::source::{Admission, ChannelName, PublishRequest, Refusal, SourceEvent};
@@ -69,6 +71,16 @@ where
     End { close, published: connection.published }
 }
 
+/// A publisher that its channel has taken.
+struct Admitted {
+    channel: ChannelName,
+    admission: Admission,
+    /// For the channel to see whether it is alive.
+    last_media: watch::Sender<Instant>,
+    /// Tells the webhook of the end.
+    _notice: Option<Published>,
+}
+
 struct Connection<'a, S> {
     stream: S,
     peer: SocketAddr,
@@ -88,8 +100,8 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<'_, S> {
         let publish_timeout = self.ingest.config.publish_timeout;
         timeout_at(deadline, self.handshake()).await.map_err(|_| Close::Timeout(Stage::Handshake))??;
         let admitted = timeout(publish_timeout, self.admission()).await;
-        let (channel, admission) = admitted.map_err(|_| Close::Timeout(Stage::Publish))??;
-        self.publish(channel, admission).await
+        let admitted = admitted.map_err(|_| Close::Timeout(Stage::Publish))??;
+        self.publish(admitted).await
     }
 
     async fn handshake(&mut self) -> Result<(), Close> {
@@ -109,7 +121,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<'_, S> {
     }
 
     /// From the handshake to the channel's welcome.
-    async fn admission(&mut self) -> Result<(ChannelName, Admission), Close> {
+    async fn admission(&mut self) -> Result<Admitted, Close> {
         let mut received = self.input.len();
         let (address, encoder) = loop {
             let event = self.next_event().await?;
@@ -123,14 +135,17 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<'_, S> {
             }
         };
         self.may_try_key()?;
-        let channel = self.find_channel(&address).inspect_err(|close| self.note_wrong_key(close, &address))?;
+        let grant = self.find_channel(&address).await?;
+        let channel = grant.channel.clone();
         Span::current().record("channel", channel.as_str());
-        let admission = self.ask(&channel, encoder).await?;
+        let (last_media, seen) = watch::channel(Instant::now());
+        let admission = self.ask(&grant, encoder, seen).await?;
+        let notice = self.ingest.access.published(grant);
         self.published = true;
         self.session.accept();
         self.flush().await?;
         info!(peer = %self.peer, %channel, "publisher accepted");
-        Ok((channel, admission))
+        Ok(Admitted { channel, admission, last_media, _notice: notice })
     }
 
     fn may_try_key(&self) -> Result<(), Close> {
@@ -139,31 +154,47 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<'_, S> {
 
     /// An empty key is nobody's guess.
     fn note_wrong_key(&self, close: &Close, address: &PublishAddress) {
-        if matches!(close, Close::WrongKey) {
+        if matches!(close, Close::WrongKey | Close::HookRefused(_)) {
             self.ingest.guard.wrong_key(self.peer.ip(), &format!("{}/{}", address.app, address.name));
         }
     }
 
-    fn find_channel(&self, address: &PublishAddress) -> Result<ChannelName, Close> {
-        match self.ingest.keys.find(address) {
-            Some(channel) => Ok(channel.clone()),
-            None if address.is_empty() => Err(Close::NoKey),
-            None => Err(Close::WrongKey),
+    async fn find_channel(&self, address: &PublishAddress) -> Result<Grant, Close> {
+        let granted = self.ingest.access.authorise(address, self.peer, wall_clock()).await;
+        granted.inspect_err(|close| self.note_wrong_key(close, address))
+    }
+
+    /// Asks the channel. One that does not answer was removed just now, and is there again at the second attempt; or
+    /// it is stopping.
+    async fn ask(
+        &self,
+        grant: &Grant,
+        encoder: Option<String>,
+        last_media: watch::Receiver<Instant>,
+    ) -> Result<Admission, Close> {
+        for _ in 0..2 {
+            let requests = self.ingest.access.requests(grant).await?;
+            let (reply, answer) = oneshot::channel();
+            let request = PublishRequest {
+                peer: self.peer,
+                encoder: encoder.clone(),
+                key_name: grant.key_name.clone(),
+                last_media: last_media.clone(),
+                reply,
+            };
+            if requests.send(request).await.is_ok()
+                && let Ok(answer) = answer.await
+            {
+                return answer.map_err(Close::Refused);
+            }
         }
+        Err(Close::Refused(Refusal::ShuttingDown))
     }
 
-    /// Asks the channel. A channel that does not answer is one that is stopping.
-    async fn ask(&self, channel: &ChannelName, encoder: Option<String>) -> Result<Admission, Close> {
-        let gone = || Close::Refused(Refusal::ShuttingDown);
-        let requests = self.ingest.channels.get(channel).ok_or_else(gone)?;
-        let (reply, answer) = oneshot::channel();
-        requests.send(PublishRequest { peer: self.peer, encoder, reply }).await.map_err(|_| gone())?;
-        answer.await.map_err(|_| gone())?.map_err(Close::Refused)
-    }
-
-    async fn publish(&mut self, channel: ChannelName, admission: Admission) -> Result<Close, Close> {
+    async fn publish(&mut self, admitted: Admitted) -> Result<Close, Close> {
+        let Admitted { channel, admission, last_media, _notice } = admitted;
         let Admission { start, events, mut dismissed } = admission;
-        let output = Output::new(&self.ingest.metrics, &channel, events.clone());
+        let output = Output::new(&self.ingest.metrics, &channel, events.clone(), last_media);
         let close = tokio::select! {
             // What the encoder says comes first: after its end, the channel may close at once.
             biased;
@@ -342,6 +373,11 @@ fn carries_media(event: &SessionEvent) -> bool {
     }
 }
 
+#[expect(clippy::disallowed_methods, reason = "stream keys expire by the calendar")]
+fn wall_clock() -> SystemTime {
+    SystemTime::now()
+}
+
 /// Waits for the channel to dismiss the publisher; one that drops the means never does.
 async fn dismissal(dismissed: &mut oneshot::Receiver<String>) -> String {
     match dismissed.await {
@@ -353,6 +389,7 @@ async fn dismissal(dismissed: &mut oneshot::Receiver<String>) -> String {
 /// The way to the channel, and the counters beside it.
 struct Output {
     events: mpsc::Sender<SourceEvent>,
+    last_media: watch::Sender<Instant>,
     metrics: Metrics,
     bytes: Counter,
     units: Counter,
@@ -372,12 +409,18 @@ struct Output {
 }
 
 impl Output {
-    fn new(metrics: &Metrics, channel: &ChannelName, events: mpsc::Sender<SourceEvent>) -> Self {
+    fn new(
+        metrics: &Metrics,
+        channel: &ChannelName,
+        events: mpsc::Sender<SourceEvent>,
+        last_media: watch::Sender<Instant>,
+    ) -> Self {
         let label = ChannelLabel { channel: channel.to_string() };
         let bytes = metrics.ingest_bytes.get_or_create(&label).clone();
         let units = metrics.ingest_units.get_or_create(&label).clone();
         Self {
             events,
+            last_media,
             metrics: metrics.clone(),
             bytes,
             units,
@@ -393,6 +436,9 @@ impl Output {
 
     /// Passes a message on. True after the encoder's goodbye.
     async fn handle(&mut self, intake: &mut Intake, event: SessionEvent) -> Result<bool, Close> {
+        if matches!(event, SessionEvent::Video(_) | SessionEvent::Audio(_)) {
+            self.last_media.send_replace(Instant::now());
+        }
         match event {
             SessionEvent::Video(message) => intake.video(message.timestamp, message.payload, &mut self.batch)?,
             SessionEvent::Audio(message) => intake.audio(message.timestamp, message.payload, &mut self.batch),

@@ -150,7 +150,7 @@ async fn an_encoder_publishes_by_tls_and_is_told_by_tls() {
     let mut stream = door.connect_tls().await;
     publish(&mut stream, "secret").await;
     let mut taken = door.admit().await;
-    assert!(matches!(first_event(&mut taken).await, SourceEvent::Format(_)));
+    assert!(matches!(first_event(&mut taken).await, SourceEvent::Format(..)));
     let mut wrong = door.connect_tls().await;
     publish(&mut wrong, "guess").await;
     assert!(rest(wrong).await.contains("no channel has this stream key"));
@@ -205,7 +205,7 @@ async fn a_load_balancer_names_the_peer_on_both_ports_and_tls_begins_behind_it()
     publish(&mut stream, "secret").await;
     let mut taken = door.admit().await;
     assert_eq!(taken.peer, "203.0.113.9:56324".parse().unwrap());
-    assert!(matches!(first_event(&mut taken).await, SourceEvent::Format(_)));
+    assert!(matches!(first_event(&mut taken).await, SourceEvent::Format(..)));
 
     let mut stream = TcpStream::connect(door.rtmps).await.unwrap();
     stream.write_all(&version_2([203, 0, 113, 10])).await.unwrap();

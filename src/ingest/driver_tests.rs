@@ -23,7 +23,7 @@ use super::connection::{Arrival, run};
 use super::handshake::NotRtmp;
 use super::scripted::{AUDIO_CONFIG, AUDIO_FRAME, Log, SPS, Wire, picture, rtmp_config, video_config};
 use super::throttle::LINES_MAX;
-use super::{Ingest, StreamKeys, serve};
+use super::{Access, Ingest, StreamKeys, serve};
 use crate::config::StreamKey;
 use crate::guard::Guard;
 use crate::media::{MediaTime, Track, TrackFormat};
@@ -35,7 +35,7 @@ pub(super) struct Bench {
     pub(super) io: DuplexStream,
     pub(super) connection: JoinSet<Close>,
     requests: mpsc::Receiver<PublishRequest>,
-    stop: CancellationToken,
+    pub(super) stop: CancellationToken,
 }
 
 /// The channel's end of a publisher.
@@ -53,9 +53,10 @@ pub(super) fn ingest() -> (Ingest, mpsc::Receiver<PublishRequest>) {
     let (sender, requests) = mpsc::channel(4);
     let keys = StreamKeys::new([(channel_name(), StreamKey::Plain("secret".into()))]);
     let channels = BTreeMap::from([(channel_name(), sender)]);
+    let access = Arc::new(Access { keys, channels, hooks: None });
     let config = rtmp_config((Ipv4Addr::LOCALHOST, 0).into());
     let guard = Guard::new(config.limits.clone());
-    (Ingest { config, keys, guard, channels, metrics: Metrics::default() }, requests)
+    (Ingest { config, access, guard, metrics: Metrics::default() }, requests)
 }
 
 impl Bench {

@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::net::Ipv4Addr;
 use std::process::Stdio;
+use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::net::TcpListener;
@@ -13,7 +14,7 @@ use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 
 use super::scripted::{Log, rtmp_config};
-use super::{Ingest, StreamKeys, serve};
+use super::{Access, Ingest, StreamKeys, serve};
 use crate::config::StreamKey;
 use crate::guard::Guard;
 use crate::media::{AccessUnit, AudioCodec, MediaTime, Track, TrackFormat};
@@ -81,9 +82,10 @@ impl Server {
         let keys = StreamKeys::new([(channel.clone(), StreamKey::Plain("secret".into()))]);
         let channels = BTreeMap::from([(channel, requests)]);
         let metrics = Metrics::default();
+        let access = Arc::new(Access { keys, channels, hooks: None });
         let config = rtmp_config(address);
         let guard = Guard::new(config.limits.clone());
-        let ingest = Ingest { config, keys, guard, channels, metrics: metrics.clone() };
+        let ingest = Ingest { config, access, guard, metrics: metrics.clone() };
         let stop = CancellationToken::new();
         let mut tasks = JoinSet::new();
         tasks.spawn(serve(listener, ingest, stop.clone()));

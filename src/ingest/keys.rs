@@ -3,16 +3,38 @@
 //! Only digests are kept, and every lookup compares with all of them in constant time, so that neither a dump of the
 //! process nor the time of an answer tells a key.
 
+use std::time::SystemTime;
+
 use sha2::{Digest, Sha256};
 use subtle::{Choice, ConditionallySelectable, ConstantTimeEq};
 
-use crate::config::StreamKey;
+use crate::config::{KeyConfig, StreamKey};
 use crate::source::ChannelName;
 
 /// The stream keys of all channels.
 #[derive(Default)]
 pub struct StreamKeys {
-    entries: Vec<([u8; 32], ChannelName)>,
+    entries: Vec<([u8; 32], Holder)>,
+}
+
+/// What a stream key opens.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Holder {
+    /// The channel.
+    pub channel: ChannelName,
+    /// What the key is called in logs and in the status.
+    pub key_name: Option<String>,
+    /// When it stops to open the channel.
+    expires: Option<SystemTime>,
+}
+
+/// Why a publisher's text opens nothing.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum KeyFault {
+    /// No channel has this key.
+    Unknown,
+    /// It was a key, until its time was over.
+    Expired,
 }
 
 impl std::fmt::Debug for StreamKeys {
@@ -24,31 +46,55 @@ impl std::fmt::Debug for StreamKeys {
 impl StreamKeys {
     /// From the keys of the config. A channel may have several; of two channels with one key the later gets it.
     #[must_use]
-    pub fn new(keys: impl IntoIterator<Item = (ChannelName, StreamKey)>) -> Self {
-        let digest = |key| match key {
-            StreamKey::Plain(text) => Sha256::digest(text).into(),
-            StreamKey::Sha256(digest) => digest,
+    pub fn new(keys: impl IntoIterator<Item = (ChannelName, impl Into<KeyConfig>)>) -> Self {
+        let entry = |(channel, key): (ChannelName, KeyConfig)| {
+            let KeyConfig { key, name: key_name, expires } = key;
+            (digest(key), Holder { channel, key_name, expires })
         };
-        Self { entries: keys.into_iter().map(|(channel, key)| (digest(key), channel)).collect() }
+        Self { entries: keys.into_iter().map(|(channel, key)| entry((channel, key.into()))).collect() }
     }
 
-    /// The channel that `candidate` is a key of. It takes the same time whichever it is, and if it is none.
-    #[must_use]
-    pub fn channel(&self, candidate: &str) -> Option<&ChannelName> {
+    /// What `candidate` is a key of at `now`. The comparison takes the same time whichever it is, and if it is none.
+    ///
+    /// # Errors
+    /// [`KeyFault`]
+    pub fn holder(&self, candidate: &str, now: SystemTime) -> Result<&Holder, KeyFault> {
         let digest: [u8; 32] = Sha256::digest(candidate).into();
         let mut found = u64::MAX;
         for (position, (known, _)) in (0u64..).zip(&self.entries) {
             let same: Choice = known.ct_eq(&digest);
             found.conditional_assign(&position, same);
         }
-        self.entries.get(usize::try_from(found).ok()?).map(|(_, channel)| channel)
+        let entry = usize::try_from(found).ok().and_then(|found| self.entries.get(found));
+        let (_, holder) = entry.ok_or(KeyFault::Unknown)?;
+        match holder.expires {
+            Some(expires) if expires <= now => Err(KeyFault::Expired),
+            _ => Ok(holder),
+        }
     }
 
     /// The channel that a publisher means by what it put into `connect` and `publish`, in any of the forms in which
     /// people enter a key.
-    #[must_use]
-    pub fn find(&self, address: &PublishAddress) -> Option<&ChannelName> {
-        address.candidates().find_map(|candidate| self.channel(candidate))
+    ///
+    /// # Errors
+    /// [`KeyFault::Expired`] where one of the forms was a key, and none is.
+    pub fn find(&self, address: &PublishAddress, now: SystemTime) -> Result<&Holder, KeyFault> {
+        let mut fault = KeyFault::Unknown;
+        for candidate in address.candidates() {
+            match self.holder(candidate, now) {
+                Ok(holder) => return Ok(holder),
+                Err(KeyFault::Expired) => fault = KeyFault::Expired,
+                Err(KeyFault::Unknown) => {}
+            }
+        }
+        Err(fault)
+    }
+}
+
+fn digest(key: StreamKey) -> [u8; 32] {
+    match key {
+        StreamKey::Plain(text) => Sha256::digest(text).into(),
+        StreamKey::Sha256(digest) => digest,
     }
 }
 
@@ -59,6 +105,8 @@ pub struct PublishAddress {
     pub app: String,
     /// The name given to `publish`: the key where all is as documented.
     pub name: String,
+    /// `tcUrl` of `connect`: the server's address as it was typed.
+    pub tc_url: String,
 }
 
 impl std::fmt::Debug for PublishAddress {
@@ -76,6 +124,23 @@ impl PublishAddress {
         let bare = trimmed(name);
         let app = if bare.is_empty() { last_step(trimmed(&self.app)) } else { "" };
         [name, bare, last_step(bare), app].into_iter().filter(|text| !text.is_empty())
+    }
+
+    /// Application and stream as other servers tell them apart: `rtmp://host/APP/STREAM?query`.
+    #[must_use]
+    pub fn app_and_stream(&self) -> (&str, &str) {
+        let (app, name) = (trimmed(&self.app), trimmed(&self.name));
+        match app.rsplit_once('/') {
+            Some((before, last)) if name.is_empty() => (before, last),
+            _ => (app, name),
+        }
+    }
+
+    /// What was typed behind a `?`, at the stream's name or else at the server's address.
+    #[must_use]
+    pub fn query(&self) -> Option<&str> {
+        let texts = [&self.name, &self.app, &self.tc_url];
+        texts.into_iter().find_map(|text| text.split_once('?')).map(|(_, query)| query)
     }
 
     /// The key was left empty, and the server's address does not end in one either.
@@ -97,8 +162,12 @@ fn last_step(path: &str) -> &str {
 
 #[cfg(test)]
 mod tests {
+    use std::time::Duration;
+
     use super::*;
     use proptest::prelude::*;
+
+    const NOW: SystemTime = SystemTime::UNIX_EPOCH;
 
     fn keys() -> StreamKeys {
         let name = |n| ChannelName::new(n).unwrap();
@@ -110,16 +179,40 @@ mod tests {
     }
 
     fn find(app: &str, name: &str) -> Option<String> {
-        let address = PublishAddress { app: app.into(), name: name.into() };
-        keys().find(&address).map(ToString::to_string)
+        let address = PublishAddress { app: app.into(), name: name.into(), ..PublishAddress::default() };
+        keys().find(&address, NOW).ok().map(|holder| holder.channel.to_string())
+    }
+
+    fn holder(candidate: &str, now: SystemTime) -> Result<String, KeyFault> {
+        keys().holder(candidate, now).map(|holder| holder.channel.to_string())
     }
 
     #[test]
     fn plain_and_digested_keys_are_found() {
-        assert_eq!(keys().channel("first-key").map(ToString::to_string).as_deref(), Some("one"));
-        assert_eq!(keys().channel("second-key").map(ToString::to_string).as_deref(), Some("two"));
-        assert_eq!(keys().channel(""), None);
-        assert_eq!(StreamKeys::default().channel("x"), None);
+        assert_eq!(holder("first-key", NOW).as_deref(), Ok("one"));
+        assert_eq!(holder("second-key", NOW).as_deref(), Ok("two"));
+        assert_eq!(holder("", NOW), Err(KeyFault::Unknown));
+        assert_eq!(StreamKeys::default().holder("x", NOW), Err(KeyFault::Unknown));
+    }
+
+    #[test]
+    fn a_channel_has_several_keys_and_each_its_end() {
+        let end = NOW + Duration::from_secs(10);
+        let key = |text: &str, name: &str, expires| KeyConfig {
+            key: StreamKey::Plain(text.into()),
+            name: Some(name.into()),
+            expires,
+        };
+        let one = || ChannelName::new("one").unwrap();
+        let keys = StreamKeys::new([(one(), key("a", "studio", None)), (one(), key("b", "truck", Some(end)))]);
+        let address =
+            |name: &str| PublishAddress { app: "live".into(), name: name.into(), ..PublishAddress::default() };
+        let name = |text, now| keys.find(&address(text), now).map(|holder| holder.key_name.clone());
+        assert_eq!(name("a", end), Ok(Some("studio".into())));
+        assert_eq!(name("b", end - Duration::from_millis(1)), Ok(Some("truck".into())));
+        assert_eq!(name("b", end), Err(KeyFault::Expired));
+        assert_eq!(name("/b?x=1", end), Err(KeyFault::Expired), "in every form");
+        assert_eq!(name("c", end), Err(KeyFault::Unknown));
     }
 
     #[test]
@@ -150,7 +243,7 @@ mod tests {
             assert_eq!(find(app, name), None, "{app:?} {name:?}");
         }
         assert!(
-            !format!("{:?} {:?}", keys(), PublishAddress { app: "a".into(), name: "first-key".into() })
+            !format!("{:?} {:?}", keys(), PublishAddress { name: "first-key".into(), ..PublishAddress::default() })
                 .contains("first")
         );
     }
@@ -159,7 +252,7 @@ mod tests {
         #[test]
         fn only_the_key_itself_is_found(text in "\\PC{0,64}") {
             prop_assume!(!["first-key", "second-key", "what?a/key"].contains(&text.as_str()));
-            prop_assert!(keys().channel(&text).is_none());
+            prop_assert!(keys().holder(&text, NOW).is_err());
         }
     }
 }

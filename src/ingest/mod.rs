@@ -1,14 +1,18 @@
 //! RTMP input: from bytes of an encoder to access units on the channel's timeline.
 //!
-//! The way of a byte: [`listener`], over [`proxy_protocol`] and [`tls`] where they are on, → `connection` → [`handshake`], then [`session`] over [`chunk`] and [`amf`] → [`intake`]
-//! over [`flv`], [`avc`], [`aac`] and [`timeline`] → the channel. All but listener and connection are pure. This
+//! The way of a byte: [`listener`], over [`proxy_protocol`] and [`tls`] where they are on, → `connection` → [`handshake`], then
+//! [`session`] over [`chunk`] and [`amf`] → [`intake`] over [`flv`], [`avc`], [`aac`] and [`timeline`] → the channel.
+//! `access` says who may publish, by [`keys`] and [`webhook`]. All but the drivers (listener, connection, access and
+//! the `client` and `driver` below webhook and [`client_configuration`]) are pure. This
 //! stage knows nothing of what becomes of the media, and is the only one that knows `rml_rtmp`.
 
 pub mod aac;
+mod access;
 pub mod amf;
 pub mod avc;
 mod backlog;
 pub mod chunk;
+pub mod client_configuration;
 mod close;
 mod connection;
 pub mod flv;
@@ -26,11 +30,12 @@ mod throttle;
 pub mod timeline;
 pub mod tls;
 mod vigil;
+pub mod webhook;
 
-use std::collections::BTreeMap;
+use std::sync::Arc;
 
-use tokio::sync::mpsc;
-
+pub use access::{Access, Hooks};
+pub use client_configuration::driver::Configurator;
 pub use keys::StreamKeys;
 pub use listener::{Listeners, Rtmps, serve};
 pub use tls::{Certificate, CertificateError};
@@ -38,7 +43,6 @@ pub use tls::{Certificate, CertificateError};
 use crate::config::RtmpConfig;
 use crate::guard::Guard;
 use crate::metrics::Metrics;
-use crate::source::{ChannelName, PublishRequest};
 
 /// What the RTMP port needs to know.
 #[derive(Debug)]
@@ -46,11 +50,9 @@ pub struct Ingest {
     /// Deadlines and limits. The address is not used: the caller binds the listener.
     pub config: RtmpConfig,
     /// Who may publish where.
-    pub keys: StreamKeys,
+    pub access: Arc<Access>,
     /// Who may connect, and try a key.
     pub guard: Guard,
-    /// Where each channel takes requests to publish.
-    pub channels: BTreeMap<ChannelName, mpsc::Sender<PublishRequest>>,
     /// What is counted.
     pub metrics: Metrics,
 }

@@ -27,6 +27,7 @@ pub(super) fn rtmp_config(listen: SocketAddr) -> RtmpConfig {
             exempt: Networks::default(),
         },
         proxy_protocol: Networks::default(),
+        public_url: None,
     }
 }
 

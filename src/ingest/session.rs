@@ -93,6 +93,7 @@ pub struct Session {
     replies: Replies,
     phase: Phase,
     app: String,
+    tc_url: String,
     encoder: Option<String>,
     streams: u32,
     commands: u32,
@@ -125,6 +126,7 @@ impl Session {
             replies: Replies::new(),
             phase: Phase::Fresh,
             app: String::new(),
+            tc_url: String::new(),
             encoder: None,
             streams: 0,
             commands: 0,
@@ -281,7 +283,8 @@ impl Session {
             let properties = command.values.next().and_then(Amf0Value::get_object_properties).unwrap_or_default();
             let property = |name| properties.get(name).cloned().and_then(Amf0Value::get_string);
             let app = property("app").filter(|app| !app.is_empty());
-            self.app = app.or_else(|| property("tcUrl").map(|url| path_of(&url).to_owned())).unwrap_or_default();
+            self.tc_url = property("tcUrl").unwrap_or_default();
+            self.app = app.unwrap_or_else(|| path_of(&self.tc_url).to_owned());
             self.encoder = property("flashVer").map(|name| printable(&name)).filter(|name| !name.is_empty());
             self.phase = Phase::Connected;
         }
@@ -297,7 +300,10 @@ impl Session {
     fn publish(&mut self, command: &mut Command, stream: u32) -> SessionEvent {
         let name = command.values.nth(1).and_then(Amf0Value::get_string).unwrap_or_default();
         self.phase = Phase::Asking { stream };
-        SessionEvent::Publish { address: PublishAddress { app: self.app.clone(), name }, encoder: self.encoder.clone() }
+        SessionEvent::Publish {
+            address: PublishAddress { app: self.app.clone(), name, tc_url: self.tc_url.clone() },
+            encoder: self.encoder.clone(),
+        }
     }
 
     fn stop(&mut self, command: &mut Command) -> Option<SessionEvent> {
@@ -433,7 +439,7 @@ mod tests {
         let mut wire = Wire::default();
         wire.message(8, 20, 0, 1, &publish("key"));
         let events = feed(&mut session, &wire.bytes).unwrap();
-        let address = PublishAddress { app: "live".into(), name: "key".into() };
+        let address = PublishAddress { app: "live".into(), name: "key".into(), ..PublishAddress::default() };
         assert_eq!(events, [SessionEvent::Publish { address, encoder: Some("Test/1.0".into()) }]);
         assert_eq!(names(&mut session), ["#4", "onStatus@1"]);
     }

@@ -40,7 +40,8 @@ pub fn answer(target: &Target, asked: &Asked<'_>, world: &World<'_>) -> Response
         Target::Channels => listing::channels(world.directory),
         Target::Health => status::health(),
         Target::Ready => status::ready(world.directory, world.draining),
-        Target::Unknown => unknown(),
+        // Its answer is not made from snapshots.
+        Target::ClientConfiguration | Target::Unknown => unknown(),
     };
     representation.reply(asked)
 }

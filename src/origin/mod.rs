@@ -17,23 +17,29 @@ mod status;
 use std::sync::Arc;
 
 use bytes::Bytes;
-use http::Response;
+use http::header::{CACHE_CONTROL, CONTENT_TYPE, HOST, HeaderValue};
 use http::request::Parts;
+use http::uri::Authority;
+use http::{Response, StatusCode};
 use tokio::net::TcpListener;
+use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 use tracing::{Instrument, info_span};
 
-use crate::http_server::{self, Body, Limits};
+use crate::http_server::{self, Body, BodyFault, Limits, Received};
 use crate::live::Directory;
 use crate::metrics::{Metrics, ResponseLabel};
 use crate::origin::answer::{Asked, World, answer};
 use crate::origin::route::{Target, route};
+use crate::source::ClientConfiguration;
 
 /// What the origin serves from.
 #[derive(Clone, Debug)]
 pub struct Origin {
     /// The channels.
-    pub directory: Directory,
+    pub directory: watch::Receiver<Directory>,
+    /// Answers encoders that ask for their configuration.
+    pub configuration: Arc<dyn ClientConfiguration>,
     /// Where responses are counted.
     pub metrics: Metrics,
     /// Cancelled once the shutdown began: `/readyz` then says so, and everything else goes on.
@@ -43,18 +49,41 @@ pub struct Origin {
 /// Serves `listener` until `stop`, and then lets connections finish for a few seconds; no task outlives the call.
 pub async fn serve(listener: TcpListener, origin: Origin, stop: CancellationToken) {
     let origin = Arc::new(origin);
-    let answer = move |request: Parts| std::future::ready(origin.respond(&request));
+    let answer = move |request: Received| {
+        let origin = Arc::clone(&origin);
+        async move { origin.respond(request).await }
+    };
     http_server::serve(listener, Limits::default(), answer, stop).instrument(info_span!("origin")).await;
 }
 
 impl Origin {
-    fn respond(&self, request: &Parts) -> Response<Body> {
-        let target = route(&request.method, request.uri.path());
-        let asked = Asked { method: &request.method, headers: &request.headers };
-        let response =
-            answer(&target, &asked, &World { directory: &self.directory, draining: self.draining.is_cancelled() });
+    async fn respond(&self, request: Received) -> Response<Body> {
+        let target = route(&request.head.method, request.head.uri.path());
+        let response = match target {
+            Target::ClientConfiguration => self.configure(request).await,
+            _ => self.answer(&target, &request.head),
+        };
         self.count(&target, &response);
         response.map(Body::from)
+    }
+
+    fn answer(&self, target: &Target, request: &Parts) -> Response<Bytes> {
+        let asked = Asked { method: &request.method, headers: &request.headers };
+        let directory = Arc::clone(&self.directory.borrow());
+        answer(target, &asked, &World { directory: &directory, draining: self.draining.is_cancelled() })
+    }
+
+    /// The one resource that takes a body.
+    async fn configure(&self, request: Received) -> Response<Bytes> {
+        let peer = request.peer;
+        let of_header = request.head.headers.get(HOST).and_then(|host| host.to_str().ok());
+        // HTTP/2 says it in the request line.
+        let host = of_header.or_else(|| request.head.uri.authority().map(Authority::as_str)).map(str::to_owned);
+        match request.body(CONFIGURATION_BYTES_MAX).await {
+            Ok(body) => json(self.configuration.answer(body, peer, host.as_deref()).await),
+            Err(BodyFault::TooLong) => refused(StatusCode::PAYLOAD_TOO_LARGE),
+            Err(BodyFault::Lost) => refused(StatusCode::REQUEST_TIMEOUT),
+        }
     }
 
     fn count(&self, target: &Target, response: &Response<Bytes>) {
@@ -63,6 +92,22 @@ impl Origin {
         self.metrics.origin_bytes.inc_by(u64::try_from(response.body().len()).unwrap_or(u64::MAX));
     }
 }
+
+fn json(body: Bytes) -> Response<Bytes> {
+    let mut response = Response::new(body);
+    response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
+    response.headers_mut().insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
+    response
+}
+
+fn refused(status: StatusCode) -> Response<Bytes> {
+    let mut response = Response::new(Bytes::new());
+    *response.status_mut() = status;
+    response
+}
+
+/// The longest question of an encoder; OBS's is about 1 KiB.
+const CONFIGURATION_BYTES_MAX: usize = 64 << 10;
 
 #[cfg(test)]
 mod tests;

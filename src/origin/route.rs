@@ -23,6 +23,8 @@ pub enum Target {
     Health,
     /// `/readyz`: the server is fit for traffic.
     Ready,
+    /// `POST /api/v3/GetClientConfiguration`: which tracks an encoder is to send.
+    ClientConfiguration,
     /// `OPTIONS`, of anything.
     Options,
     /// A method that nothing here has.
@@ -42,7 +44,12 @@ impl Target {
             Self::Published(_, Resource::Segment(..)) => "segment",
             Self::Published(_, Resource::Part(..)) => "part",
             Self::Home | Self::Watch(_) | Self::Asset(_) | Self::Channels => "page",
-            Self::Health | Self::Ready | Self::Options | Self::Forbidden | Self::Unknown => "other",
+            Self::ClientConfiguration
+            | Self::Health
+            | Self::Ready
+            | Self::Options
+            | Self::Forbidden
+            | Self::Unknown => "other",
         }
     }
 }
@@ -53,6 +60,7 @@ pub fn route(method: &Method, path: &str) -> Target {
     match *method {
         Method::GET | Method::HEAD => resource(path).unwrap_or(Target::Unknown),
         Method::OPTIONS => Target::Options,
+        Method::POST if path == "/api/v3/GetClientConfiguration" => Target::ClientConfiguration,
         _ => Target::Forbidden,
     }
 }
@@ -98,6 +106,9 @@ mod tests {
         assert_eq!(get("/live/demo/index.m3u8"), Target::Published(demo, Resource::Multivariant));
         assert_eq!(get("/live/demo/720p/1/7.2.m4s").label(), "part");
         assert_eq!(route(&Method::HEAD, "/"), Target::Home);
+        let configuration = "/api/v3/GetClientConfiguration";
+        assert_eq!(route(&Method::POST, configuration), Target::ClientConfiguration);
+        assert_eq!(get(configuration), Target::Unknown);
     }
 
     #[test]

@@ -36,8 +36,12 @@ pub(super) const SEGMENT: &[u8] = b"part zero+part one";
 
 impl Fixture {
     pub(super) fn new() -> Self {
-        let publisher =
-            PublisherStatus { peer: ([192, 0, 2, 7], 4000).into(), encoder: Some("obs".into()), since: noon() };
+        let publisher = PublisherStatus {
+            peer: ([192, 0, 2, 7], 4000).into(),
+            encoder: Some("obs".into()),
+            key_name: None,
+            since: noon(),
+        };
         let (demo, (live, phase, upload)) = view(demo(), ChannelPhase::Publishing(publisher));
         let (quiet, _quiet) = view(ChannelSnapshot::default(), ChannelPhase::Idle);
         let name = |name| ChannelName::new(name).unwrap();

@@ -1,21 +1,37 @@
 //! The driver, over real sockets.
 
 use std::net::SocketAddr;
+use std::sync::Arc;
 
+use async_trait::async_trait;
 use bytes::Bytes;
 use http::{Request, Response, Version};
-use http_body_util::{BodyExt, Empty};
+use http_body_util::{BodyExt, Empty, Full};
 use hyper::body::Incoming;
 use hyper_util::client::legacy::Client;
 use hyper_util::client::legacy::connect::HttpConnector;
 use hyper_util::rt::TokioExecutor;
 use tokio::net::TcpListener;
+use tokio::sync::watch;
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
 use super::fixture::{Fixture, SEGMENT};
 use crate::metrics::{Metrics, ResponseLabel, render};
 use crate::origin::{Origin, serve};
+use crate::source::ClientConfiguration;
+
+/// Tells what it was asked.
+#[derive(Debug)]
+struct Echo;
+
+#[async_trait]
+impl ClientConfiguration for Echo {
+    async fn answer(&self, request: Bytes, peer: SocketAddr, host: Option<&str>) -> Bytes {
+        let request = String::from_utf8_lossy(&request);
+        Bytes::from(format!("{request} of {} at {}", peer.ip(), host.unwrap_or("no name")))
+    }
+}
 
 /// An origin that serves a fixture.
 struct Running {
@@ -33,8 +49,9 @@ impl Running {
         let (metrics, draining, stop) = (Metrics::default(), CancellationToken::new(), CancellationToken::new());
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
-        let origin =
-            Origin { directory: fixture.directory.clone(), metrics: metrics.clone(), draining: draining.clone() };
+        let (_, directory) = watch::channel(fixture.directory.clone());
+        let configuration = Arc::new(Echo);
+        let origin = Origin { directory, configuration, metrics: metrics.clone(), draining: draining.clone() };
         let mut server = JoinSet::new();
         server.spawn(serve(listener, origin, stop.clone()));
         Self { fixture, address, metrics, draining, stop, server }
@@ -121,5 +138,21 @@ async fn a_new_snapshot_is_served_at_once() {
         *live = crate::live::ChannelSnapshot { multivariant, ..(**live).clone() }.into();
     });
     assert_eq!(body(running.get(&client, "/live/demo/index.m3u8").await).await, "text of another");
+    running.stop().await;
+}
+
+#[tokio::test]
+async fn an_encoder_is_answered_and_a_long_question_is_not_read() {
+    let running = Running::start().await;
+    let client = Client::builder(TokioExecutor::new()).build_http();
+    let ask = async |body: String| {
+        let uri = format!("http://{}/api/v3/GetClientConfiguration", running.address);
+        client.request(Request::post(uri).body(Full::<Bytes>::from(body)).unwrap()).await.unwrap()
+    };
+    let response = ask("{}".to_owned()).await;
+    assert_eq!(response.headers()["cache-control"], "no-store");
+    let text = response.into_body().collect().await.unwrap().to_bytes();
+    assert_eq!(text, format!("{{}} of 127.0.0.1 at {}", running.address));
+    assert_eq!(ask("x".repeat(65 * 1024)).await.status(), 413);
     running.stop().await;
 }

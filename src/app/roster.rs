@@ -1,0 +1,323 @@
+//! The channels that there are: those of the config, which stay, and those that the webhook names, which come and go.
+//!
+//! A channel is three tasks: its supervisor, its packager and its uploader. One that was made on the fly ends by itself
+//! when it is idle; once its uploader, the last of the three, is gone, nothing of it is left.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::sync::{mpsc, watch};
+use tokio::time::timeout;
+use tokio_util::sync::CancellationToken;
+use tracing::{Instrument as _, info, info_span, warn};
+
+use super::channel::Channel;
+use super::stage::Stage;
+use super::takeover::Takeovers;
+use super::{DRAIN_DEADLINE, FINISH_DEADLINE};
+use crate::config::{ChannelConfig, ChannelDefaults, Config, HlsConfig, LadderConfig};
+use crate::live::{ChannelPhase, ChannelSnapshot, ChannelView, Directory, UploadStatus};
+use crate::metrics::Metrics;
+use crate::packager;
+use crate::source::{ChannelName, OpenRequest, PublishRequest, Refusal};
+use crate::store::{self, Store};
+
+/// Units between the transcoder and the packager of a channel. When it is full the pipeline waits, and with it the
+/// publisher: the packager never waits for anything, so this is only ever for moments.
+const LADDER_QUEUE: usize = 256;
+
+/// Publishers that wait for a channel's answer. When it is full, so that the channel does not answer, they wait
+/// until their own deadline.
+const REQUEST_QUEUE: usize = 4;
+
+/// What every channel is made from.
+pub(super) struct Setup {
+    hls: HlsConfig,
+    defaults: ChannelDefaults,
+    ladders: BTreeMap<String, Arc<LadderConfig>>,
+    /// Channels on the fly at one time, and how long one may be idle.
+    fleeting_max: usize,
+    idle: Duration,
+    store: Arc<dyn Store>,
+    metrics: Metrics,
+}
+
+/// All channels and their tasks.
+pub(super) struct Roster {
+    setup: Setup,
+    supervisors: Stage,
+    packagers: Stage,
+    uploaders: Stage,
+    /// Uploads stop where they are.
+    drained: CancellationToken,
+    /// Those that the webhook named.
+    fleeting: BTreeMap<ChannelName, mpsc::Sender<PublishRequest>>,
+    /// Requests for channels that are still going; answered when they are gone. Bounded by the connections that wait.
+    postponed: Vec<OpenRequest>,
+    directory: watch::Sender<Directory>,
+}
+
+impl Setup {
+    pub(super) fn new(config: &Config, store: Arc<dyn Store>, metrics: Metrics) -> Self {
+        let hooks = config.hooks.as_ref();
+        Self {
+            hls: config.hls,
+            defaults: config.channel,
+            ladders: config.ladders.clone(),
+            fleeting_max: hooks.map_or(0, |hooks| hooks.channels_max),
+            idle: hooks.map_or(Duration::ZERO, |hooks| hooks.channel_idle),
+            store,
+            metrics,
+        }
+    }
+}
+
+impl Roster {
+    pub(super) fn new(setup: Setup) -> Self {
+        Self {
+            setup,
+            supervisors: Stage::new("channel"),
+            packagers: Stage::new("packager"),
+            uploaders: Stage::new("store"),
+            drained: CancellationToken::new(),
+            fleeting: BTreeMap::new(),
+            postponed: Vec::new(),
+            directory: watch::Sender::new(Arc::default()),
+        }
+    }
+
+    /// The channels, for whoever shows them.
+    pub(super) fn directory(&self) -> watch::Receiver<Directory> {
+        self.directory.subscribe()
+    }
+
+    /// Starts a channel that stays.
+    pub(super) fn start(&mut self, config: &ChannelConfig) -> mpsc::Sender<PublishRequest> {
+        self.start_channel(config.clone(), None)
+    }
+
+    /// No further publisher is admitted, and nobody who is lost is waited for.
+    pub(super) fn close(&self) {
+        self.supervisors.stop.cancel();
+    }
+
+    /// Opens channels on the fly and removes them when they are gone. Returns when `opens` closes; cancel safe.
+    pub(super) async fn attend(&mut self, opens: &mut mpsc::Receiver<OpenRequest>) {
+        loop {
+            tokio::select! {
+                request = opens.recv() => match request {
+                    Some(request) => self.open(request),
+                    None => return,
+                },
+                () = self.supervisors.next() => {}
+                () = self.packagers.next() => {}
+                () = self.uploaders.next() => self.sweep(),
+            }
+        }
+    }
+
+    /// Ends the channels in the direction of the data, so that each task can finish what the one before it sent.
+    pub(super) async fn shut_down(&mut self) {
+        self.supervisors.end(FINISH_DEADLINE).await;
+        self.packagers.end(FINISH_DEADLINE).await;
+        if timeout(DRAIN_DEADLINE, self.uploaders.join()).await.is_err() {
+            warn!(deadline = ?DRAIN_DEADLINE, "not all segments reached the store in time");
+            self.drained.cancel();
+            self.uploaders.end(FINISH_DEADLINE).await;
+        }
+    }
+
+    fn open(&mut self, request: OpenRequest) {
+        // Nobody waits any more.
+        self.postponed.retain(|postponed| !postponed.reply.is_closed());
+        let answer = match self.fleeting.get(&request.channel) {
+            Some(requests) if requests.is_closed() => return self.postponed.push(request),
+            Some(requests) => Ok(requests.clone()),
+            None => self.make(&request),
+        };
+        drop(request.reply.send(answer));
+    }
+
+    fn make(&mut self, request: &OpenRequest) -> Result<mpsc::Sender<PublishRequest>, Refusal> {
+        if self.fleeting.len() >= self.setup.fleeting_max {
+            warn!(channel = %request.channel, max = self.setup.fleeting_max, "no channel is made: there are too many");
+            return Err(Refusal::Full);
+        }
+        let ladder = request.ladder.as_deref().unwrap_or("default");
+        let Some(ladder) = self.setup.ladders.get(ladder) else {
+            warn!(channel = %request.channel, ladder, "no channel is made: the webhook named a ladder that there is not");
+            return Err(Refusal::NoLadder(ladder.chars().filter(|c| !c.is_control()).take(64).collect()));
+        };
+        info!(channel = %request.channel, ladder = ladder.name, "channel made");
+        let config = ChannelConfig { name: request.channel.clone(), ladder: Arc::clone(ladder), keys: Vec::new() };
+        let requests = self.start_channel(config, Some(self.setup.idle));
+        self.fleeting.insert(request.channel.clone(), requests.clone());
+        Ok(requests)
+    }
+
+    /// Starts the three tasks of a channel, joined by their queues.
+    fn start_channel(&mut self, config: ChannelConfig, idle_max: Option<Duration>) -> mpsc::Sender<PublishRequest> {
+        let Setup { hls, defaults, metrics, store, .. } = &self.setup;
+        let (hls, metrics, store) = (*hls, metrics.clone(), Arc::clone(store));
+        let name = config.name.clone();
+        let (request, requests) = mpsc::channel(REQUEST_QUEUE);
+        let (ladder, ladder_events) = mpsc::channel(LADDER_QUEUE);
+        let (phase, phase_view) = watch::channel(ChannelPhase::default());
+        let (live, live_view) = watch::channel(Arc::new(ChannelSnapshot::default()));
+        let (upload, upload_view) = watch::channel(UploadStatus::default());
+
+        let setup = packager::Setup { channel: name.clone(), hls, metrics: metrics.clone() };
+        self.packagers.spawn(|_| packager::run(setup, ladder_events, live));
+        let setup = store::Setup { channel: name.clone(), store, metrics: metrics.clone() };
+        let (snapshots, drained) = (live_view.clone(), self.drained.clone());
+        self.uploaders.spawn(|_| store::upload(setup, snapshots, upload, drained));
+        let takeovers = Takeovers::new(defaults.takeover_silence);
+        let grace = defaults.grace;
+        let span = info_span!("channel", channel = %name);
+        self.supervisors.spawn(|stop| {
+            Channel { config, hls, grace, idle_max, takeovers, metrics, requests, ladder, phase, stop }
+                .run()
+                .instrument(span)
+        });
+        let view = ChannelView { live: live_view, phase: phase_view, upload: upload_view };
+        self.directory.send_modify(|directory| {
+            Arc::make_mut(directory).insert(name, view);
+        });
+        request
+    }
+
+    /// Removes the channels on the fly whose uploader, the last of their tasks, has ended.
+    fn sweep(&mut self) {
+        let directory = self.directory.borrow().clone();
+        let is_gone = |name: &&ChannelName| directory.get(*name).is_none_or(|view| view.upload.has_changed().is_err());
+        let gone: Vec<ChannelName> = self.fleeting.keys().filter(is_gone).cloned().collect();
+        for name in gone {
+            self.fleeting.remove(&name);
+            let renditions = directory.get(&name).map(|view| view.live.borrow().renditions.clone()).unwrap_or_default();
+            self.setup.metrics.forget(name.as_str(), renditions.iter().map(|rendition| rendition.name.as_str()));
+            self.directory.send_modify(|directory| {
+                Arc::make_mut(directory).remove(&name);
+            });
+            info!(channel = %name, "channel removed");
+        }
+        for request in std::mem::take(&mut self.postponed) {
+            self.open(request);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use tokio::sync::oneshot;
+    use tokio::time::Instant;
+
+    use super::*;
+    use crate::config;
+    use crate::source::Admission;
+
+    const HOOKS: &str = "[hooks]\non_publish = \"http://h/\"\nchannels_max = 2\nchannel_idle = \"5s\"\n";
+
+    /// A running roster, with the requests to it and the view of it.
+    struct Running {
+        opens: mpsc::Sender<OpenRequest>,
+        directory: watch::Receiver<Directory>,
+        metrics: Metrics,
+        roster: tokio::task::JoinHandle<Roster>,
+    }
+
+    async fn start() -> Running {
+        let folder = tempfile::tempdir().unwrap();
+        let file = folder.path().join("h.toml");
+        std::fs::write(&file, HOOKS).unwrap();
+        let mut config = config::load(Some(&file), []).unwrap();
+        config.store = config::StoreConfig::Fs { path: folder.keep() };
+        let store = store::open(&config.store).await.unwrap();
+        let metrics = Metrics::default();
+        let mut roster = Roster::new(Setup::new(&config, store, metrics.clone()));
+        // One at a time is asked for.
+        let (opens, mut asked) = mpsc::channel(1);
+        let directory = roster.directory();
+        #[expect(clippy::disallowed_methods, reason = "the test joins it by itself")]
+        let roster = tokio::spawn(async move {
+            roster.attend(&mut asked).await;
+            roster
+        });
+        Running { opens, directory, metrics, roster }
+    }
+
+    impl Running {
+        async fn open(&self, name: &str, ladder: Option<&str>) -> Result<mpsc::Sender<PublishRequest>, Refusal> {
+            let (reply, answer) = oneshot::channel();
+            let channel = ChannelName::new(name).unwrap();
+            let request = OpenRequest { channel, ladder: ladder.map(str::to_owned), reply };
+            self.opens.send(request).await.unwrap();
+            answer.await.unwrap()
+        }
+
+        fn has(&self, name: &str) -> bool {
+            self.directory.borrow().contains_key(&ChannelName::new(name).unwrap())
+        }
+
+        async fn until_gone(&mut self, name: &str) {
+            let name = ChannelName::new(name).unwrap();
+            self.directory.wait_for(|directory| !directory.contains_key(&name)).await.unwrap();
+        }
+    }
+
+    async fn publish(requests: &mpsc::Sender<PublishRequest>) -> Admission {
+        let (reply, answer) = oneshot::channel();
+        let (_, last_media) = watch::channel(Instant::now());
+        let peer = ([192, 0, 2, 1], 1000).into();
+        let request = PublishRequest { peer, encoder: None, key_name: None, last_media, reply };
+        requests.send(request).await.unwrap();
+        answer.await.unwrap().unwrap()
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_channel_is_made_once_and_removed_when_it_is_idle() {
+        let mut running = start().await;
+        let first = running.open("a", None).await.unwrap();
+        let again = running.open("a", Some("default")).await.unwrap();
+        assert!(first.same_channel(&again) && running.has("a"));
+        let publisher = publish(&first).await;
+        tokio::time::sleep(Duration::from_secs(60)).await;
+        assert!(running.has("a"), "it is not idle");
+        drop(publisher);
+        let left = Instant::now();
+        running.until_gone("a").await;
+        assert_eq!(left.elapsed().as_secs(), 5);
+        assert!(first.is_closed());
+        assert!(!running.open("a", None).await.unwrap().same_channel(&first), "and can be made anew");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn there_are_no_more_channels_than_allowed() {
+        let mut running = start().await;
+        assert!(running.open("a", None).await.is_ok() && running.open("b", None).await.is_ok());
+        assert_eq!(running.open("c", None).await.unwrap_err(), Refusal::Full);
+        running.until_gone("a").await;
+        assert_eq!(running.open("d", Some("none")).await.unwrap_err(), Refusal::NoLadder("none".into()));
+        assert!(running.open("c", None).await.is_ok());
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn row_41_many_names_leave_nothing_behind() {
+        let mut running = start().await;
+        for number in 0..1_000 {
+            let name = format!("n{number}");
+            let requests = running.open(&name, None).await.unwrap();
+            drop(publish(&requests).await);
+            running.metrics.ingest_bytes.get_or_create(&crate::metrics::ChannelLabel { channel: name.clone() }).inc();
+            running.until_gone(&name).await;
+        }
+        let text = crate::metrics::render(&running.metrics.registry()).unwrap();
+        assert!(!text.contains("channel=\"n"), "{text}");
+        assert!(running.directory.borrow().is_empty());
+        drop(running.opens);
+        let mut roster = running.roster.await.unwrap();
+        assert!(roster.fleeting.is_empty() && roster.postponed.is_empty());
+        roster.shut_down().await;
+        assert_eq!(roster.supervisors.len() + roster.packagers.len() + roster.uploaders.len(), 0);
+    }
+}
