@@ -221,12 +221,20 @@ mod tests {
         check(Action::Publish, &plain, "on_publish.json");
         let channel = ChannelName::new("demo").ok();
         check(Action::Unpublish, &Subject { channel, ..plain }, "on_unpublish.json");
-        // The key typed behind the server's address, and the token with it.
-        check(
-            Action::Publish,
-            &subject("live/key?token=1", "", "rtmp://h.example/live/key?token=1"),
-            "on_publish.json",
-        );
+    }
+
+    #[test]
+    fn the_stream_is_found_where_people_type_it() {
+        let sent = |app: &str, name: &str, tc_url: &str| {
+            let body = body(Action::Publish, &subject(app, name, tc_url), "s1", "e1");
+            let sent: serde_json::Value = serde_json::from_slice(&body).unwrap();
+            ["app", "stream", "param"].map(|field| sent[field].as_str().unwrap().to_owned())
+        };
+        let whole = ["live", "key", "?token=1"];
+        assert_eq!(sent("live", "key?token=1", "rtmp://h/live"), whole);
+        assert_eq!(sent("live/key?token=1", "", "rtmp://h/live/key?token=1"), whole);
+        assert_eq!(sent("live", "/key/", "rtmp://h/live?token=1"), whole);
+        assert_eq!(sent("live", "key", "rtmp://h/live"), ["live", "key", ""]);
     }
 
     #[test]

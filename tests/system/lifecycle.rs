@@ -1,6 +1,6 @@
 //! Publishers that leave, return, are killed and fight; a server that is told to stop.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use crate::support::server::Builder;
 use crate::support::{encoders, hls, http, probe, wait_for};
@@ -81,6 +81,28 @@ fn a_second_publisher_is_told_why_it_is_refused() {
         if now.segments.len() > before.segments.len() { Ok(()) } else { Err("none yet".into()) }
     });
     drop(first);
+}
+
+#[test]
+fn row_38_an_encoder_takes_over_from_its_own_frozen_connection() {
+    let server = small_server();
+    let push = || encoders::push_live("640x360", 30, &KEYFRAME_EACH_SECOND, &server.publish_url());
+    let first = push();
+    let names = hls::wait_until_live(&server, PATIENCE);
+    hls::record(&server, &names, 2, PATIENCE);
+    first.freeze();
+    let frozen = Instant::now();
+    let second = push();
+    server.wait_for_log("the publisher is silent and another asks: it takes over", PATIENCE);
+    let count = hls::media(&server, "source").unwrap().segments.len() + 2;
+    assert!(frozen.elapsed() < Duration::from_secs(8), "before the idle timeout: {:?}", frozen.elapsed());
+    let recordings = hls::record(&server, &names, count, PATIENCE);
+    for (name, recording) in &recordings {
+        let seams = recording.segments.values().filter(|(segment, _)| segment.discontinuity);
+        assert_eq!(seams.count(), 1, "{name}: one discontinuity");
+        assert!(!recording.ended, "{name}: the programme goes on");
+    }
+    drop((first, second));
 }
 
 #[test]

@@ -7,6 +7,7 @@
 )]
 
 mod browser;
+mod hooks;
 mod hostile;
 mod lifecycle;
 mod long_gop;
