@@ -180,6 +180,8 @@ fn read(body: &[u8]) -> Result<Reply, String> {
     let number = std::str::from_utf8(body).ok().and_then(|text| text.trim().parse().ok());
     match number {
         Some(code) => Ok(Reply { code, message: None, msg: None, data: None }),
+        // An array, too, could be read as the fields of an object.
+        None if !body.trim_ascii_start().starts_with(b"{") => Err("it is neither a number nor an object".to_owned()),
         None => serde_json::from_slice(body).map_err(|error| error.to_string()),
     }
 }
