@@ -1,6 +1,6 @@
 //! Publishers that leave, return, are killed and fight; a server that is told to stop.
 
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use crate::support::server::Builder;
 use crate::support::{encoders, hls, http, probe, wait_for};
@@ -91,11 +91,10 @@ fn row_38_an_encoder_takes_over_from_its_own_frozen_connection() {
     let names = hls::wait_until_live(&server, PATIENCE);
     hls::record(&server, &names, 2, PATIENCE);
     first.freeze();
-    let frozen = Instant::now();
     let second = push();
     server.wait_for_log("the publisher is silent and another asks: it takes over", PATIENCE);
     let count = hls::media(&server, "source").unwrap().segments.len() + 2;
-    assert!(frozen.elapsed() < Duration::from_secs(8), "before the idle timeout: {:?}", frozen.elapsed());
+    assert!(!server.log().contains("nothing came from it any more"), "before the idle timeout");
     let recordings = hls::record(&server, &names, count, PATIENCE);
     for (name, recording) in &recordings {
         let seams = recording.segments.values().filter(|(segment, _)| segment.discontinuity);

@@ -1,9 +1,8 @@
 //! The calls against a small server on loopback.
 
-use std::time::Instant;
-
 use tokio::net::TcpListener;
 use tokio::task::JoinSet;
+use tokio::time::Instant;
 
 use super::scripted::{Hook, answer, config, header};
 use super::*;
