@@ -290,12 +290,13 @@ impl Channel {
 
     async fn after(&self, end: SourceEnd, mut incumbent: Incumbent, programme: &mut Programme) -> Next {
         match end {
+            // Its goodbye, too, comes too late: the programme is its successor's.
+            SourceEnd::Finished | SourceEnd::Lost if incumbent.is_dismissed() => {}
             SourceEnd::Finished => {
                 info!("the encoder stopped: the programme ends");
                 self.finish(programme).await;
                 return Next::Idle;
             }
-            SourceEnd::Lost if incumbent.is_dismissed() => {}
             SourceEnd::Lost => warn!(grace = ?self.grace, "the publisher was lost; it may return"),
             SourceEnd::Failed(reason) => {
                 error!(reason, "the source cannot be shown");

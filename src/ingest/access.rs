@@ -124,3 +124,80 @@ impl Grant {
         Self { channel, ladder: None, key_name, subject }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+    use crate::config::{HooksConfig, KeyConfig, StreamKey};
+    use crate::ingest::webhook::client::scripted::{Hook, answer, config};
+    use crate::metrics::Metrics;
+
+    const NOW: SystemTime = SystemTime::UNIX_EPOCH;
+
+    /// The channel `demo` with the key `known` and the expired key `old`, and what is asked for beside it.
+    fn access(hooks: HooksConfig) -> (Access, mpsc::Receiver<OpenRequest>) {
+        let demo = ChannelName::new("demo").unwrap();
+        let key = |text: &str| KeyConfig::from(StreamKey::Plain(text.into()));
+        let old = KeyConfig { expires: Some(NOW), ..key("old") };
+        let keys = StreamKeys::new([(demo.clone(), key("known")), (demo.clone(), old)]);
+        let (webhook, _) = Webhook::new(hooks, Metrics::default()).unwrap();
+        // Of each only one is sent.
+        let ((requests, _), (opens, asked)) = (mpsc::channel(1), mpsc::channel(1));
+        let hooks = Some(Hooks { webhook, opens });
+        (Access { keys, channels: BTreeMap::from([(demo, requests)]), hooks }, asked)
+    }
+
+    async fn authorise(access: &Access, name: &str) -> Result<(String, Option<String>), Close> {
+        let address = PublishAddress { app: "live".into(), name: name.into(), ..PublishAddress::default() };
+        let grant = access.authorise(&address, ([192, 0, 2, 7], 4000).into(), NOW).await?;
+        Ok((grant.channel.to_string(), grant.ladder))
+    }
+
+    fn told(result: Result<(String, Option<String>), Close>) -> String {
+        result.unwrap_err().status().unwrap().1
+    }
+
+    #[tokio::test]
+    async fn the_hook_decides_on_keys_that_no_channel_has() {
+        let yes = answer("200 OK", r#"{"code":0,"data":{"channel":"show","ladder":"small"}}"#);
+        let no = answer("200 OK", r#"{"code":1,"message":"your account is closed"}"#);
+        let hook = Hook::start(&[&yes, &no, &answer("200 OK", "0"), &answer("200 OK", "0")]).await;
+        let (access, _) = access(config(&hook.url()));
+        assert_eq!(authorise(&access, "known").await.unwrap(), ("demo".into(), None), "the hook is not asked");
+        assert_eq!(authorise(&access, "other").await.unwrap(), ("show".into(), Some("small".into())));
+        assert_eq!(told(authorise(&access, "other").await), "your account is closed");
+        assert_eq!(authorise(&access, "demo?token=1").await.unwrap().0, "demo", "the stream's name is the channel's");
+        assert!(told(authorise(&access, "secret").await).contains("no channel is set up"), "and is else no name");
+    }
+
+    #[tokio::test]
+    async fn without_an_answer_nobody_is_let_in_whom_the_hook_decides_on() {
+        let hook = Hook::start(&[""]).await;
+        let dead = config(&hook.url());
+        let (lenient, _) = access(dead.clone());
+        assert!(authorise(&lenient, "known").await.is_ok());
+        assert!(matches!(authorise(&lenient, "old").await, Err(Close::ExpiredKey)));
+        assert!(matches!(authorise(&lenient, "/").await, Err(Close::NoKey)));
+        assert!(told(authorise(&lenient, "other").await).contains("could not check the stream key"));
+        let (strict, _) = access(HooksConfig { always: true, timeout: Duration::from_millis(50), ..dead });
+        assert!(matches!(authorise(&strict, "known").await, Err(Close::HookFailed)));
+        assert!(matches!(authorise(&strict, "old").await, Err(Close::ExpiredKey)), "and is not asked");
+    }
+
+    #[tokio::test]
+    async fn a_channel_that_the_config_lacks_is_asked_for() {
+        let hook = Hook::start(&[&answer("200 OK", r#"{"code":0,"data":{"channel":"show","ladder":"small"}}"#)]).await;
+        let (access, mut asked) = access(config(&hook.url()));
+        let address = PublishAddress { name: "other".into(), ..PublishAddress::default() };
+        let grant = access.authorise(&address, ([192, 0, 2, 7], 4000).into(), NOW).await.unwrap();
+        let supervisor = async {
+            let request = asked.recv().await.unwrap();
+            assert_eq!((request.channel.as_str(), request.ladder.as_deref()), ("show", Some("small")));
+            request.reply.send(Err(Refusal::Full)).unwrap();
+        };
+        let (requests, ()) = tokio::join!(access.requests(&grant), supervisor);
+        assert!(matches!(requests, Err(Close::Refused(Refusal::Full))));
+    }
+}

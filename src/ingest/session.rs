@@ -439,7 +439,7 @@ mod tests {
         let mut wire = Wire::default();
         wire.message(8, 20, 0, 1, &publish("key"));
         let events = feed(&mut session, &wire.bytes).unwrap();
-        let address = PublishAddress { app: "live".into(), name: "key".into(), ..PublishAddress::default() };
+        let address = PublishAddress { app: "live".into(), name: "key".into(), tc_url: "rtmp://localhost/live".into() };
         assert_eq!(events, [SessionEvent::Publish { address, encoder: Some("Test/1.0".into()) }]);
         assert_eq!(names(&mut session), ["#4", "onStatus@1"]);
     }

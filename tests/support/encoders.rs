@@ -18,6 +18,11 @@ impl Encoder {
         wait_for("end of the encoder", limit, || child.try_wait().unwrap().ok_or("it runs".to_owned())).success()
     }
 
+    /// Stops it where it is, with its connection open: what a lost link looks like from the server.
+    pub(crate) fn freeze(&self) {
+        assert!(Command::new("kill").args(["-STOP", &self.child.id().to_string()]).status().unwrap().success());
+    }
+
     /// Ends it without a goodbye, as a pulled cable would.
     pub(crate) fn kill(mut self) {
         self.child.kill().unwrap();

@@ -34,3 +34,10 @@ pub(crate) fn fetch(url: &str) -> Result<Vec<u8>, String> {
     let response = get(url)?;
     if response.status == 200 { Ok(response.body) } else { Err(format!("{url}: {}", response.status)) }
 }
+
+/// Posts JSON to `url`; the body of the answer, whatever its status.
+pub(crate) fn post(url: &str, json: &str) -> Result<String, String> {
+    let agent: ureq::Agent = ureq::Agent::config_builder().http_status_as_error(false).build().into();
+    let response = agent.post(url).header("Content-Type", "application/json").send(json);
+    response.and_then(|mut response| response.body_mut().read_to_string()).map_err(|error| format!("{url}: {error}"))
+}

@@ -84,6 +84,27 @@ fn a_second_publisher_is_told_why_it_is_refused() {
 }
 
 #[test]
+fn row_38_an_encoder_takes_over_from_its_own_frozen_connection() {
+    let server = small_server();
+    let push = || encoders::push_live("640x360", 30, &KEYFRAME_EACH_SECOND, &server.publish_url());
+    let first = push();
+    let names = hls::wait_until_live(&server, PATIENCE);
+    hls::record(&server, &names, 2, PATIENCE);
+    first.freeze();
+    let second = push();
+    server.wait_for_log("the publisher is silent and another asks: it takes over", PATIENCE);
+    let count = hls::media(&server, "source").unwrap().segments.len() + 2;
+    assert!(!server.log().contains("nothing came from it any more"), "before the idle timeout");
+    let recordings = hls::record(&server, &names, count, PATIENCE);
+    for (name, recording) in &recordings {
+        let seams = recording.segments.values().filter(|(segment, _)| segment.discontinuity);
+        assert_eq!(seams.count(), 1, "{name}: one discontinuity");
+        assert!(!recording.ended, "{name}: the programme goes on");
+    }
+    drop((first, second));
+}
+
+#[test]
 fn a_wrong_key_is_refused() {
     let server = small_server();
     let encoder = encoders::push_live("320x180", 30, &KEYFRAME_EACH_SECOND, &format!("{}/wrong", server.rtmp));

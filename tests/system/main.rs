@@ -9,6 +9,7 @@
 mod browser;
 mod codecs;
 mod door;
+mod hooks;
 mod hostile;
 mod lifecycle;
 mod long_gop;

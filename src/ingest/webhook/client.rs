@@ -209,4 +209,6 @@ fn unix_time() -> u64 {
 }
 
 #[cfg(test)]
+pub(in crate::ingest) mod scripted;
+#[cfg(test)]
 mod tests;
