@@ -10,8 +10,9 @@ use std::time::Duration;
 use super::reader::{Problems, Section, nearest};
 use super::tree::Node;
 use super::{
-    AddressLimits, AdminConfig, ChannelConfig, ChannelDefaults, Config, EncodeProfile, HlsConfig, LadderConfig, LongGop, OriginConfig,
-    RenditionConfig, RenditionSource, RtmpConfig, RtmpsConfig, S3Config, StoreConfig, StreamKey, units,
+    AddressLimits, AdminConfig, ChannelConfig, ChannelDefaults, Config, EncodeProfile, HlsConfig, LadderConfig,
+    LongGop, OriginConfig, RenditionConfig, RenditionSource, RtmpConfig, RtmpsConfig, S3Config, StoreConfig, StreamKey,
+    units,
 };
 use crate::ladder::RenditionName;
 use crate::networks::Networks;
@@ -70,8 +71,12 @@ fn rtmps(mut section: Section<'_>) -> Option<RtmpsConfig> {
     let certificate = section.optional("certificate", path);
     let key = section.optional("key", path);
     match (&certificate, &key) {
-        (Some(_), None) => section.complain("certificate", "is given without `key`; give the path of its private key too"),
-        (None, Some(_)) => section.complain("key", "is given without `certificate`; give the path of the certificate too"),
+        (Some(_), None) => {
+            section.complain("certificate", "is given without `key`; give the path of its private key too")
+        }
+        (None, Some(_)) => {
+            section.complain("key", "is given without `certificate`; give the path of the certificate too")
+        }
         _ => {}
     }
     section.close();

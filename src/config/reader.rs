@@ -139,7 +139,8 @@ impl<'a> Section<'a> {
         let items = match node.value {
             Value::List(items) => items,
             Value::Scalar(text) => {
-                let item = |text: &str| Node { origin: node.origin.clone(), value: Value::Scalar(text.trim().to_owned()) };
+                let item =
+                    |text: &str| Node { origin: node.origin.clone(), value: Value::Scalar(text.trim().to_owned()) };
                 text.split(',').map(item).filter(|item| item.value != Value::Scalar(String::new())).collect()
             }
             Value::Table(_) => return self.problems.push(&node.origin, name, "is a list of texts"),

@@ -153,7 +153,8 @@ impl Table {
 
     /// Those with open connections stay; there are not more of them than the port takes connections.
     fn forget_idle(&mut self) {
-        let mut seen: Vec<_> = self.addresses.values().filter(|known| known.open == 0).map(|known| known.seen).collect();
+        let mut seen: Vec<_> =
+            self.addresses.values().filter(|known| known.open == 0).map(|known| known.seen).collect();
         let middle = seen.len() / 2;
         if let Some((_, median, _)) = (!seen.is_empty()).then(|| seen.select_nth_unstable(middle)) {
             let median = *median;

@@ -33,9 +33,9 @@ use crate::source::{Admission, ChannelName, PublishRequest, Refusal, SourceEvent
 /// A connection of the server, and everything around it.
 pub(super) struct Bench {
     pub(super) io: DuplexStream,
-    pub(super) connection: JoinSet<Close>,
+    connection: JoinSet<Close>,
     requests: mpsc::Receiver<PublishRequest>,
-    stop: CancellationToken,
+    pub(super) stop: CancellationToken,
 }
 
 /// The channel's end of a publisher.

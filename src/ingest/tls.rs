@@ -103,7 +103,9 @@ impl Certificate {
         let now = now.duration_since(UNIX_EPOCH).ok().and_then(|now| i64::try_from(now.as_secs()).ok())?;
         let (from, until) = self.valid?;
         if now < from {
-            return Some("rtmps.certificate: is not valid yet; encoders that check certificates will refuse it".to_owned());
+            return Some(
+                "rtmps.certificate: is not valid yet; encoders that check certificates will refuse it".to_owned(),
+            );
         }
         match until.saturating_sub(now) {
             left if left <= 0 => {
@@ -153,7 +155,8 @@ pub(super) async fn follow(config: &RtmpsConfig, first: &Certificate, offered: &
             _ = ticks.tick() => false,
             () = hung_up(&mut hangup) => true,
         };
-        let certificate = readable("rtmps.certificate", &config.certificate, tokio::fs::read(&config.certificate).await);
+        let certificate =
+            readable("rtmps.certificate", &config.certificate, tokio::fs::read(&config.certificate).await);
         let key = readable("rtmps.key", &config.key, tokio::fs::read(&config.key).await);
         let files = certificate.and_then(|certificate| Ok((certificate, key?)));
         match renewal.look(config, files, asked) {
@@ -256,7 +259,11 @@ pub(super) mod tests {
     }
 
     fn config() -> RtmpsConfig {
-        RtmpsConfig { listen: ([127, 0, 0, 1], 0).into(), certificate: "/none/chain.pem".into(), key: "/none/key.pem".into() }
+        RtmpsConfig {
+            listen: ([127, 0, 0, 1], 0).into(),
+            certificate: "/none/chain.pem".into(),
+            key: "/none/key.pem".into(),
+        }
     }
 
     fn files((certificate, key): (&str, &str)) -> Result<(Vec<u8>, Vec<u8>), CertificateError> {

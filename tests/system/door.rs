@@ -58,9 +58,15 @@ fn check_config_says_what_is_wrong_with_a_certificate() {
     let config = directory.path().join("headwater.toml");
     let check = |key: &str| {
         let path = directory.path().display();
-        let rtmps = format!("[rtmps]\nlisten = \"127.0.0.1:0\"\ncertificate = \"{path}/chain.pem\"\nkey = \"{path}/{key}\"\n");
-        let others = "[rtmp]\nlisten = \"127.0.0.1:0\"\n[origin]\nlisten = \"127.0.0.1:0\"\n[admin]\nlisten = \"127.0.0.1:0\"\n";
-        std::fs::write(&config, format!("data_dir = \"{path}/data\"\n{others}[store]\npath = \"{path}/store\"\n{rtmps}")).unwrap();
+        let rtmps =
+            format!("[rtmps]\nlisten = \"127.0.0.1:0\"\ncertificate = \"{path}/chain.pem\"\nkey = \"{path}/{key}\"\n");
+        let others =
+            "[rtmp]\nlisten = \"127.0.0.1:0\"\n[origin]\nlisten = \"127.0.0.1:0\"\n[admin]\nlisten = \"127.0.0.1:0\"\n";
+        std::fs::write(
+            &config,
+            format!("data_dir = \"{path}/data\"\n{others}[store]\npath = \"{path}/store\"\n{rtmps}"),
+        )
+        .unwrap();
         let output = Command::new(env!("CARGO_BIN_EXE_headwater")).arg("check-config").arg(&config).output().unwrap();
         (output.status.success(), String::from_utf8_lossy(&output.stderr).into_owned())
     };
