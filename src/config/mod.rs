@@ -473,6 +473,27 @@ mod tests {
     }
 
     #[test]
+    fn rtmps_is_off_until_both_files_are_given() {
+        assert_eq!(parse("", []).unwrap().rtmps, None);
+        assert!(wrong("[rtmps]\ncertificate = \"c.pem\"").contains("rtmps.certificate: is given without `key`"));
+        assert!(wrong("[rtmps]\nkey = \"k.pem\"").contains("rtmps.key: is given without `certificate`"));
+        let rtmps = parse("[rtmps]\ncertificate = \"c.pem\"\nkey = \"k.pem\"", []).unwrap().rtmps.unwrap();
+        assert_eq!(rtmps.listen.port(), 1936);
+    }
+
+    #[test]
+    fn networks_are_lists_and_in_the_environment_texts_with_commas() {
+        let config = parse("[rtmp]\nproxy_protocol = [\"10.0.0.0/8\", \"::1\"]", []).unwrap();
+        assert!(config.rtmp.proxy_protocol.contains("10.1.1.1".parse().unwrap()));
+        assert!(config.rtmp.limits.exempt.contains("127.0.0.1".parse().unwrap()), "as it is shipped");
+        let variables = [("HEADWATER_RTMP__LIMITS_EXEMPT".to_owned(), "192.0.2.0/24, 2001:db8::1".to_owned())];
+        let exempt = parse("", variables).unwrap().rtmp.limits.exempt;
+        assert!(["192.0.2.9", "2001:db8::1"].iter().all(|text| exempt.contains(text.parse().unwrap())));
+        let text = wrong("[rtmp]\nproxy_protocol = [\"10.0.0.0/8\",\n\"lb\"]");
+        assert!(text.starts_with("h.toml:3: rtmp.proxy_protocol: `lb` is neither an address nor a network"), "{text}");
+    }
+
+    #[test]
     fn what_does_not_fit_together_is_refused() {
         let ladder = |renditions: &str| wrong(&format!("[ladders.x]\nrenditions = [{renditions}]"));
         assert!(ladder("").contains("give at least one"));

@@ -148,7 +148,7 @@ impl Close {
             Self::Barred(left) => Some((
                 BAD_NAME,
                 format!(
-                    "too many wrong stream keys were tried from your address: wait {} minutes, then enter the one that the \
+                    "too many wrong stream keys were tried from your address: wait {} min, then enter the one that the \
                      server printed",
                     left.as_secs() / 60 + 1
                 ),

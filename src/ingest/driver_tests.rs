@@ -33,7 +33,7 @@ use crate::source::{Admission, ChannelName, PublishRequest, Refusal, SourceEvent
 /// A connection of the server, and everything around it.
 pub(super) struct Bench {
     pub(super) io: DuplexStream,
-    pub(super) connection: JoinSet<Close>,
+    connection: JoinSet<Close>,
     requests: mpsc::Receiver<PublishRequest>,
     pub(super) stop: CancellationToken,
 }

@@ -1,7 +1,5 @@
 //! What a publisher may take of time, memory and CPU, with paused time over pipes.
 
-use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _, split};
@@ -81,7 +79,7 @@ async fn row_35_a_phone_that_returns_is_read_at_once() {
     bench.pipeline().await;
     let mut channel = bench.admit(1_000).await;
     write(&mut bench, &pictures(40..2_000)).await;
-    sleep(Duration::from_secs(2 + 7)).await;
+    sleep(Duration::from_secs(7)).await;
     let before = Instant::now();
     write(&mut bench, &pictures(2_000..22_000)).await;
     let mut count = 0;
@@ -143,30 +141,43 @@ async fn a_source_of_large_pictures_waits_for_the_channel_by_bytes() {
     assert!(taker.join_next().await.unwrap().unwrap() >= waiting);
 }
 
+/// Each byte is a message of its own: a type 3 header, of a message without a body.
+const EMPTY_MESSAGES: [u8; 60_000] = [0xc2; 60_000];
+
 #[tokio::test(start_paused = true)]
-async fn a_flood_of_empty_messages_lets_others_run_and_is_held_up() {
+async fn a_flood_of_empty_messages_lets_others_run() {
+    let mut bench = Bench::new();
+    bench.pipeline().await;
+    let _channel = bench.admit(16).await;
+    sleep(Duration::from_secs(1)).await;
+    bench.io.read(&mut [0; 4096]).await.unwrap();
+    let mut wire = Wire::default();
+    wire.message(2, 4, 0, 0, &[]).raw(&EMPTY_MESSAGES).message(2, 4, 0, 0, &[0, 6, 0, 0, 0, 1]);
+    bench.io.write_all(&wire.bytes).await.unwrap();
+    // The answer to the ping behind the flood comes when all is read.
+    let (mut turns, mut pong) = (0, [0; 64]);
+    loop {
+        tokio::select! {
+            biased;
+            _ = bench.io.read(&mut pong) => break,
+            () = yield_now() => turns += 1,
+        }
+    }
+    assert!(turns >= EMPTY_MESSAGES.len() / 4_096, "{turns} turns");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_flood_of_empty_messages_is_held_up() {
     let mut bench = Bench::new();
     bench.pipeline().await;
     let _channel = bench.admit(16).await;
     let mut wire = Wire::default();
     wire.message(2, 4, 0, 0, &[]);
-    // Each of these bytes is a message of its own.
-    wire.raw(&[0xc2; 200_000]);
-    let turns = Arc::new(AtomicU64::new(0));
-    let mut others = JoinSet::new();
-    let counted = Arc::clone(&turns);
-    others.spawn(async move {
-        for _ in 0..1_000_000 {
-            counted.fetch_add(1, Ordering::Relaxed);
-            yield_now().await;
-        }
-    });
-    let begun = Instant::now();
+    for _ in 0..10 {
+        wire.raw(&EMPTY_MESSAGES);
+    }
     assert!(timeout(Duration::from_secs(5), write(&mut bench, &wire.bytes)).await.is_err(), "held up");
-    // No more than the burst was read, and another task had a turn each few thousand messages.
-    assert!(turns.load(Ordering::Relaxed) > 50_000 / 4_096, "{turns:?}");
     assert!(matches!(bench.closed().await, Close::Timeout(Stage::Idle)));
-    assert!(begun.elapsed() < Duration::from_secs(30));
 }
 
 #[tokio::test(start_paused = true)]

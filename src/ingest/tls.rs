@@ -297,7 +297,7 @@ pub(super) mod tests {
         let key = rcgen::KeyPair::generate().unwrap();
         let pem = params.self_signed(&key).unwrap().pem();
         let certificate = Certificate::from_pem(&config(), pem.as_bytes(), key.serialize_pem().as_bytes()).unwrap();
-        let warning = |day: u64| certificate.warning(UNIX_EPOCH + Duration::from_secs((20_454 + day) * 86_400));
+        let warning = |day: u64| certificate.warning(UNIX_EPOCH + Duration::from_secs((20_453 + day) * 86_400));
         assert!(warning(0).unwrap().contains("not valid yet"));
         assert_eq!(warning(1), None);
         assert!(warning(28).unwrap().contains("expires in 4 days"));
