@@ -286,7 +286,7 @@ impl Output {
             SessionEvent::Audio(message) => intake.audio(message.timestamp, message.payload, &mut self.batch),
             SessionEvent::Stop => self.batch.push(SourceEvent::End),
             SessionEvent::Skipped(kind) => self.skipped(kind),
-            SessionEvent::Publish { .. } => {}
+            SessionEvent::Publish { .. } | SessionEvent::Pong(_) => {}
         }
         for note in intake.take_notes() {
             self.report(note);

@@ -5,8 +5,11 @@
 //! stage knows nothing of what becomes of the media, and is the only one that knows `rml_rtmp`.
 
 pub mod aac;
+mod aggregate;
 pub mod amf;
+mod amf3;
 pub mod avc;
+mod capabilities;
 pub mod chunk;
 mod close;
 mod connection;
