@@ -14,6 +14,8 @@ pub mod chunk;
 mod close;
 mod connection;
 pub mod flv;
+#[doc(hidden)]
+pub mod fuzzing;
 pub mod handshake;
 pub mod intake;
 pub mod keys;
