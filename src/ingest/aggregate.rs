@@ -63,7 +63,10 @@ mod tests {
         [&header[..], body, &(length + 11).to_be_bytes()].concat()
     }
 
-    fn read(timestamp: u32, body: &[u8]) -> Vec<Result<(u8, u32, Vec<u8>), Malformed>> {
+    /// Kind, time and body.
+    type Read = (u8, u32, Vec<u8>);
+
+    fn read(timestamp: u32, body: &[u8]) -> Vec<Result<Read, Malformed>> {
         let message = Message { timestamp, kind: 22, stream: 1, payload: Bytes::copy_from_slice(body) };
         let mut aggregate = Aggregate::new(message);
         let mut messages = Vec::new();

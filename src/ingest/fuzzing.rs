@@ -16,8 +16,11 @@ use super::session::{Session, SessionError, SessionEvent};
 use crate::media::{MediaTime, Track};
 use crate::source::SourceEvent;
 
-/// The fuzz targets, by the names of their files and of their folders of inputs.
-pub const TARGETS: [(&str, fn(&[u8])); 6] =
+/// A fuzz target: the name of its file and of its folders of inputs, and what takes an input.
+pub type Target = (&'static str, fn(&[u8]));
+
+/// All of them.
+pub const TARGETS: [Target; 6] =
     [("chunks", chunks), ("amf", amf), ("tags", tags), ("session", session), ("avc", avc), ("aac", aac)];
 
 /// The chunk layer, with a stranger's limits and with a publisher's.
