@@ -10,6 +10,7 @@ mod browser;
 mod hostile;
 mod lifecycle;
 mod long_gop;
+mod peers;
 mod pictures;
 #[path = "../support/s3.rs"]
 #[expect(dead_code, reason = "the store's own tests use more of it")]
