@@ -10,7 +10,9 @@ use criterion::{BatchSize, Criterion, Throughput, criterion_group, criterion_mai
 use headwater::config::HlsConfig;
 use headwater::ladder::{LadderEvent, RenditionKind, RenditionName, RenditionSpec, RunStart};
 use headwater::live::{Msn, Segment, SessionId};
-use headwater::media::{AccessUnit, AudioFormat, MediaTime, TrackFormat, VideoCoding, VideoFormat};
+use headwater::media::{
+    AccessUnit, AudioCodec, AudioFormat, MediaTime, TrackFormat, VideoCodec, VideoCoding, VideoFormat,
+};
 use headwater::packager::playlist::MediaPlaylist;
 use headwater::packager::sample::Sample;
 use headwater::packager::{Packager, fragment};
@@ -42,9 +44,15 @@ fn start() -> RunStart {
 }
 
 fn formats() -> [LadderEvent; 2] {
-    let video = VideoFormat { config: Bytes::from_static(AVCC), width: 1280, height: 720, coding: VideoCoding::PLAIN };
+    let video = VideoFormat {
+        codec: VideoCodec::H264,
+        config: Bytes::from_static(AVCC),
+        width: 1280,
+        height: 720,
+        coding: VideoCoding::PLAIN,
+    };
     let config = Bytes::from_static(&[0x11, 0x90]);
-    let audio = AudioFormat { config, object_type: 2, sample_rate: 48_000, channels: 2 };
+    let audio = AudioFormat { codec: AudioCodec::Aac(2), config, sample_rate: 48_000, channels: 2 };
     [LadderEvent::Format(0, TrackFormat::Video(video)), LadderEvent::Format(1, TrackFormat::Audio(audio))]
 }
 

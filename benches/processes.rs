@@ -14,8 +14,8 @@ use std::process::Command;
 use std::time::{Duration, Instant};
 
 use support::encoders::{self, Encoder};
-use support::hls;
 use support::server::{Builder, Server};
+use support::{hls, process};
 
 /// How much media each measurement is taken over, once things have settled.
 const MEASURED: Duration = Duration::from_secs(20);
@@ -210,15 +210,7 @@ fn first_picture(source: &Path) {
 /// Lets a server settle, and then measures its CPU seconds over a stretch of wall time.
 fn measure(server: &Server) -> (f64, f64) {
     std::thread::sleep(SETTLE);
-    let (before, started) = (cpu_seconds(server), Instant::now());
+    let (before, started) = (process::cpu_seconds(server.pid()), Instant::now());
     std::thread::sleep(MEASURED);
-    (cpu_seconds(server) - before, started.elapsed().as_secs_f64())
-}
-
-/// User and system time of the process: fields 14 and 15 of its `stat`, in hundredths of a second.
-fn cpu_seconds(server: &Server) -> f64 {
-    let stat = std::fs::read_to_string(format!("/proc/{}/stat", server.pid())).unwrap();
-    let after_name = stat.rsplit_once(") ").unwrap().1;
-    let fields: Vec<&str> = after_name.split(' ').collect();
-    (fields[11].parse::<f64>().unwrap() + fields[12].parse::<f64>().unwrap()) / 100.0
+    (process::cpu_seconds(server.pid()) - before, started.elapsed().as_secs_f64())
 }

@@ -32,7 +32,8 @@ enum Command {
         #[arg(long)]
         demo: bool,
     },
-    /// Says what is wrong with a config: keys, values, paths that cannot be written, ports that are taken.
+    /// Says what is wrong with a config: keys, values, paths that cannot be written, ports that are taken, a
+    /// certificate that cannot be used.
     CheckConfig {
         /// The file.
         file: PathBuf,
@@ -118,7 +119,10 @@ fn variables() -> impl Iterator<Item = (String, String)> {
 
 fn check_config(file: PathBuf) -> anyhow::Result<()> {
     let config = config::load(Some(&file), variables())?;
-    config::check_environment(&config).map_err(|problems| anyhow::anyhow!(problems.join("\n")))?;
+    let warnings = app::check(&config).map_err(|problems| anyhow::anyhow!(problems.join("\n")))?;
+    for warning in warnings {
+        eprintln!("{}: warning: {warning}", file.display());
+    }
     println!("{}: good: {} channel(s)", file.display(), config.channels.len());
     Ok(())
 }

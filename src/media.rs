@@ -122,18 +122,40 @@ impl fmt::Debug for MediaTime {
 }
 
 /// Which of a publisher's tracks something belongs to.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Track {
-    /// The picture.
-    Video,
-    /// The sound.
+    /// A picture, by its number in the connection: [`Track::VIDEO`], or a further one of Enhanced RTMP's multitrack.
+    Video(u8),
+    /// The sound. Further sounds of a connection are not taken.
     Audio,
+}
+
+impl Track {
+    /// The picture of a connection that has one, and the one that the others of a multitrack connection go by.
+    pub const VIDEO: Self = Self::Video(0);
+}
+
+/// How a video track is coded.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+pub enum VideoCodec {
+    /// H.264 (ITU-T H.264, ISO/IEC 14496-10).
+    #[default]
+    H264,
+    /// HEVC (ITU-T H.265, ISO/IEC 23008-2).
+    Hevc,
+    /// AV1 (AOMedia's bitstream specification).
+    Av1,
+    /// VP9 (Google's bitstream specification).
+    Vp9,
 }
 
 /// What a decoder must know of a video track before its first access unit.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct VideoFormat {
-    /// The `AVCDecoderConfigurationRecord` (ISO/IEC 14496-15, 5.3.3.1): the body of an `avcC` box.
+    /// How it is coded, which says what the other fields hold.
+    pub codec: VideoCodec,
+    /// The decoder configuration record: the body of the box that MP4 keeps it in. `avcC` (ISO/IEC 14496-15, 5.3.3.1),
+    /// `hvcC` (the same, 8.3.3.1), `av1C` (AV1-ISOBMFF, 2.3.3), `vpcC` with its version and flags (VP9-ISOBMFF).
     pub config: Bytes,
     /// Width of the visible picture in luma samples, after cropping.
     pub width: u32,
@@ -157,21 +179,62 @@ pub struct VideoCoding {
     pub luma_bits: u8,
     /// Bits of a chroma sample, 8 to 14.
     pub chroma_bits: u8,
+    /// What the samples' values mean; none where the stream does not say.
+    pub colour: Option<Colour>,
+}
+
+/// What the values of samples mean: code points of ITU-T H.273.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct Colour {
+    /// `ColourPrimaries`: 1 is BT.709, 9 is BT.2020.
+    pub primaries: u8,
+    /// `TransferCharacteristics`: 1 is BT.709, 16 is PQ, 18 is HLG.
+    pub transfer: u8,
+    /// `MatrixCoefficients`: 1 is BT.709, 9 is BT.2020 without constant luminance.
+    pub matrix: u8,
+    /// Values use all of their range, not that of television.
+    pub full_range: bool,
 }
 
 impl VideoCoding {
     /// Frames of square samples, 4:2:0, 8 bits: what Headwater's own encoders write, and nearly all others.
     pub const PLAIN: Self =
-        Self { sample_aspect: (1, 1), interlaced: false, chroma_format: 1, luma_bits: 8, chroma_bits: 8 };
+        Self { sample_aspect: (1, 1), interlaced: false, chroma_format: 1, luma_bits: 8, chroma_bits: 8, colour: None };
+}
+
+/// How an audio track is coded.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum AudioCodec {
+    /// AAC (ISO/IEC 14496-3), with its audio object type: 2 is AAC-LC, as in the RFC 6381 string `mp4a.40.2`.
+    Aac(u8),
+    /// Opus (RFC 6716).
+    Opus,
+    /// MPEG-1 or -2 layer III.
+    Mp3,
+    /// AC-3 (ETSI TS 102 366).
+    Ac3,
+    /// Enhanced AC-3 (the same, annex E).
+    Eac3,
+    /// FLAC (RFC 9639).
+    Flac,
+    /// G.711, A-law.
+    Alaw,
+    /// G.711, mu-law.
+    Mulaw,
+    /// Linear PCM of signed 16 bits, little-endian, interleaved.
+    Pcm16,
+    /// Speex.
+    Speex,
 }
 
 /// What a decoder must know of an audio track before its first access unit.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct AudioFormat {
-    /// The `AudioSpecificConfig` (ISO/IEC 14496-3, 1.6.2.1).
+    /// How it is coded, which says what the other fields hold.
+    pub codec: AudioCodec,
+    /// AAC: the `AudioSpecificConfig` (ISO/IEC 14496-3, 1.6.2.1). Opus: the identification header (RFC 7845, 5.1).
+    /// FLAC: `fLaC` and the metadata blocks. Empty for the others, whose frames say it all.
     pub config: Bytes,
-    /// The MPEG-4 audio object type (2 is AAC-LC), as in the RFC 6381 string `mp4a.40.2`.
-    pub object_type: u8,
     /// Samples a second, of the core codec (without SBR).
     pub sample_rate: u32,
     /// Channels.
@@ -181,9 +244,9 @@ pub struct AudioFormat {
 /// The format of a track of either kind.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum TrackFormat {
-    /// H.264.
+    /// A picture's.
     Video(VideoFormat),
-    /// AAC.
+    /// A sound's.
     Audio(AudioFormat),
 }
 
@@ -196,9 +259,11 @@ pub struct AccessUnit {
     pub pts: MediaTime,
     /// How long it lasts, as far as is known: 0 where it follows from the next one's `dts`.
     pub duration: MediaTime,
-    /// Decoding may start here: an IDR picture (not a mere recovery point), or any audio frame.
+    /// Decoding may start here: an IDR picture (not a mere recovery point; of HEVC any IRAP without leading pictures, of
+    /// AV1 and VP9 a key frame), or any audio frame.
     pub key: bool,
-    /// H.264: NAL units with 4-byte lengths before them. AAC: one raw frame, without ADTS.
+    /// H.264 and HEVC: NAL units with 4-byte lengths before them. AV1: the temporal unit's OBUs with sizes, without delimiters.
+    /// VP9: one frame or superframe. AAC: one raw frame, without ADTS. Other sound: one packet as its codec frames it.
     pub data: Bytes,
 }
 

@@ -47,11 +47,15 @@ pub enum Refusal {
 }
 
 /// A publisher's media, on the channel's timeline: dts strictly increases within a track,
-/// a track's format comes before its first unit, and video starts with an IDR.
+/// a track's format comes before its first unit, and video starts with an IDR. [`Track::VIDEO`] begins first of all
+/// pictures; further ones may begin later, end, and lie up to a frame beside it.
 #[derive(Clone, Debug)]
 pub enum SourceEvent {
     /// A track's format, new or changed; an unchanged one is never repeated.
-    Format(TrackFormat),
+    Format(Track, TrackFormat),
+    /// The source's clock jumped, and what follows is another recording: the timeline goes on without a gap, and the next IDR
+    /// of [`Track::VIDEO`] stands behind a seam.
+    Discontinuity,
     /// One frame.
     Unit(Track, AccessUnit),
     /// The encoder said that it stops (`FCUnpublish`, `deleteStream`, `closeStream`). The last event.

@@ -6,9 +6,13 @@ use std::path::{Path, PathBuf};
 const STAGES: [&str; 6] = ["ingest", "transcode", "packager", "store", "origin", "admin"];
 
 /// Crates, and the only places below `src` that may name them.
-const HOMES: [(&str, &[&str]); 8] = [
+const HOMES: [(&str, &[&str]); 12] = [
     ("rml_rtmp", &["ingest"]),
     ("rml_amf0", &["ingest"]),
+    ("tokio_rustls", &["ingest"]),
+    ("x509_parser", &["ingest"]),
+    ("socket2", &["ingest"]),
+    ("ipnet", &["networks.rs"]),
     ("gstreamer", &["transcode"]),
     ("fast_image_resize", &["transcode"]),
     ("mp4_atom", &["packager"]),

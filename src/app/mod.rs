@@ -8,7 +8,7 @@ mod keys;
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use anyhow::Context as _;
 use tokio::net::TcpListener;
@@ -19,8 +19,9 @@ use tokio_util::sync::CancellationToken;
 use tracing::{Instrument as _, error, info, info_span, warn};
 
 use crate::admin::{self, Admin};
-use crate::config::{ChannelConfig, Config};
-use crate::ingest::{self, Ingest, StreamKeys};
+use crate::config::{ChannelConfig, Config, RtmpsConfig, check_environment};
+use crate::guard::Guard;
+use crate::ingest::{self, Certificate, Ingest, Listeners, Rtmps, StreamKeys};
 use crate::live::{ChannelPhase, ChannelSnapshot, ChannelView, Directory, UploadStatus};
 use crate::metrics::Metrics;
 use crate::origin::{self, Origin};
@@ -48,6 +49,7 @@ const DRAIN_DEADLINE: Duration = Duration::from_secs(10);
 #[derive(Clone, Copy, Debug)]
 struct Addresses {
     rtmp: SocketAddr,
+    rtmps: Option<SocketAddr>,
     origin: SocketAddr,
     admin: SocketAddr,
 }
@@ -75,9 +77,15 @@ pub async fn serve(config: Config, demo: bool, stop: CancellationToken) -> anyho
     let keys = keys::load(&config.data_dir, &config.channels)?;
     let store = store::open(&config.store).await?;
     let rtmp = bind("rtmp", config.rtmp.listen).await?;
+    let rtmps = bind_rtmps(config.rtmps.clone()).await?;
     let origin = bind("origin", config.origin.listen).await?;
     let admin = bind("admin", config.admin.listen).await?;
-    let addresses = Addresses { rtmp: rtmp.local_addr()?, origin: origin.local_addr()?, admin: admin.local_addr()? };
+    let addresses = Addresses {
+        rtmp: rtmp.local_addr()?,
+        rtmps: rtmps.as_ref().map(|rtmps| rtmps.listener.local_addr()).transpose()?,
+        origin: origin.local_addr()?,
+        admin: admin.local_addr()?,
+    };
 
     let metrics = Metrics::default();
     let mut server = Server::new();
@@ -86,7 +94,9 @@ pub async fn serve(config: Config, demo: bool, stop: CancellationToken) -> anyho
     let demo_url = demo_url(demo, &config, &keys, addresses.rtmp)?;
     announce(addresses, &keys);
     let keys = StreamKeys::new(keys.into_iter().map(|key| (key.channel, key.key)));
-    server.start_ingest(rtmp, Ingest { config: config.rtmp, keys, channels: requests, metrics });
+    let guard = Guard::new(config.rtmp.limits.clone());
+    let ingest = Ingest { config: config.rtmp, keys, guard, channels: requests, metrics };
+    server.start_ingest(Listeners { rtmp, rtmps }, ingest);
     if let Some(url) = demo_url {
         server.demo.spawn(|stop| transcode::test_source(url, stop));
     }
@@ -96,6 +106,29 @@ pub async fn serve(config: Config, demo: bool, stop: CancellationToken) -> anyho
     server.shut_down().await;
     info!("stopped");
     Ok(())
+}
+
+/// What only the machine can tell of a config: paths, ports, the certificate. Returns warnings.
+///
+/// # Errors
+/// A sentence for each thing that does not work, with its key.
+pub fn check(config: &Config) -> Result<Vec<String>, Vec<String>> {
+    let mut problems = check_environment(config).err().unwrap_or_default();
+    let certificate = config.rtmps.as_ref().map(Certificate::read);
+    let warnings = match certificate {
+        Some(Ok(certificate)) => certificate.warning(wall_clock()).into_iter().collect(),
+        Some(Err(problem)) => {
+            problems.push(problem.to_string());
+            Vec::new()
+        }
+        None => Vec::new(),
+    };
+    if problems.is_empty() { Ok(warnings) } else { Err(problems) }
+}
+
+#[expect(clippy::disallowed_methods, reason = "certificates are valid by the wall clock")]
+fn wall_clock() -> SystemTime {
+    SystemTime::now()
 }
 
 impl Server {
@@ -165,8 +198,8 @@ impl Server {
         self.http.spawn(|stop| admin::serve(admin, for_admin, stop));
     }
 
-    fn start_ingest(&mut self, listener: TcpListener, ingest: Ingest) {
-        self.listeners.spawn(|stop| ingest::serve(listener, ingest, stop));
+    fn start_ingest(&mut self, listeners: Listeners, ingest: Ingest) {
+        self.listeners.spawn(|stop| ingest::serve(listeners, ingest, stop));
     }
 
     /// Ends the stages in the direction of the data, so that each can finish what the one before it sent.
@@ -229,6 +262,14 @@ async fn bind(what: &str, address: SocketAddr) -> anyhow::Result<TcpListener> {
     })
 }
 
+/// The RTMPS port, where there is to be one.
+async fn bind_rtmps(config: Option<RtmpsConfig>) -> anyhow::Result<Option<Rtmps>> {
+    let Some(config) = config else { return Ok(None) };
+    let certificate = Certificate::read(&config)?;
+    let listener = bind("rtmps", config.listen).await?;
+    Ok(Some(Rtmps { listener, config, certificate }))
+}
+
 /// The URL that the demo pushes to: that of the channel `demo`, whose key must be known in clear.
 fn demo_url(demo: bool, config: &Config, keys: &[ChannelKey], rtmp: SocketAddr) -> anyhow::Result<Option<String>> {
     if !demo {
@@ -265,7 +306,14 @@ fn announce(addresses: Addresses, keys: &[ChannelKey]) {
         println!("\nChannel {}: {http}/watch/{}", key.channel, key.channel);
         println!("  OBS, Settings, Stream, Service \"Custom...\":");
         println!("    Server      rtmp://{}{port}/live", loopback(addresses.rtmp));
+        if let Some(rtmps) = addresses.rtmps {
+            // The port always: encoders take it for 443 where none is given.
+            println!("    or, by TLS  rtmps://{}:{}/live", loopback(rtmps), rtmps.port());
+        }
         println!("    Stream Key  {}", key.made.as_deref().unwrap_or("(the one in your config)"));
     }
     println!("\nFrom another machine, put this one's name or address in place of {}.", loopback(addresses.rtmp));
+    if addresses.rtmps.is_some() {
+        println!("With rtmps://, put the name that the certificate is for.");
+    }
 }

@@ -15,6 +15,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use crate::ladder::RenditionName;
+use crate::networks::Networks;
 use crate::source::ChannelName;
 
 pub use environment::check_environment;
@@ -109,6 +110,8 @@ pub struct Config {
     pub data_dir: PathBuf,
     /// `[rtmp]`
     pub rtmp: RtmpConfig,
+    /// `[rtmps]`; none where it has no certificate.
+    pub rtmps: Option<RtmpsConfig>,
     /// `[origin]`
     pub origin: OriginConfig,
     /// `[admin]`
@@ -134,10 +137,42 @@ pub struct RtmpConfig {
     pub publish_timeout: Duration,
     /// From `publish` to the first IDR.
     pub first_media_timeout: Duration,
-    /// Without a byte from the encoder, once it publishes.
+    /// Without media from the encoder, once it publishes.
     pub idle_timeout: Duration,
-    /// Connections at one time; more are closed at once.
+    /// How far a publisher's media may run ahead of the clock; then its socket is not read.
+    pub run_ahead_max: Duration,
+    /// Connections at one time, over all ports; more are closed at once.
     pub connections_max: usize,
+    /// What one address may do.
+    pub limits: AddressLimits,
+    /// Load balancers, which say by the PROXY protocol whom they stand for.
+    pub proxy_protocol: Networks,
+}
+
+/// What peers may do, each address (a /64 of IPv6) for itself and all together.
+#[derive(Clone, Debug, PartialEq)]
+pub struct AddressLimits {
+    /// Connections of one address at one time.
+    pub connections_max: usize,
+    /// New connections of one address a second, after as many at once as it may have open.
+    pub connects_per_second: u32,
+    /// Different wrong stream keys of one address a minute; after them it may try none for a time that grows.
+    pub wrong_keys_per_minute: u32,
+    /// New connections of all addresses a second, after twice as many at once.
+    pub handshakes_per_second: u32,
+    /// Addresses that none of this holds for.
+    pub exempt: Networks,
+}
+
+/// The RTMPS listener.
+#[derive(Clone, Debug, PartialEq)]
+pub struct RtmpsConfig {
+    /// Address and port.
+    pub listen: SocketAddr,
+    /// The certificate and those that signed it, PEM.
+    pub certificate: PathBuf,
+    /// The certificate's private key, PEM.
+    pub key: PathBuf,
 }
 
 /// The HTTP origin.

@@ -3,16 +3,18 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::SocketAddr;
 use std::path::PathBuf;
+use std::str::FromStr;
 use std::sync::Arc;
 use std::time::Duration;
 
 use super::reader::{Problems, Section, nearest};
 use super::tree::Node;
 use super::{
-    AdminConfig, ChannelConfig, ChannelDefaults, Config, EncodeProfile, HlsConfig, LadderConfig, LongGop, OriginConfig,
-    RenditionConfig, RenditionSource, RtmpConfig, S3Config, StoreConfig, StreamKey, units,
+    AddressLimits, AdminConfig, ChannelConfig, ChannelDefaults, Config, EncodeProfile, HlsConfig, LadderConfig, LongGop, OriginConfig,
+    RenditionConfig, RenditionSource, RtmpConfig, RtmpsConfig, S3Config, StoreConfig, StreamKey, units,
 };
 use crate::ladder::RenditionName;
+use crate::networks::Networks;
 use crate::source::ChannelName;
 
 /// Reads a whole tree. What it gives back is only to be used where `problems` stayed empty.
@@ -20,6 +22,7 @@ pub(super) fn config(root: Node, problems: &Problems) -> Option<Config> {
     let mut root = Section::open(problems, String::new(), root);
     let data_dir = root.required("data_dir", PathBuf::new(), path);
     let rtmp = rtmp(root.section("rtmp"));
+    let rtmps = rtmps(root.section("rtmps"));
     let origin = OriginConfig { listen: listener(root.section("origin"))? };
     let admin = AdminConfig { listen: listener(root.section("admin"))? };
     let hls = hls(root.section("hls"));
@@ -28,7 +31,7 @@ pub(super) fn config(root: Node, problems: &Problems) -> Option<Config> {
     let ladders = ladders(root.section("ladders"));
     let channels = channels(root.list("channels"), &ladders);
     root.close();
-    Some(Config { data_dir, rtmp: rtmp?, origin, admin, hls, store, channel, channels })
+    Some(Config { data_dir, rtmp: rtmp?, rtmps, origin, admin, hls, store, channel, channels })
 }
 
 fn rtmp(mut section: Section<'_>) -> Option<RtmpConfig> {
@@ -38,7 +41,16 @@ fn rtmp(mut section: Section<'_>) -> Option<RtmpConfig> {
     let publish_timeout = deadline("publish_timeout");
     let first_media_timeout = deadline("first_media_timeout");
     let idle_timeout = deadline("idle_timeout");
+    let run_ahead_max = deadline("run_ahead_max");
     let connections_max = section.required("connections_max", 0, count);
+    let limits = AddressLimits {
+        connections_max: section.required("address_connections_max", 0, count),
+        connects_per_second: section.required("address_connects_per_second", 0, count),
+        wrong_keys_per_minute: section.required("address_wrong_keys_per_minute", 0, count),
+        handshakes_per_second: section.required("handshakes_per_second", 0, count),
+        exempt: networks(&mut section, "limits_exempt"),
+    };
+    let proxy_protocol = networks(&mut section, "proxy_protocol");
     section.close();
     Some(RtmpConfig {
         listen: listen?,
@@ -46,8 +58,30 @@ fn rtmp(mut section: Section<'_>) -> Option<RtmpConfig> {
         publish_timeout,
         first_media_timeout,
         idle_timeout,
+        run_ahead_max,
         connections_max,
+        limits,
+        proxy_protocol,
     })
+}
+
+fn rtmps(mut section: Section<'_>) -> Option<RtmpsConfig> {
+    let listen = section.optional("listen", address);
+    let certificate = section.optional("certificate", path);
+    let key = section.optional("key", path);
+    match (&certificate, &key) {
+        (Some(_), None) => section.complain("certificate", "is given without `key`; give the path of its private key too"),
+        (None, Some(_)) => section.complain("key", "is given without `certificate`; give the path of the certificate too"),
+        _ => {}
+    }
+    section.close();
+    Some(RtmpsConfig { listen: listen?, certificate: certificate?, key: key? })
+}
+
+fn networks(section: &mut Section<'_>, key: &'static str) -> Networks {
+    let mut networks = Networks::default();
+    section.texts(key, |text| networks.add(text));
+    networks
 }
 
 fn listener(mut section: Section<'_>) -> Option<SocketAddr> {
@@ -245,8 +279,8 @@ fn endpoint(text: &str) -> Result<String, String> {
     }
 }
 
-fn count(text: &str) -> Result<usize, String> {
-    text.parse().ok().filter(|n| *n > 0).ok_or_else(|| format!("`{text}` is not a whole number above zero"))
+fn count<N: FromStr + PartialOrd + Default>(text: &str) -> Result<N, String> {
+    text.parse().ok().filter(|n| *n > N::default()).ok_or_else(|| format!("`{text}` is not a whole number above zero"))
 }
 
 fn truth(text: &str) -> Result<bool, String> {

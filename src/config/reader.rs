@@ -132,6 +132,29 @@ impl<'a> Section<'a> {
         self.optional(key, read).unwrap_or(otherwise)
     }
 
+    /// Gives `read` each text of the array `key`; of one text (the environment knows no arrays), what is between its commas.
+    pub(super) fn texts<E: ToString>(&mut self, key: &'static str, mut read: impl FnMut(&str) -> Result<(), E>) {
+        let name = self.name(key);
+        let Some(node) = self.take(key) else { return };
+        let items = match node.value {
+            Value::List(items) => items,
+            Value::Scalar(text) => {
+                let item = |text: &str| Node { origin: node.origin.clone(), value: Value::Scalar(text.trim().to_owned()) };
+                text.split(',').map(item).filter(|item| item.value != Value::Scalar(String::new())).collect()
+            }
+            Value::Table(_) => return self.problems.push(&node.origin, name, "is a list of texts"),
+        };
+        for item in items {
+            let result = match &item.value {
+                Value::Scalar(text) => read(text).map_err(|problem| problem.to_string()),
+                _ => Err("is a list of texts".to_owned()),
+            };
+            if let Err(problem) = result {
+                self.problems.push(&item.origin, &name, problem);
+            }
+        }
+    }
+
     /// Something is wrong with `key` in the light of other keys.
     pub(super) fn complain(&self, key: &str, problem: impl Into<String>) {
         let origin = self.known.get(key).and_then(Option::as_ref).unwrap_or(&self.origin);

@@ -2,7 +2,7 @@
 
 use bytes::Bytes;
 
-use crate::media::AudioFormat;
+use crate::media::{AudioCodec, AudioFormat};
 
 /// What a publisher says of its AAC.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -43,8 +43,8 @@ impl AacConfig {
             return Err(AacError::FalseConfig);
         }
         let format = AudioFormat {
+            codec: AudioCodec::Aac(fields.object_type),
             config: config.clone(),
-            object_type: fields.object_type,
             sample_rate: fields.sample_rate,
             channels,
         };
@@ -148,7 +148,8 @@ mod tests {
 
     fn parse(config: &[u8]) -> Result<(u8, u32, u8, u32), AacError> {
         let config = AacConfig::parse(&Bytes::copy_from_slice(config))?;
-        Ok((config.format.object_type, config.format.sample_rate, config.format.channels, config.frame_samples))
+        let AudioCodec::Aac(object_type) = config.format.codec else { panic!("not AAC: {config:?}") };
+        Ok((object_type, config.format.sample_rate, config.format.channels, config.frame_samples))
     }
 
     #[test]

@@ -6,7 +6,7 @@
 use bytes::{BufMut, Bytes, BytesMut};
 
 use super::sps::{Sps, is_high, pps_id};
-use crate::media::VideoFormat;
+use crate::media::{VideoCodec, VideoFormat};
 
 /// H.264 that cannot be used.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
@@ -85,7 +85,13 @@ impl ParameterSets {
         if is_high(sps.profile) {
             record.put_slice(&[0xfc | sps.chroma_format, 0xf8 | sps.luma_depth, 0xf8 | sps.chroma_depth, 0]);
         }
-        Some(VideoFormat { config: record.freeze(), width: sps.width, height: sps.height, coding: sps.coding() })
+        Some(VideoFormat {
+            codec: VideoCodec::H264,
+            config: record.freeze(),
+            width: sps.width,
+            height: sps.height,
+            coding: sps.coding(),
+        })
     }
 }
 

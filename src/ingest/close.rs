@@ -1,22 +1,30 @@
 //! Why a connection ended: for the log, for the counters, and for the encoder.
 
 use std::io;
+use std::net::SocketAddr;
+use std::time::Duration;
 
 use super::handshake::NotRtmp;
 use super::intake::VideoUnsupported;
+use super::proxy_protocol::ProxyError;
 use super::session::SessionError;
+use crate::guard::table::TurnedAway;
 use crate::source::Refusal;
 
 /// What an encoder had to do in time.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub(crate) enum Stage {
+    #[error("its PROXY header did not come in time")]
+    Proxy,
+    #[error("the TLS handshake was not completed in time")]
+    Tls,
     #[error("the handshake was not completed in time")]
     Handshake,
     #[error("it did not publish in time")]
     Publish,
     #[error("no H.264 keyframe came in time after it began to publish")]
     FirstMedia,
-    #[error("nothing came from it any more")]
+    #[error("no media came from it any more")]
     Idle,
     #[error("it did not read what was sent to it")]
     Write,
@@ -40,11 +48,21 @@ pub(crate) enum Close {
     #[error("{0}")]
     NotRtmp(#[from] NotRtmp),
     #[error("{0}")]
+    Proxy(#[from] ProxyError),
+    #[error("its TLS handshake failed: {0}")]
+    Tls(String),
+    #[error("turned away: {reason}")]
+    TurnedAway { reason: TurnedAway, peer: SocketAddr },
+    #[error("it sent more than {0} bytes without publishing")]
+    TooMuch(usize),
+    #[error("{0}")]
     Protocol(#[from] SessionError),
     #[error("its stream key is empty: enter the one that the server printed for the channel")]
     NoKey,
     #[error("no channel has its stream key: compare it with the one that the server printed for the channel")]
     WrongKey,
+    #[error("too many different wrong stream keys came from its address: it may try none for another {} s", .0.as_secs() + 1)]
+    Barred(Duration),
     #[error("{0}")]
     Refused(Refusal),
     #[error("{0}")]
@@ -69,6 +87,8 @@ impl Close {
         match self {
             Self::Stopped | Self::Left | Self::Unused | Self::Shutdown | Self::ChannelGone => None,
             Self::Lost(_) => Some("lost"),
+            Self::Timeout(Stage::Proxy) => Some("proxy_timeout"),
+            Self::Timeout(Stage::Tls) => Some("tls_timeout"),
             Self::Timeout(Stage::Handshake) => Some("handshake_timeout"),
             Self::Timeout(Stage::Publish) => Some("publish_timeout"),
             Self::Timeout(Stage::FirstMedia) => Some("first_media_timeout"),
@@ -77,8 +97,13 @@ impl Close {
             Self::NotRtmp(NotRtmp::Tls) => Some("tls"),
             Self::NotRtmp(NotRtmp::Http) => Some("http"),
             Self::NotRtmp(NotRtmp::Version(_) | NotRtmp::Malformed) => Some("not_rtmp"),
+            Self::Proxy(_) => Some("proxy_header"),
+            Self::Tls(_) => Some("tls_handshake"),
+            Self::TurnedAway { reason, .. } => Some(reason.kind()),
+            Self::TooMuch(_) => Some("too_much"),
             Self::Protocol(error) => Some(error.kind()),
             Self::NoKey | Self::WrongKey => Some("wrong_key"),
+            Self::Barred(_) => Some("keys_barred"),
             Self::Refused(_) => Some("refused"),
             Self::Unsupported(_) => Some("video_codec"),
             Self::Dismissed(_) => Some("dismissed"),
@@ -88,6 +113,14 @@ impl Close {
     /// A guess at a key, perhaps.
     pub(crate) fn is_failed_key(&self) -> bool {
         matches!(self, Self::NoKey | Self::WrongKey)
+    }
+
+    /// The peer, where it was known only after the connection was accepted.
+    pub(crate) fn peer(&self) -> Option<SocketAddr> {
+        match self {
+            Self::TurnedAway { peer, .. } => Some(*peer),
+            _ => None,
+        }
     }
 
     /// What the encoder is told: the code and the description of an `onStatus`. OBS knows both codes
@@ -100,6 +133,14 @@ impl Close {
             Self::WrongKey => Some((
                 BAD_NAME,
                 "no channel has this stream key: compare it with the one that the server printed".to_owned(),
+            )),
+            Self::Barred(left) => Some((
+                BAD_NAME,
+                format!(
+                    "too many wrong stream keys were tried from your address: wait {} minutes, then enter the one that the \
+                     server printed",
+                    left.as_secs() / 60 + 1
+                ),
             )),
             Self::Refused(refusal) => Some((BAD_NAME, refusal.to_string())),
             Self::Unsupported(_) | Self::Dismissed(_) | Self::Timeout(Stage::FirstMedia) => {

@@ -1,8 +1,9 @@
 //! The driver of one connection: bytes between the socket, the session and the channel, and the deadlines.
 //!
-//! Generic over the transport, so that tests use pipes and TLS can come beneath. While the channel is behind, the
-//! socket is not read: that is the back-pressure, and no deadline runs during it.
+//! Generic over the transport, which is TCP, TLS, or a pipe in tests. While the channel is behind, or the encoder ahead of
+//! the clock, the socket is not read: that is the back-pressure, and no deadline runs during it.
 
+use std::io::ErrorKind;
 use std::net::SocketAddr;
 use std::time::Duration;
 
@@ -10,17 +11,22 @@ use bytes::{Buf, BytesMut};
 use prometheus_client::metrics::counter::Counter;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::sync::{mpsc, oneshot};
-use tokio::time::{Instant, sleep, timeout, timeout_at};
+use tokio::task::yield_now;
+use tokio::time::{Instant, sleep, sleep_until, timeout, timeout_at};
 use tokio_util::sync::CancellationToken;
 use tracing::{Span, debug, info, warn};
 
 use super::Ingest;
+use super::backlog::Backlog;
 use super::close::{Close, Stage};
 use super::handshake::{Handshake, Progress};
 use super::intake::{Intake, Note};
 use super::keys::PublishAddress;
+use super::pacer::Pacer;
 use super::pressure::Pressure;
 use super::session::{Session, SessionError, SessionEvent, Skipped};
+use super::vigil::{Due, Vigil};
+use crate::media::MediaTime;
 use crate::metrics::{ChannelLabel, KindLabel, Metrics};
 use crate::source::{Admission, ChannelName, PublishRequest, Refusal, SourceEvent};
 
@@ -33,15 +39,24 @@ pub(crate) struct End {
     pub(crate) published: bool,
 }
 
+/// A connection that may begin.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Arrival {
+    /// Whose it is.
+    pub(crate) peer: SocketAddr,
+    /// Until when its handshake must be over.
+    pub(crate) deadline: Instant,
+}
+
 /// Serves a connection to its end, and says how it ended. `stop` ends it at once.
-pub(crate) async fn run<S>(stream: S, peer: SocketAddr, ingest: &Ingest, stop: &CancellationToken) -> End
+pub(crate) async fn run<S>(stream: S, arrival: Arrival, ingest: &Ingest, stop: &CancellationToken) -> End
 where
     S: AsyncRead + AsyncWrite + Unpin,
 {
-    let session = Session::new();
-    let mut connection = Connection { stream, peer, ingest, session, input: BytesMut::new(), published: false };
+    let (session, input, peer) = (Session::new(), BytesMut::new(), arrival.peer);
+    let mut connection = Connection { stream, peer, ingest, session, input, unbroken: 0, published: false };
     let life = async {
-        let close = match connection.serve().await {
+        let close = match connection.serve(arrival.deadline).await {
             Ok(close) | Err(close) => close,
         };
         connection.part(&close).await;
@@ -62,15 +77,16 @@ struct Connection<'a, S> {
     /// Received and not consumed yet. Bounded, since the socket is read only when the session has consumed what it can:
     /// then less than a chunk header is left.
     input: BytesMut,
+    /// Messages since others were last let run.
+    unbroken: u32,
     /// A channel has taken it.
     published: bool,
 }
 
 impl<S: AsyncRead + AsyncWrite + Unpin> Connection<'_, S> {
-    async fn serve(&mut self) -> Result<Close, Close> {
-        let config = &self.ingest.config;
-        let (handshake_timeout, publish_timeout) = (config.handshake_timeout, config.publish_timeout);
-        timeout(handshake_timeout, self.handshake()).await.map_err(|_| Close::Timeout(Stage::Handshake))??;
+    async fn serve(&mut self, deadline: Instant) -> Result<Close, Close> {
+        let publish_timeout = self.ingest.config.publish_timeout;
+        timeout_at(deadline, self.handshake()).await.map_err(|_| Close::Timeout(Stage::Handshake))??;
         let admitted = timeout(publish_timeout, self.admission()).await;
         let (channel, admission) = admitted.map_err(|_| Close::Timeout(Stage::Publish))??;
         self.publish(channel, admission).await
@@ -79,7 +95,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<'_, S> {
     async fn handshake(&mut self) -> Result<(), Close> {
         let mut handshake = Handshake::new();
         loop {
-            self.receive().await.map_err(Close::before_handshake)?;
+            self.receive(STRANGER_READ_BYTES).await.map_err(Close::before_handshake)?;
             let progress = handshake.feed(&self.input)?;
             self.input.clear();
             match progress {
@@ -94,17 +110,20 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<'_, S> {
 
     /// From the handshake to the channel's welcome.
     async fn admission(&mut self) -> Result<(ChannelName, Admission), Close> {
+        let mut received = self.input.len();
         let (address, encoder) = loop {
-            let event = self.next_event()?;
+            let event = self.next_event().await?;
             self.flush().await?;
             match event {
                 Some(SessionEvent::Publish { address, encoder }) => break (address, encoder),
                 // There is no other event before publishing was accepted.
                 Some(_) => {}
-                None => self.receive().await?,
+                None if received > STRANGER_BYTES_MAX => return Err(Close::TooMuch(STRANGER_BYTES_MAX)),
+                None => received += self.receive(STRANGER_READ_BYTES).await?,
             }
         };
-        let channel = self.find_channel(&address)?;
+        self.may_try_key()?;
+        let channel = self.find_channel(&address).inspect_err(|close| self.note_wrong_key(close, &address))?;
         Span::current().record("channel", channel.as_str());
         let admission = self.ask(&channel, encoder).await?;
         self.published = true;
@@ -112,6 +131,17 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<'_, S> {
         self.flush().await?;
         info!(peer = %self.peer, %channel, "publisher accepted");
         Ok((channel, admission))
+    }
+
+    fn may_try_key(&self) -> Result<(), Close> {
+        self.ingest.guard.barred_for(self.peer.ip()).map_or(Ok(()), |left| Err(Close::Barred(left)))
+    }
+
+    /// An empty key is nobody's guess.
+    fn note_wrong_key(&self, close: &Close, address: &PublishAddress) {
+        if matches!(close, Close::WrongKey) {
+            self.ingest.guard.wrong_key(self.peer.ip(), &format!("{}/{}", address.app, address.name));
+        }
     }
 
     fn find_channel(&self, address: &PublishAddress) -> Result<ChannelName, Close> {
@@ -150,51 +180,110 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<'_, S> {
 
     /// Media from the socket to the channel, until something ends it.
     async fn pump(&mut self, mut intake: Intake, mut output: Output) -> Result<Close, Close> {
-        let mut first_media = Instant::now() + self.ingest.config.first_media_timeout;
+        let config = &self.ingest.config;
+        let mut vigil = Vigil::new(config.first_media_timeout, config.idle_timeout, Instant::now());
+        let mut pacer = Pacer::new(config.run_ahead_max);
+        let mut messages = self.session.messages();
         loop {
-            while let Some(event) = self.next_event()? {
+            while let Some(event) = self.next_event().await? {
                 let before = Instant::now();
+                let media = carries_media(&event);
                 if output.handle(&mut intake, event).await? {
                     return Ok(Close::Stopped);
                 }
-                // The time that the channel took is not the encoder's.
-                first_media += before.elapsed();
+                self.pace(&mut pacer, &mut output).await?;
+                // The time that the channel took, or that the encoder was ahead, is not the encoder's.
+                let now = Instant::now();
+                vigil.held_up(now.saturating_duration_since(before));
+                if media {
+                    vigil.media(now);
+                }
+            }
+            if intake.has_begun() {
+                vigil.begun();
             }
             self.flush().await?;
-            let received = self.receive_media(&intake, first_media).await?;
+            let count = self.session.messages() - std::mem::replace(&mut messages, self.session.messages());
+            if let Some(until) = pacer.messages(count, Instant::now()) {
+                output.report(Note::Repair("too_many_messages"));
+                sleep_until(until).await;
+            }
+            let received = self.receive_media(&mut vigil).await?;
             output.bytes.inc_by(received);
         }
     }
 
-    async fn receive_media(&mut self, intake: &Intake, first_media: Instant) -> Result<u64, Close> {
-        let now = Instant::now();
-        let idle = now + self.ingest.config.idle_timeout;
-        let waits_for_first = !intake.has_begun();
-        if waits_for_first && now >= first_media {
-            return Err(Close::Timeout(Stage::FirstMedia));
+    /// Waits while the encoder is too far ahead of the clock.
+    async fn pace(&mut self, pacer: &mut Pacer, output: &mut Output) -> Result<(), Close> {
+        let Some(newest) = output.newest.take() else { return Ok(()) };
+        let Some(until) = pacer.media(newest, Instant::now()) else { return Ok(()) };
+        if !std::mem::replace(&mut output.paced, true) {
+            info!(
+                run_ahead_max = ?self.ingest.config.run_ahead_max,
+                "the encoder sends faster than real time: it is held up to it (ffmpeg: use -re)"
+            );
         }
-        let before = self.input.len();
-        let (deadline, stage) = match waits_for_first && first_media < idle {
-            true => (first_media, Stage::FirstMedia),
-            false => (idle, Stage::Idle),
-        };
-        timeout_at(deadline, self.receive()).await.map_err(|_| Close::Timeout(stage))??;
-        Ok((self.input.len() - before) as u64)
+        self.flush().await?;
+        sleep_until(until).await;
+        Ok(())
     }
 
-    fn next_event(&mut self) -> Result<Option<SessionEvent>, SessionError> {
-        let mut rest = &self.input[..];
-        let event = self.session.next(&mut rest);
-        let used = self.input.len() - rest.len();
-        self.input.advance(used);
-        event
+    async fn receive_media(&mut self, vigil: &mut Vigil) -> Result<u64, Close> {
+        loop {
+            let (deadline, due) = vigil.next();
+            // Bytes that are always there must not hide that the time is over.
+            let received = match Instant::now() < deadline {
+                true => timeout_at(deadline, self.receive(READ_BYTES)).await.ok(),
+                false => None,
+            };
+            match (received, due) {
+                (Some(received), _) => {
+                    let received = received? as u64;
+                    vigil.received(received, Instant::now());
+                    return Ok(received);
+                }
+                (None, Due::Lost(stage)) => return Err(Close::Timeout(stage)),
+                (None, Due::Ping) => {
+                    self.session.ping(0);
+                    self.flush().await?;
+                    vigil.pinged(Instant::now());
+                }
+            }
+        }
     }
 
-    async fn receive(&mut self) -> Result<(), Close> {
-        self.input.reserve(READ_BYTES);
+    /// The session's next event out of what was received. It is given little at a time, and others are let run in between:
+    /// the runtime does not see how long a loop over tiny messages takes.
+    async fn next_event(&mut self) -> Result<Option<SessionEvent>, SessionError> {
+        loop {
+            if self.unbroken >= UNBROKEN_MESSAGES_MAX {
+                self.unbroken = 0;
+                yield_now().await;
+            }
+            let whole = self.input.len() <= SLICE_BYTES;
+            let mut rest = self.input.get(..SLICE_BYTES).unwrap_or(&self.input);
+            let (before, messages) = (rest.len(), self.session.messages());
+            let event = self.session.next(&mut rest);
+            let used = before - rest.len();
+            self.input.advance(used);
+            let messages = u32::try_from(self.session.messages() - messages).unwrap_or(u32::MAX);
+            self.unbroken = self.unbroken.saturating_add(messages);
+            match event? {
+                // Without progress, it waits for an answer.
+                None if !whole && used > 0 => {}
+                event => return Ok(event),
+            }
+        }
+    }
+
+    /// Reads what is there, up to about `bytes`; says how much it was.
+    async fn receive(&mut self, bytes: usize) -> Result<usize, Close> {
+        self.input.reserve(bytes);
         match self.stream.read_buf(&mut self.input).await {
             Ok(0) => Err(Close::Left),
-            Ok(_) => Ok(()),
+            Ok(count) => Ok(count),
+            // TLS that ends without saying so.
+            Err(error) if error.kind() == ErrorKind::UnexpectedEof => Err(Close::Left),
             Err(error) => Err(Close::Lost(error)),
         }
     }
@@ -205,8 +294,13 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<'_, S> {
     }
 
     async fn send(&mut self, bytes: &[u8]) -> Result<(), Close> {
-        let sent = timeout(self.ingest.config.idle_timeout, self.stream.write_all(bytes)).await;
-        sent.map_err(|_| Close::Timeout(Stage::Write))?.map_err(Close::Lost)
+        let stream = &mut self.stream;
+        let sent = timeout(self.ingest.config.idle_timeout, async {
+            stream.write_all(bytes).await?;
+            // TLS keeps what did not fit into the socket.
+            stream.flush().await
+        });
+        sent.await.map_err(|_| Close::Timeout(Stage::Write))?.map_err(Close::Lost)
     }
 
     /// Tells the encoder why, where there is something to tell, and closes so that it can still read that.
@@ -234,8 +328,17 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<'_, S> {
         }
         loop {
             self.input.clear();
-            self.receive().await?;
+            self.receive(STRANGER_READ_BYTES).await?;
         }
+    }
+}
+
+/// A message that is more than the header of a tag: only such ones show that there is an encoder at work.
+fn carries_media(event: &SessionEvent) -> bool {
+    match event {
+        SessionEvent::Video(message) => message.payload.len() > 5,
+        SessionEvent::Audio(message) => message.payload.len() > 2,
+        _ => false,
     }
 }
 
@@ -257,6 +360,12 @@ struct Output {
     batch: Vec<SourceEvent>,
     /// The kinds of repair that were logged already.
     logged: Vec<&'static str>,
+    /// What waits in the channel's queue.
+    backlog: Backlog,
+    /// The newest time stamp, until it is looked at.
+    newest: Option<MediaTime>,
+    /// It was said that the encoder is held up.
+    paced: bool,
     /// How much the channel holds the publisher up, and since when the next wait counts.
     pressure: Pressure,
     passed: Instant,
@@ -274,6 +383,9 @@ impl Output {
             units,
             batch: Vec::new(),
             logged: Vec::new(),
+            backlog: Backlog::default(),
+            newest: None,
+            paced: false,
             pressure: Pressure::default(),
             passed: Instant::now(),
         }
@@ -286,22 +398,40 @@ impl Output {
             SessionEvent::Audio(message) => intake.audio(message.timestamp, message.payload, &mut self.batch),
             SessionEvent::Stop => self.batch.push(SourceEvent::End),
             SessionEvent::Skipped(kind) => self.skipped(kind),
-            SessionEvent::Publish { .. } | SessionEvent::Pong(_) => {}
+            SessionEvent::Publish { .. } => {}
         }
         for note in intake.take_notes() {
             self.report(note);
         }
         let mut ended = false;
         let waiting = Instant::now();
-        for event in self.batch.drain(..) {
+        let mut batch = std::mem::take(&mut self.batch);
+        for event in batch.drain(..) {
             ended = matches!(event, SourceEvent::End);
-            if matches!(event, SourceEvent::Unit(..)) {
-                self.units.inc();
-            }
-            self.events.send(event).await.map_err(|_| Close::ChannelGone)?;
+            self.send(event).await?;
         }
+        self.batch = batch;
         self.note_pressure(waiting);
         Ok(ended)
+    }
+
+    /// Waits for room in the channel's queue, of events and of bytes.
+    async fn send(&mut self, event: SourceEvent) -> Result<(), Close> {
+        let mut size = 0;
+        if let SourceEvent::Unit(_, unit) = &event {
+            self.units.inc();
+            size = unit.data.len();
+            self.newest = self.newest.max(Some(unit.dts));
+        }
+        let free = self.events.capacity();
+        let excess = self.backlog.excess(self.events.max_capacity() - free, size);
+        let places = if excess > 0 { free + excess } else { 1 };
+        let mut room = self.events.reserve_many(places).await.map_err(|_| Close::ChannelGone)?;
+        if let Some(place) = room.next() {
+            place.send(event);
+            self.backlog.push(size);
+        }
+        Ok(())
     }
 
     /// Says when the channel is too slow for its publisher, as an operator must know before viewers tell.
@@ -343,8 +473,15 @@ impl Output {
     }
 }
 
-/// What is read from a socket at once.
+/// What is read of a publisher at once.
 const READ_BYTES: usize = 64 << 10;
+/// What is read of others at once: there may be many of them.
+const STRANGER_READ_BYTES: usize = 4 << 10;
+/// What may come between the handshake and `publish`, where encoders send one kilobyte or two.
+const STRANGER_BYTES_MAX: usize = 256 << 10;
+/// What is looked at between two chances for others to run, at most: 4096 messages, if they are empty.
+const SLICE_BYTES: usize = 4 << 10;
+const UNBROKEN_MESSAGES_MAX: u32 = 256;
 /// How long a wrong key waits for its answer, so that guessing is slow.
 const WRONG_KEY_DELAY: Duration = Duration::from_millis(500);
 /// How long an encoder has to take in why its connection ends.

@@ -19,53 +19,47 @@ use tokio::time::{Instant, sleep, timeout};
 use tokio_util::sync::CancellationToken;
 
 use super::close::{Close, Stage};
-use super::connection::run;
+use super::connection::{Arrival, run};
 use super::handshake::NotRtmp;
-use super::scripted::{AUDIO_CONFIG, AUDIO_FRAME, Log, SPS, Wire, picture, video_config};
+use super::scripted::{AUDIO_CONFIG, AUDIO_FRAME, Log, SPS, Wire, picture, rtmp_config, video_config};
 use super::throttle::LINES_MAX;
 use super::{Ingest, StreamKeys, serve};
-use crate::config::{RtmpConfig, StreamKey};
+use crate::config::StreamKey;
+use crate::guard::Guard;
 use crate::media::{MediaTime, Track, TrackFormat};
 use crate::metrics::Metrics;
 use crate::source::{Admission, ChannelName, PublishRequest, Refusal, SourceEvent};
 
 /// A connection of the server, and everything around it.
-struct Bench {
-    io: DuplexStream,
-    connection: JoinSet<Close>,
+pub(super) struct Bench {
+    pub(super) io: DuplexStream,
+    pub(super) connection: JoinSet<Close>,
     requests: mpsc::Receiver<PublishRequest>,
     stop: CancellationToken,
 }
 
 /// The channel's end of a publisher.
-struct Channel {
-    events: mpsc::Receiver<SourceEvent>,
+pub(super) struct Channel {
+    pub(super) events: mpsc::Receiver<SourceEvent>,
     dismiss: oneshot::Sender<String>,
 }
 
-fn channel_name() -> ChannelName {
+pub(super) fn channel_name() -> ChannelName {
     ChannelName::new("test").unwrap()
 }
 
-fn ingest() -> (Ingest, mpsc::Receiver<PublishRequest>) {
+pub(super) fn ingest() -> (Ingest, mpsc::Receiver<PublishRequest>) {
     // One at a time is asked for in these tests; a full queue would hold the connection up.
     let (sender, requests) = mpsc::channel(4);
-    let second = Duration::from_secs(1);
-    let config = RtmpConfig {
-        listen: (Ipv4Addr::LOCALHOST, 0).into(),
-        handshake_timeout: 5 * second,
-        publish_timeout: 10 * second,
-        first_media_timeout: 20 * second,
-        idle_timeout: 8 * second,
-        connections_max: 2,
-    };
     let keys = StreamKeys::new([(channel_name(), StreamKey::Plain("secret".into()))]);
     let channels = BTreeMap::from([(channel_name(), sender)]);
-    (Ingest { config, keys, channels, metrics: Metrics::default() }, requests)
+    let config = rtmp_config((Ipv4Addr::LOCALHOST, 0).into());
+    let guard = Guard::new(config.limits.clone());
+    (Ingest { config, keys, guard, channels, metrics: Metrics::default() }, requests)
 }
 
 impl Bench {
-    fn new() -> Self {
+    pub(super) fn new() -> Self {
         let (ingest, requests) = ingest();
         let (io, server) = duplex(64 << 10);
         let stop = CancellationToken::new();
@@ -73,16 +67,17 @@ impl Bench {
         let ingest = Arc::new(ingest);
         let mut connection = JoinSet::new();
         let peer = SocketAddr::from((Ipv4Addr::LOCALHOST, 9));
-        connection.spawn(async move { run(server, peer, &ingest, &stopped).await.close });
+        let arrival = Arrival { peer, deadline: Instant::now() + ingest.config.handshake_timeout };
+        connection.spawn(async move { run(server, arrival, &ingest, &stopped).await.close });
         Self { io, connection, requests, stop }
     }
 
-    async fn closed(&mut self) -> Close {
+    pub(super) async fn closed(&mut self) -> Close {
         self.connection.join_next().await.unwrap().unwrap()
     }
 
     /// Takes the next request in, with room for `capacity` events.
-    async fn admit(&mut self, capacity: usize) -> Channel {
+    pub(super) async fn admit(&mut self, capacity: usize) -> Channel {
         let request = self.requests.recv().await.unwrap();
         let (sender, events) = mpsc::channel(capacity);
         let (dismiss, dismissed) = oneshot::channel();
@@ -91,7 +86,7 @@ impl Bench {
         Channel { events, dismiss }
     }
 
-    async fn shake_hands(&mut self) {
+    pub(super) async fn shake_hands(&mut self) {
         let mut handshake = Handshake::new(PeerType::Client);
         self.io.write_all(&handshake.generate_outbound_p0_and_p1().unwrap()).await.unwrap();
         let mut answer = vec![0; 1 + 2 * 1536];
@@ -103,13 +98,13 @@ impl Bench {
     }
 
     /// Publishes by hand, without waiting for any answer but the handshake's.
-    async fn pipeline(&mut self) {
+    pub(super) async fn pipeline(&mut self) {
         self.shake_hands().await;
         self.io.write_all(&Wire::pipelined("secret").bytes).await.unwrap();
     }
 
     /// What the server says until it closes, or is silent for long.
-    async fn rest(&mut self) -> String {
+    pub(super) async fn rest(&mut self) -> String {
         let mut bytes = Vec::new();
         let _ = timeout(Duration::from_secs(60), self.io.read_to_end(&mut bytes)).await;
         String::from_utf8_lossy(&bytes).into_owned()
@@ -196,9 +191,9 @@ async fn a_client_publishes_and_stops() {
     client.audio(0, AUDIO_FRAME).await;
     let results = client.session.stop_publishing().unwrap();
     client.send(results).await;
-    assert!(matches!(channel.events.recv().await, Some(SourceEvent::Format(TrackFormat::Video(_)))));
-    assert!(matches!(channel.events.recv().await, Some(SourceEvent::Format(TrackFormat::Audio(_)))));
-    assert!(matches!(channel.events.recv().await, Some(SourceEvent::Unit(Track::Video, unit)) if unit.key));
+    assert!(matches!(channel.events.recv().await, Some(SourceEvent::Format(Track::VIDEO, TrackFormat::Video(_)))));
+    assert!(matches!(channel.events.recv().await, Some(SourceEvent::Format(Track::Audio, TrackFormat::Audio(_)))));
+    assert!(matches!(channel.events.recv().await, Some(SourceEvent::Unit(Track::VIDEO, unit)) if unit.key));
     assert!(matches!(channel.events.recv().await, Some(SourceEvent::Unit(Track::Audio, _))));
     assert!(matches!(channel.events.recv().await, Some(SourceEvent::End)));
     assert!(channel.events.recv().await.is_none());
@@ -252,11 +247,12 @@ async fn a_pipelined_start_loses_nothing() {
     let mut kinds = Vec::new();
     while let Ok(Some(event)) = timeout(Duration::from_secs(1), channel.events.recv()).await {
         kinds.push(match event {
-            SourceEvent::Format(TrackFormat::Video(_)) => "video",
-            SourceEvent::Format(TrackFormat::Audio(_)) => "audio",
-            SourceEvent::Unit(Track::Video, _) => "picture",
+            SourceEvent::Format(Track::VIDEO, TrackFormat::Video(_)) => "video",
+            SourceEvent::Format(Track::Audio, TrackFormat::Audio(_)) => "audio",
+            SourceEvent::Unit(Track::VIDEO, _) => "picture",
             SourceEvent::Unit(Track::Audio, _) => "sound",
             SourceEvent::End => "end",
+            other => panic!("{other:?}"),
         });
     }
     assert_eq!(kinds, ["video", "audio", "picture", "sound"]);

@@ -14,10 +14,11 @@ use tokio::task::JoinSet;
 use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 
-use super::scripted::Log;
+use super::scripted::{Log, rtmp_config};
 use super::{Ingest, StreamKeys, serve};
-use crate::config::{RtmpConfig, StreamKey};
-use crate::media::{AccessUnit, MediaTime, Track, TrackFormat};
+use crate::config::StreamKey;
+use crate::guard::Guard;
+use crate::media::{AccessUnit, AudioCodec, MediaTime, Track, TrackFormat};
 use crate::metrics::Metrics;
 use crate::source::{Admission, ChannelName, PublishRequest, SourceEvent};
 
@@ -42,20 +43,20 @@ impl Received {
     /// What holds for every stream; returns the formats.
     fn check(&self) -> (TrackFormat, TrackFormat) {
         let [
-            SourceEvent::Format(video @ TrackFormat::Video(_)),
-            SourceEvent::Format(audio @ TrackFormat::Audio(_)),
+            SourceEvent::Format(Track::VIDEO, video @ TrackFormat::Video(_)),
+            SourceEvent::Format(Track::Audio, audio @ TrackFormat::Audio(_)),
             ..,
         ] = &self.events[..]
         else {
             panic!("formats do not come first: {:?}", &self.events[..3]);
         };
         assert!(matches!(self.events.last(), Some(SourceEvent::End)), "no graceful end: {:?}", self.events.last());
-        for track in [Track::Video, Track::Audio] {
+        for track in [Track::VIDEO, Track::Audio] {
             let units = self.units(track);
             assert!(units.windows(2).all(|w| w[0].dts < w[1].dts), "{track:?} dts does not increase");
             assert!(units.iter().all(|u| u.pts >= u.dts), "{track:?} shown before decoded");
         }
-        let first = self.units(Track::Video)[0];
+        let first = self.units(Track::VIDEO)[0];
         assert!(first.key && first.pts == START, "{first:?}");
         let audio_start = self.units(Track::Audio)[0].pts;
         assert!(audio_start > START - MediaTime::from_millis(30) && audio_start < START + MediaTime::from_millis(100));
@@ -82,7 +83,9 @@ impl Server {
         let keys = StreamKeys::new([(channel.clone(), StreamKey::Plain("secret".into()))]);
         let channels = BTreeMap::from([(channel, requests)]);
         let metrics = Metrics::default();
-        let ingest = Ingest { config: config(address), keys, channels, metrics: metrics.clone() };
+        let config = rtmp_config(address);
+        let guard = Guard::new(config.limits.clone());
+        let ingest = Ingest { config, keys, guard, channels, metrics: metrics.clone() };
         let stop = CancellationToken::new();
         let mut tasks = JoinSet::new();
         tasks.spawn(serve(listener, ingest, stop.clone()));
@@ -128,18 +131,6 @@ async fn publish(program: &str, arguments: &[&str]) -> Received {
     Received { encoder: request.encoder, events: all, repairs: server.counters() }
 }
 
-fn config(listen: std::net::SocketAddr) -> RtmpConfig {
-    let second = Duration::from_secs(1);
-    RtmpConfig {
-        listen,
-        handshake_timeout: 5 * second,
-        publish_timeout: 10 * second,
-        first_media_timeout: 10 * second,
-        idle_timeout: 10 * second,
-        connections_max: 10,
-    }
-}
-
 #[tokio::test]
 async fn ffmpeg_with_b_frames() {
     #[rustfmt::skip]
@@ -152,8 +143,8 @@ async fn ffmpeg_with_b_frames() {
     let TrackFormat::Video(video) = video else { panic!() };
     let TrackFormat::Audio(audio) = audio else { panic!() };
     assert_eq!((video.width, video.height), (320, 180));
-    assert_eq!((audio.object_type, audio.sample_rate, audio.channels), (2, 48_000, 1));
-    let pictures = received.units(Track::Video);
+    assert_eq!((audio.codec, audio.sample_rate, audio.channels), (AudioCodec::Aac(2), 48_000, 1));
+    let pictures = received.units(Track::VIDEO);
     assert_eq!(pictures.len(), 90);
     assert_eq!(pictures.iter().filter(|p| p.key).count(), 3);
     assert!(pictures.iter().any(|p| p.pts - p.dts > MediaTime::from_millis(60)), "B-frames arrive as such");
@@ -182,8 +173,8 @@ async fn gstreamer_rtmp2sink() {
     let TrackFormat::Video(video) = video else { panic!() };
     let TrackFormat::Audio(audio) = audio else { panic!() };
     assert_eq!((video.width, video.height), (320, 180));
-    assert_eq!((audio.object_type, audio.sample_rate, audio.channels), (2, 44_100, 2));
-    assert_eq!(received.units(Track::Video).len(), 90);
+    assert_eq!((audio.codec, audio.sample_rate, audio.channels), (AudioCodec::Aac(2), 44_100, 2));
+    assert_eq!(received.units(Track::VIDEO).len(), 90);
     let ticks: Vec<_> = received.units(Track::Audio).iter().map(|u| u.pts.to_ticks(44_100)).collect();
     assert!(ticks.len() >= 128 && ticks.windows(2).all(|w| w[1] - w[0] == 1024), "exact to the sample");
     assert!(!received.repairs.contains("clamped") && !received.repairs.contains("jump"), "{}", received.repairs);
@@ -201,7 +192,7 @@ async fn librtmp_by_rtmpsink_with_the_key_in_the_server_address() {
         "avenc_aac", "!", "aacparse", "!", "queue", "!", "mux.",
     ]).await;
     received.check();
-    assert_eq!(received.units(Track::Video).len(), 60);
+    assert_eq!(received.units(Track::VIDEO).len(), 60);
 }
 
 #[tokio::test]

@@ -133,7 +133,7 @@ impl Intake {
             key: picture.idr,
             data: picture.data,
         };
-        events.push(SourceEvent::Unit(Track::Video, unit));
+        events.push(SourceEvent::Unit(Track::VIDEO, unit));
         if begins {
             self.release_held(events);
         }
@@ -143,7 +143,7 @@ impl Intake {
         if std::mem::take(&mut self.video_format_due)
             && let Some(format) = self.avc.format()
         {
-            events.push(SourceEvent::Format(TrackFormat::Video(format.clone())));
+            events.push(SourceEvent::Format(Track::VIDEO, TrackFormat::Video(format.clone())));
         }
     }
 
@@ -151,7 +151,7 @@ impl Intake {
         if std::mem::take(&mut self.audio_format_due)
             && let Some(aac) = &self.aac
         {
-            events.push(SourceEvent::Format(TrackFormat::Audio(aac.format.clone())));
+            events.push(SourceEvent::Format(Track::Audio, TrackFormat::Audio(aac.format.clone())));
         }
     }
 
@@ -262,11 +262,15 @@ mod tests {
         /// One word an event.
         fn words(&mut self) -> Vec<String> {
             let word = |event| match event {
-                SourceEvent::Format(TrackFormat::Video(format)) => format!("video {}", format.height),
-                SourceEvent::Format(TrackFormat::Audio(format)) => format!("audio {}", format.sample_rate),
-                SourceEvent::Unit(Track::Video, unit) if unit.key => "IDR".to_owned(),
-                SourceEvent::Unit(Track::Video, _) => "P".to_owned(),
+                SourceEvent::Format(Track::VIDEO, TrackFormat::Video(format)) => format!("video {}", format.height),
+                SourceEvent::Format(Track::Audio, TrackFormat::Audio(format)) => {
+                    format!("audio {}", format.sample_rate)
+                }
+                SourceEvent::Unit(Track::VIDEO, unit) if unit.key => "IDR".to_owned(),
+                SourceEvent::Unit(Track::VIDEO, _) => "P".to_owned(),
                 SourceEvent::Unit(Track::Audio, _) => "sound".to_owned(),
+                SourceEvent::Format(..) | SourceEvent::Unit(..) => "further".to_owned(),
+                SourceEvent::Discontinuity => "discontinuity".to_owned(),
                 SourceEvent::End => "end".to_owned(),
             };
             self.0.drain(..).map(word).collect()

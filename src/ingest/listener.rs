@@ -1,21 +1,57 @@
-//! The driver of the RTMP port: accepts connections, owns their tasks, and joins them all.
+//! The driver of the RTMP and RTMPS ports: accepts connections, learns whose they are, owns their tasks, and joins them all.
 
+use std::io;
 use std::net::SocketAddr;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
+use socket2::{SockRef, TcpKeepalive};
+use tokio::io::AsyncReadExt as _;
 use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::watch;
 use tokio::task::{JoinError, JoinSet};
-use tokio::time::{Instant, sleep};
+use tokio::time::{Instant, sleep, timeout_at};
+use tokio_rustls::TlsAcceptor;
+use tokio_rustls::rustls::ServerConfig;
 use tokio_util::sync::CancellationToken;
 use tracing::field::Empty;
 use tracing::{Instrument, debug, error, info, info_span, warn};
 
 use super::Ingest;
-use super::close::Close;
-use super::connection::{self, End};
+use super::close::{Close, Stage};
+use super::connection::{self, Arrival, End};
+use super::proxy_protocol::{self, Progress, Source};
 use super::throttle::Throttle;
+use super::tls::{self, Certificate};
+use crate::config::RtmpsConfig;
+use crate::guard::Pass;
 use crate::metrics::KindLabel;
+
+/// Where encoders come in, bound by the caller.
+#[derive(Debug)]
+pub struct Listeners {
+    /// Of RTMP.
+    pub rtmp: TcpListener,
+    /// Of RTMPS, where there is a certificate.
+    pub rtmps: Option<Rtmps>,
+}
+
+/// The RTMPS port.
+#[derive(Debug)]
+pub struct Rtmps {
+    /// Its listener.
+    pub listener: TcpListener,
+    /// Where the certificate is looked for again.
+    pub config: RtmpsConfig,
+    /// The certificate at the start.
+    pub certificate: Certificate,
+}
+
+impl From<TcpListener> for Listeners {
+    fn from(rtmp: TcpListener) -> Self {
+        Self { rtmp, rtmps: None }
+    }
+}
 
 /// What the connections share.
 struct Port {
@@ -25,46 +61,174 @@ struct Port {
 }
 
 /// Accepts until `stop` is cancelled, then drops publishers (their `events` senders close) and joins all connections.
-pub async fn serve(listener: TcpListener, ingest: Ingest, stop: CancellationToken) {
+pub async fn serve(listeners: impl Into<Listeners>, ingest: Ingest, stop: CancellationToken) {
+    let Listeners { rtmp, rtmps } = listeners.into();
     let port = Arc::new(Port { ingest, throttle: Mutex::default() });
-    // Bounded by `connections_max`.
-    let mut connections = JoinSet::new();
-    let mut number = 0u64;
-    loop {
-        tokio::select! {
-            () = stop.cancelled() => break,
-            Some(ended) = connections.join_next() => report_panic(&port.ingest, ended),
-            accepted = listener.accept() => match accepted {
-                Ok((_, peer)) if connections.len() >= port.ingest.config.connections_max => turn_away(&port, peer),
-                Ok((stream, peer)) => {
-                    number += 1;
-                    let task = attend(stream, peer, Arc::clone(&port), stop.clone());
-                    connections.spawn(task.instrument(info_span!("rtmp", conn = number, channel = Empty)));
-                }
-                Err(error) => {
-                    warn!(%error, "cannot accept an RTMP connection");
-                    // Out of file descriptors, most likely: let some be closed.
-                    sleep(ACCEPT_PAUSE).await;
-                }
-            },
+    let mut door = Door { port, stop, connections: JoinSet::new(), number: 0, errors: Throttle::sparing() };
+    match rtmps {
+        None => door.keep(&rtmp, None).await,
+        Some(Rtmps { listener, config, certificate }) => {
+            tls::warn_of(&certificate);
+            let (offer, offered) = watch::channel(Arc::clone(&certificate.config));
+            tokio::select! {
+                () = door.keep(&rtmp, Some((&listener, offered))) => {}
+                () = tls::follow(&config, &certificate, &offer) => {}
+            }
         }
     }
-    drop(listener);
-    while let Some(ended) = connections.join_next().await {
-        report_panic(&port.ingest, ended);
+    drop(rtmp);
+    door.close().await;
+}
+
+/// Lets connections in.
+struct Door {
+    port: Arc<Port>,
+    stop: CancellationToken,
+    /// Bounded by `connections_max`.
+    connections: JoinSet<()>,
+    /// Of the last connection.
+    number: u64,
+    /// Of the lines about failures to accept.
+    errors: Throttle,
+}
+
+/// A port and the TLS that it speaks at present.
+type TlsPort<'a> = (&'a TcpListener, watch::Receiver<Arc<ServerConfig>>);
+
+impl Door {
+    async fn keep(&mut self, rtmp: &TcpListener, rtmps: Option<TlsPort<'_>>) {
+        loop {
+            tokio::select! {
+                () = self.stop.cancelled() => return,
+                Some(ended) = self.connections.join_next() => report_panic(&self.port.ingest, ended),
+                accepted = rtmp.accept() => self.answer(accepted, None).await,
+                (accepted, tls) = accept_tls(rtmps.as_ref()) => self.answer(accepted, Some(tls)).await,
+            }
+        }
+    }
+
+    async fn answer(&mut self, accepted: io::Result<(TcpStream, SocketAddr)>, tls: Option<Arc<ServerConfig>>) {
+        match accepted {
+            Ok((_, remote)) if self.connections.len() >= self.port.ingest.config.connections_max => {
+                turn_away(&self.port, plain(remote));
+            }
+            Ok((stream, remote)) => self.attend(Caller { stream, remote: plain(remote), tls }),
+            Err(error) => {
+                if let Some(left_out) = self.errors.pass(Instant::now()) {
+                    warn!(%error, left_out, "cannot accept RTMP connections");
+                }
+                // Out of file descriptors, most likely: let some be closed.
+                sleep(ACCEPT_PAUSE).await;
+            }
+        }
+    }
+
+    fn attend(&mut self, caller: Caller) {
+        self.number += 1;
+        let span = info_span!("rtmp", conn = self.number, channel = Empty);
+        self.connections.spawn(attend(caller, Arc::clone(&self.port), self.stop.clone()).instrument(span));
+    }
+
+    async fn close(mut self) {
+        while let Some(ended) = self.connections.join_next().await {
+            report_panic(&self.port.ingest, ended);
+        }
     }
 }
 
-/// One connection's task. TCP keepalive is not needed: every stage has a deadline that is shorter.
-async fn attend(stream: TcpStream, peer: SocketAddr, port: Arc<Port>, stop: CancellationToken) {
-    debug!(%peer, "RTMP connection");
-    if let Err(error) = stream.set_nodelay(true) {
-        debug!(%peer, %error, "cannot set TCP_NODELAY");
-    }
+/// Waits for a connection to the RTMPS port; for ever where there is none.
+async fn accept_tls(port: Option<&TlsPort<'_>>) -> (io::Result<(TcpStream, SocketAddr)>, Arc<ServerConfig>) {
+    let Some((listener, offered)) = port else { return std::future::pending().await };
+    let accepted = listener.accept().await;
+    let tls = Arc::clone(&offered.borrow());
+    (accepted, tls)
+}
+
+/// Who has just been accepted.
+struct Caller {
+    stream: TcpStream,
+    /// The other end of the socket: the peer, or the load balancer before it.
+    remote: SocketAddr,
+    /// On the RTMPS port.
+    tls: Option<Arc<ServerConfig>>,
+}
+
+/// One connection's task.
+async fn attend(mut caller: Caller, port: Arc<Port>, stop: CancellationToken) {
+    debug!(peer = %caller.remote, tls = caller.tls.is_some(), "RTMP connection");
+    set_options(&caller, port.ingest.config.idle_timeout);
     let open = OpenGauge::new(&port.ingest);
-    let end = connection::run(stream, peer, &port.ingest, &stop).await;
+    let deadline = Instant::now() + port.ingest.config.handshake_timeout;
+    let come_in = timeout_at(deadline, caller.come_in(&port.ingest));
+    let come_in = tokio::select! {
+        come_in = come_in => come_in.unwrap_or(Err(Close::Timeout(Stage::Proxy))),
+        () = stop.cancelled() => Err(Close::Shutdown),
+    };
+    let (peer, end) = match come_in {
+        Ok((peer, _pass)) => (peer, caller.run(Arrival { peer, deadline }, &port.ingest, &stop).await),
+        Err(close) => (caller.remote, End { close, published: false }),
+    };
     drop(open);
     report(&port, peer, &end);
+}
+
+/// An encoder's machine that is gone without a word is to be noticed also while its socket is not read.
+fn set_options(caller: &Caller, idle_timeout: Duration) {
+    let socket = SockRef::from(&caller.stream);
+    let keepalive = TcpKeepalive::new().with_time(KEEPALIVE_AFTER).with_interval(KEEPALIVE_EVERY);
+    let set = socket
+        .set_tcp_nodelay(true)
+        .and_then(|()| socket.set_tcp_keepalive(&keepalive))
+        .and_then(|()| socket.set_tcp_user_timeout(Some(idle_timeout)));
+    if let Err(error) = set {
+        debug!(peer = %caller.remote, %error, "cannot set the socket's options");
+    }
+}
+
+impl Caller {
+    /// Learns who it is, and whether it may come in.
+    async fn come_in(&mut self, ingest: &Ingest) -> Result<(SocketAddr, Option<Pass>), Close> {
+        let peer = match ingest.config.proxy_protocol.contains(self.remote.ip()) {
+            true => match self.read_proxy_header().await? {
+                Source::Peer(peer) => peer,
+                // The load balancer is no peer whose limits could be used up.
+                Source::Itself => return Ok((self.remote, None)),
+            },
+            false => self.remote,
+        };
+        let pass = ingest.guard.admit(peer.ip()).map_err(|reason| Close::TurnedAway { reason, peer })?;
+        Ok((peer, Some(pass)))
+    }
+
+    async fn read_proxy_header(&mut self) -> Result<Source, Close> {
+        let mut header = Vec::new();
+        loop {
+            match proxy_protocol::read(&header)? {
+                Progress::Done(source) => return Ok(source),
+                Progress::More(count) => {
+                    let read = (&mut self.stream).take(count as u64).read_buf(&mut header).await;
+                    match read.map_err(Close::Lost)? {
+                        0 => return Err(Close::Unused),
+                        _ => {}
+                    }
+                }
+            }
+        }
+    }
+
+    async fn run(self, arrival: Arrival, ingest: &Ingest, stop: &CancellationToken) -> End {
+        let Some(tls) = self.tls else { return connection::run(self.stream, arrival, ingest, stop).await };
+        let shaken = tokio::select! {
+            shaken = timeout_at(arrival.deadline, TlsAcceptor::from(tls).accept(self.stream)) => shaken,
+            () = stop.cancelled() => return End { close: Close::Shutdown, published: false },
+        };
+        let close = match shaken {
+            Ok(Ok(stream)) => return connection::run(stream, arrival, ingest, stop).await,
+            Ok(Err(error)) => tls::failed_handshake(error),
+            Err(_) => Close::Timeout(Stage::Tls),
+        };
+        End { close, published: false }
+    }
 }
 
 /// Counts an open connection while it lives, also where its task panics.
@@ -97,6 +261,7 @@ impl Port {
 /// Counts how a connection ended, and writes its one log line; for strangers only if there are not too many.
 fn report(port: &Port, peer: SocketAddr, end: &End) {
     let (close, kind) = (&end.close, end.close.error_kind());
+    let peer = close.peer().unwrap_or(peer);
     if let Some(kind) = kind {
         count(&port.ingest, kind);
     }
@@ -106,7 +271,7 @@ fn report(port: &Port, peer: SocketAddr, end: &End) {
     }
     match kind {
         None => info!(%peer, reason = %close, "RTMP connection closed"),
-        Some(kind) if matches!(close, Close::NotRtmp(_)) => {
+        Some(kind) if matches!(close, Close::NotRtmp(_) | Close::Tls(_)) => {
             info!(%peer, kind, reason = %close, "RTMP connection closed")
         }
         Some(kind) => warn!(%peer, kind, reason = %close, "RTMP connection closed"),
@@ -131,4 +296,11 @@ fn count(ingest: &Ingest, kind: &'static str) {
     ingest.metrics.rtmp_errors.get_or_create(&KindLabel { kind }).inc();
 }
 
+/// An IPv4 peer of a listener for both families, as people write it.
+fn plain(address: SocketAddr) -> SocketAddr {
+    SocketAddr::new(address.ip().to_canonical(), address.port())
+}
+
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
+const KEEPALIVE_AFTER: Duration = Duration::from_secs(5);
+const KEEPALIVE_EVERY: Duration = Duration::from_secs(2);

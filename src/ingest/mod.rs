@@ -1,6 +1,6 @@
 //! RTMP input: from bytes of an encoder to access units on the channel's timeline.
 //!
-//! The way of a byte: [`listener`] → `connection` → [`handshake`], then [`session`] over [`chunk`] and [`amf`] → [`intake`]
+//! The way of a byte: [`listener`], over [`proxy_protocol`] and [`tls`] where they are on, → `connection` → [`handshake`], then [`session`] over [`chunk`] and [`amf`] → [`intake`]
 //! over [`flv`], [`avc`], [`aac`] and [`timeline`] → the channel. All but listener and connection are pure. This
 //! stage knows nothing of what becomes of the media, and is the only one that knows `rml_rtmp`.
 
@@ -9,6 +9,7 @@ mod aggregate;
 pub mod amf;
 mod amf3;
 pub mod avc;
+mod backlog;
 mod capabilities;
 pub mod chunk;
 mod close;
@@ -20,21 +21,27 @@ pub mod handshake;
 pub mod intake;
 pub mod keys;
 pub mod listener;
+mod pacer;
 mod pressure;
+pub mod proxy_protocol;
 mod replies;
 pub mod session;
 pub mod sps;
 mod throttle;
 pub mod timeline;
+pub mod tls;
+mod vigil;
 
 use std::collections::BTreeMap;
 
 use tokio::sync::mpsc;
 
 pub use keys::StreamKeys;
-pub use listener::serve;
+pub use listener::{Listeners, Rtmps, serve};
+pub use tls::{Certificate, CertificateError};
 
 use crate::config::RtmpConfig;
+use crate::guard::Guard;
 use crate::metrics::Metrics;
 use crate::source::{ChannelName, PublishRequest};
 
@@ -45,6 +52,8 @@ pub struct Ingest {
     pub config: RtmpConfig,
     /// Who may publish where.
     pub keys: StreamKeys,
+    /// Who may connect, and try a key.
+    pub guard: Guard,
     /// Where each channel takes requests to publish.
     pub channels: BTreeMap<ChannelName, mpsc::Sender<PublishRequest>>,
     /// What is counted.
@@ -52,8 +61,12 @@ pub struct Ingest {
 }
 
 #[cfg(test)]
+mod door_tests;
+#[cfg(test)]
 mod driver_tests;
 #[cfg(test)]
 mod encoder_tests;
+#[cfg(test)]
+mod pace_tests;
 #[cfg(test)]
 mod scripted;

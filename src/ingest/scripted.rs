@@ -1,6 +1,34 @@
 //! An encoder written by hand: bytes for tests, as exact and as wrong as they need to be.
 
+use std::net::SocketAddr;
+use std::time::Duration;
+
 use rml_amf0::Amf0Value;
+
+use crate::config::{AddressLimits, RtmpConfig};
+use crate::networks::Networks;
+
+/// Deadlines of a port as tests want them, and limits that they do not meet.
+pub(super) fn rtmp_config(listen: SocketAddr) -> RtmpConfig {
+    let second = Duration::from_secs(1);
+    RtmpConfig {
+        listen,
+        handshake_timeout: 5 * second,
+        publish_timeout: 10 * second,
+        first_media_timeout: 20 * second,
+        idle_timeout: 8 * second,
+        run_ahead_max: 20 * second,
+        connections_max: 2,
+        limits: AddressLimits {
+            connections_max: 1_000,
+            connects_per_second: 1_000,
+            wrong_keys_per_minute: 1_000,
+            handshakes_per_second: 1_000,
+            exempt: Networks::default(),
+        },
+        proxy_protocol: Networks::default(),
+    }
+}
 
 /// A sequence parameter set of 1920x1080.
 pub(super) const SPS: &[u8] = &[

@@ -32,8 +32,6 @@ pub enum SessionEvent {
     Video(Message),
     /// A message of a publisher that is not read.
     Skipped(Skipped),
-    /// It answered the [`Session::ping`] with this timestamp.
-    Pong(u32),
     /// It stops publishing, and said so.
     Stop,
 }
@@ -107,12 +105,10 @@ pub struct Session {
     encoder: Option<String>,
     /// What is left of an aggregate message.
     aggregate: Option<Aggregate>,
-    /// The ping that was not answered yet.
-    pinged: Option<u32>,
     streams: u32,
     commands: u32,
-    /// Messages before publishing.
-    messages: u32,
+    /// Messages of all kinds but those that the chunk layer keeps to itself.
+    messages: u64,
     received: u32,
     acknowledged: u32,
     window: u32,
@@ -143,7 +139,6 @@ impl Session {
             app: String::new(),
             encoder: None,
             aggregate: None,
-            pinged: None,
             streams: 0,
             commands: 0,
             messages: 0,
@@ -178,10 +173,14 @@ impl Session {
         Ok(None)
     }
 
-    /// Asks whether the encoder is there; [`SessionEvent::Pong`] is the answer. It may be asked at any time after `connect`.
-    /// A further ping takes the place of one that was not answered.
+    /// How many messages have come, those of which nothing is told too.
+    #[must_use]
+    pub fn messages(&self) -> u64 {
+        self.messages
+    }
+
+    /// Asks the encoder whether it is there (7.1.7); `timestamp` comes back in its answer, if it answers.
     pub fn ping(&mut self, timestamp: u32) {
-        self.pinged = Some(timestamp);
         self.replies.ping(timestamp);
     }
 
@@ -231,11 +230,9 @@ impl Session {
     }
 
     fn count_message(&mut self) -> Result<(), SessionError> {
-        if self.is_stranger() {
-            self.messages += 1;
-            if self.messages > STRANGER_MESSAGES_MAX {
-                return Err(SessionError::TooManyMessages);
-            }
+        self.messages = self.messages.saturating_add(1);
+        if self.is_stranger() && self.messages > STRANGER_MESSAGES_MAX {
+            return Err(SessionError::TooManyMessages);
         }
         Ok(())
     }
@@ -245,7 +242,7 @@ impl Session {
         match message.kind {
             AUDIO | VIDEO => return self.media(message),
             AGGREGATE => return Ok(self.begin_aggregate(message)),
-            USER_CONTROL => return Ok(self.user_control(&message.payload)),
+            USER_CONTROL => self.user_control(&message.payload),
             WINDOW_SIZE => self.set_window(&message.payload),
             COMMAND => return self.command_message(&message.payload, message.stream),
             // Its AMF3 is AMF0 behind a zero, which switches to AMF3 by a marker where it must.
@@ -281,19 +278,13 @@ impl Session {
         None
     }
 
-    /// 7.1.7. Pings and their answers count; of all else, also of unknown types, nothing follows.
-    fn user_control(&mut self, payload: &[u8]) -> Option<SessionEvent> {
-        let (kind, rest) = payload.split_first_chunk()?;
-        let timestamp = u32::from_be_bytes(*rest.first_chunk()?);
-        match kind {
-            [0, 6] => self.replies.pong(timestamp),
-            [0, 7] if self.pinged == Some(timestamp) => {
-                self.pinged = None;
-                return Some(SessionEvent::Pong(timestamp));
-            }
-            _ => {}
+    /// 7.1.7. Only a ping is answered; of all else, also of unknown types, nothing follows.
+    fn user_control(&mut self, payload: &[u8]) {
+        if let [0, 6, timestamp @ ..] = payload
+            && let Some(timestamp) = timestamp.first_chunk()
+        {
+            self.replies.pong(u32::from_be_bytes(*timestamp));
         }
-        None
     }
 
     fn set_window(&mut self, payload: &[u8]) {
@@ -421,7 +412,7 @@ fn printable(text: &str) -> String {
 /// Commands before publishing: real encoders send six.
 const COMMANDS_MAX: u32 = 64;
 /// Messages before publishing, commands and all others together: real encoders send a dozen.
-const STRANGER_MESSAGES_MAX: u32 = 256;
+const STRANGER_MESSAGES_MAX: u64 = 256;
 /// Bytes before publishing, from the end of the handshake on: real encoders send less than two thousand.
 const STRANGER_BYTES_MAX: u32 = 256 << 10;
 /// What a client that speaks AMF3 puts into `objectEncoding`.
@@ -711,17 +702,16 @@ mod tests {
     }
 
     #[test]
-    fn a_ping_is_answered_once() {
+    fn a_ping_is_sent_and_its_answer_counts_as_a_message() {
         let mut session = publishing();
         session.ping(77);
         let mut ping = &session.take_output()[..];
         let message = ChunkReader::new(Limits::STRANGER).next(&mut ping).unwrap().unwrap();
         assert_eq!((message.kind, message.payload.as_ref()), (USER_CONTROL, &[0, 6, 0, 0, 0, 77][..]));
-        let mut wire = Wire::default();
-        for pong in [[0, 7, 0, 0, 0, 76], [0, 7, 0, 0, 0, 77], [0, 7, 0, 0, 0, 77]] {
-            wire.message(2, 4, 0, 0, &pong);
-        }
-        assert_eq!(feed(&mut session, &wire.bytes), Ok(vec![SessionEvent::Pong(77)]));
+        let (before, mut wire) = (session.messages(), Wire::default());
+        wire.message(2, 4, 0, 0, &[0, 7, 0, 0, 0, 77]);
+        assert_eq!(feed(&mut session, &wire.bytes), Ok(vec![]));
+        assert_eq!(session.messages(), before + 1);
     }
 
     #[test]

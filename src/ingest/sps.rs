@@ -78,6 +78,7 @@ impl Sps {
             chroma_format: self.chroma_format,
             luma_bits: self.luma_depth.saturating_add(8),
             chroma_bits: self.chroma_depth.saturating_add(8),
+            colour: None,
         }
     }
 }

@@ -4,22 +4,38 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
-/// Lets [`LINES_MAX`] lines pass in each [`WINDOW`], and counts the others.
-#[derive(Debug, Default)]
+/// Lets so many lines pass in each [`WINDOW`], and counts the others.
+#[derive(Debug)]
 pub(crate) struct Throttle {
+    lines_max: u32,
     window: Option<Instant>,
     lines: u32,
     left_out: u64,
 }
 
+impl Default for Throttle {
+    fn default() -> Self {
+        Self::new(LINES_MAX)
+    }
+}
+
 impl Throttle {
+    /// For what says the same each time.
+    pub(crate) fn sparing() -> Self {
+        Self::new(1)
+    }
+
+    fn new(lines_max: u32) -> Self {
+        Self { lines_max, window: None, lines: 0, left_out: 0 }
+    }
+
     /// Whether a line may be written `now`; if so, how many before it were not.
     pub(crate) fn pass(&mut self, now: Instant) -> Option<u64> {
         if self.window.is_none_or(|start| now.saturating_duration_since(start) >= WINDOW) {
             self.window = Some(now);
             self.lines = 0;
         }
-        if self.lines >= LINES_MAX {
+        if self.lines >= self.lines_max {
             self.left_out = self.left_out.saturating_add(1);
             return None;
         }

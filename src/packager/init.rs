@@ -9,7 +9,7 @@ use mp4_atom::{
 };
 
 use super::fragment::{NON_SYNC, SYNC, TRACK_ID, encode};
-use crate::media::{AudioFormat, TrackFormat, VideoFormat};
+use crate::media::{AudioCodec, AudioFormat, TrackFormat, VideoFormat};
 
 /// Ticks a second of every video track: a multiple of all usual frame rates' numerators, and MPEG's own.
 pub(super) const VIDEO_TIMESCALE: u32 = 90_000;
@@ -20,6 +20,9 @@ pub(super) enum BadFormat {
     /// The decoder configuration record cannot be read.
     #[error("the AVC decoder configuration record cannot be read: {0}")]
     Avc(String),
+    /// A codec that the packager has no boxes for.
+    #[error("{0} cannot be packaged")]
+    Codec(&'static str),
     /// A field that cannot be 0, or is larger than a box can hold.
     #[error("{0} is out of range")]
     OutOfRange(&'static str),
@@ -86,7 +89,8 @@ impl Header {
             sample_flags: SYNC,
             entry: mp4a(format).into(),
         };
-        let codec = format!("mp4a.40.{}", format.object_type);
+        let AudioCodec::Aac(object_type) = format.codec else { return Err(BadFormat::Codec("sound that is not AAC")) };
+        let codec = format!("mp4a.40.{object_type}");
         let channels = Some(format.channels);
         Ok(Self { timescale: format.sample_rate, codec, resolution: None, channels, data: track.write() })
     }
@@ -188,7 +192,7 @@ fn ftyp() -> Ftyp {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::media::VideoCoding;
+    use crate::media::{VideoCodec, VideoCoding};
     use crate::packager::testing;
     use mp4_atom::Decode;
 
@@ -227,13 +231,14 @@ mod tests {
     #[test]
     fn formats_that_lie_are_refused() {
         let video = VideoFormat {
+            codec: VideoCodec::H264,
             config: Bytes::from_static(&[1, 100, 0, 31, 255, 225, 0]),
             width: 16,
             height: 16,
             coding: VideoCoding::PLAIN,
         };
         assert!(matches!(Header::video(&video), Err(BadFormat::Avc(_))));
-        let audio = AudioFormat { config: Bytes::new(), object_type: 2, sample_rate: 0, channels: 2 };
+        let audio = AudioFormat { codec: AudioCodec::Aac(2), config: Bytes::new(), sample_rate: 0, channels: 2 };
         assert_eq!(Header::audio(&audio), Err(BadFormat::OutOfRange("sample rate")));
         let TrackFormat::Video(mut format) = testing::video_format() else { unreachable!() };
         format.width = 70_000;

@@ -15,7 +15,7 @@ use crate::config::HlsConfig;
 use crate::ladder::{LadderEvent, RenditionKind, RenditionName, RenditionSpec, RunStart};
 use crate::layout::Resource;
 use crate::live::ChannelSnapshot;
-use crate::media::{AccessUnit, AudioFormat, MediaTime, TrackFormat, VideoCoding, VideoFormat};
+use crate::media::{AccessUnit, AudioCodec, AudioFormat, MediaTime, TrackFormat, VideoCodec, VideoCoding, VideoFormat};
 use crate::source::ChannelName;
 
 /// Runs a tool that must succeed without a word on its standard error, and gives its output.
@@ -74,9 +74,15 @@ fn formats(file: &[u8]) -> [TrackFormat; 2] {
     let (Codec::Avc1(avc), Codec::Mp4a(aac)) = (entry(0), entry(1)) else { panic!("H.264 and AAC") };
     let mut config = Vec::new();
     avc.avcc.encode_body(&mut config).unwrap();
-    let video = VideoFormat { config: config.into(), width: 320, height: 180, coding: VideoCoding::PLAIN };
+    let video = VideoFormat {
+        codec: VideoCodec::H264,
+        config: config.into(),
+        width: 320,
+        height: 180,
+        coding: VideoCoding::PLAIN,
+    };
     let config = aac.esds.es_desc.dec_config.dec_specific.unwrap().raw.into();
-    let audio = AudioFormat { config, object_type: 2, sample_rate: 48_000, channels: 2 };
+    let audio = AudioFormat { codec: AudioCodec::Aac(2), config, sample_rate: 48_000, channels: 2 };
     [TrackFormat::Video(video), TrackFormat::Audio(audio)]
 }
 

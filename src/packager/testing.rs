@@ -6,13 +6,14 @@ use std::time::{Duration, SystemTime};
 use bytes::Bytes;
 
 use crate::live::{Msn, Segment, SessionId};
-use crate::media::{AudioFormat, MediaTime, TrackFormat, VideoCoding, VideoFormat};
+use crate::media::{AudioCodec, AudioFormat, MediaTime, TrackFormat, VideoCodec, VideoCoding, VideoFormat};
 
 /// An `avcC` of High profile, level 3.1, with parameter sets that are only looked at by their length.
 const AVCC: &[u8] = &[1, 100, 0, 31, 255, 225, 0, 4, 0x67, 100, 0, 31, 1, 0, 2, 0x68, 0xee, 0xfd, 0xf8, 0xf8, 0];
 
 pub(crate) fn video_format() -> TrackFormat {
     TrackFormat::Video(VideoFormat {
+        codec: VideoCodec::H264,
         config: Bytes::from_static(AVCC),
         width: 1280,
         height: 720,
@@ -22,8 +23,8 @@ pub(crate) fn video_format() -> TrackFormat {
 
 pub(crate) fn audio_format() -> TrackFormat {
     TrackFormat::Audio(AudioFormat {
+        codec: AudioCodec::Aac(2),
         config: Bytes::from_static(&[0x11, 0x90]),
-        object_type: 2,
         sample_rate: 48_000,
         channels: 2,
     })

@@ -7,7 +7,7 @@ use gstreamer as gst;
 use tokio::sync::mpsc;
 
 use crate::ladder::{LadderEvent, RenditionIndex};
-use crate::media::{AccessUnit, AudioFormat, MediaTime, TrackFormat, VideoCoding, VideoFormat};
+use crate::media::{AccessUnit, AudioFormat, MediaTime, TrackFormat, VideoCodec, VideoCoding, VideoFormat};
 
 use super::gst_time::RunClock;
 use super::pictures::PendingCuts;
@@ -40,7 +40,7 @@ impl VideoOutlet {
         if !self.announced {
             let config = codec_data(sample).ok_or(OutletError::Broken("made no codec_data"))?;
             let (width, height) = self.size;
-            let format = VideoFormat { config, width, height, coding: VideoCoding::PLAIN };
+            let format = VideoFormat { codec: VideoCodec::H264, config, width, height, coding: VideoCoding::PLAIN };
             send_format(&self.out, self.rendition, TrackFormat::Video(format))?;
             self.announced = true;
         }

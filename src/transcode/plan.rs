@@ -2,7 +2,7 @@
 
 use crate::config::{LadderConfig, LongGop, RenditionSource};
 use crate::ladder::{RenditionKind, RenditionName, RenditionSpec};
-use crate::media::{AudioFormat, MediaTime};
+use crate::media::{AudioCodec, AudioFormat, MediaTime};
 
 use super::probe::{FrameRate, Measured};
 use super::traits::VideoTraits;
@@ -354,7 +354,7 @@ fn usual_bitrate(width: u32, height: u32, rate: FrameRate) -> u64 {
 
 /// Passed on as it is: AAC-LC of one or two channels in frames of 1024 samples.
 fn passes(format: &AudioFormat) -> bool {
-    format.object_type == 2
+    format.codec == AudioCodec::Aac(2)
         && (1..=2).contains(&format.channels)
         && (8_000..=48_000).contains(&format.sample_rate)
         && frames_of_1024(&format.config)
@@ -577,10 +577,13 @@ mod tests {
         let later = Plan::decide(&ladder, SEGMENT, &from, Some(&silent.latch(&from.video)));
         assert_eq!(later.audio.format.sample_rate, 48_000);
         assert!(matches!(later.audio.making, AudioMaking::Encode(_)));
-        from.audio =
-            Some(AudioFormat { object_type: 5, sample_rate: 22_050, ..super::super::silence::lc_format(22_050, 2) });
+        from.audio = Some(AudioFormat {
+            codec: AudioCodec::Aac(5),
+            sample_rate: 22_050,
+            ..super::super::silence::lc_format(22_050, 2)
+        });
         let he = Plan::decide(&ladder, SEGMENT, &from, None);
-        assert_eq!((he.audio.format.sample_rate, he.audio.format.object_type), (44_100, 2));
+        assert_eq!((he.audio.format.sample_rate, he.audio.format.codec), (44_100, AudioCodec::Aac(2)));
     }
 
     proptest! {

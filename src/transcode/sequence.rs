@@ -128,10 +128,13 @@ impl Sequencer {
     /// Takes what the source sent, and says what is to be done.
     pub(super) fn push(&mut self, event: SourceEvent) -> Vec<Step> {
         match event {
-            SourceEvent::Format(TrackFormat::Video(format)) => self.video_format(format),
-            SourceEvent::Format(TrackFormat::Audio(format)) => self.audio_format(format),
-            SourceEvent::Unit(Track::Video, unit) => self.video(unit),
+            SourceEvent::Format(Track::VIDEO, TrackFormat::Video(format)) => self.video_format(format),
+            SourceEvent::Format(Track::Audio, TrackFormat::Audio(format)) => self.audio_format(format),
+            SourceEvent::Unit(Track::VIDEO, unit) => self.video(unit),
             SourceEvent::Unit(Track::Audio, unit) => self.lane.push(unit),
+            // Only the first picture of a connection is shown.
+            SourceEvent::Format(..) | SourceEvent::Unit(..) => {}
+            SourceEvent::Discontinuity => self.renew = true,
             SourceEvent::End => self.end(),
         }
         std::mem::take(&mut self.steps)

@@ -158,7 +158,7 @@ impl Session {
     }
 
     fn accept(&mut self, event: SourceEvent) -> Vec<Step> {
-        if let (None, SourceEvent::Unit(Track::Video, unit)) = (self.first, &event) {
+        if let (None, SourceEvent::Unit(Track::VIDEO, unit)) = (self.first, &event) {
             self.first = Some((unit.pts, now()));
         }
         self.sequencer.push(event)

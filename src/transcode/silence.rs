@@ -2,7 +2,7 @@
 
 use bytes::Bytes;
 
-use crate::media::AudioFormat;
+use crate::media::{AudioCodec, AudioFormat};
 
 /// Samples in an AAC frame.
 pub(super) const FRAME_SAMPLES: u32 = 1024;
@@ -24,7 +24,7 @@ pub(super) fn lc_format(sample_rate: u32, channels: u8) -> AudioFormat {
     }
     bits.put(u32::from(channels), 4);
     bits.put(0, 3);
-    AudioFormat { config: bits.finish(), object_type: 2, sample_rate, channels }
+    AudioFormat { codec: AudioCodec::Aac(2), config: bits.finish(), sample_rate, channels }
 }
 
 /// One raw data block in which every channel is silent. Channel counts that have no configuration of their own

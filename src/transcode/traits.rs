@@ -34,7 +34,7 @@ impl VideoTraits {
         }
         // ISO/IEC 14496-15, 5.3.3.1.2.
         let [_version, profile, _compatibility, level, ..] = *format.config.as_ref() else { return None };
-        let VideoCoding { sample_aspect, interlaced, chroma_format, luma_bits, chroma_bits } = format.coding;
+        let VideoCoding { sample_aspect, interlaced, chroma_format, luma_bits, chroma_bits, colour: _ } = format.coding;
         Some(Self {
             width: format.width,
             height: format.height,
@@ -86,11 +86,18 @@ pub(super) const X264_640X360: &[u8] = &[
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::media::VideoCodec;
     use bytes::Bytes;
     use proptest::prelude::*;
 
     fn format(config: &[u8]) -> VideoFormat {
-        VideoFormat { config: Bytes::copy_from_slice(config), width: 640, height: 360, coding: VideoCoding::PLAIN }
+        VideoFormat {
+            codec: VideoCodec::H264,
+            config: Bytes::copy_from_slice(config),
+            width: 640,
+            height: 360,
+            coding: VideoCoding::PLAIN,
+        }
     }
 
     #[test]
@@ -137,7 +144,7 @@ mod tests {
         #[test]
         fn no_format_panics(config in prop::collection::vec(any::<u8>(), 0..6), sample_aspect: (u16, u16), width: u32, height: u32) {
             let coding = VideoCoding { sample_aspect, ..VideoCoding::PLAIN };
-            if let Some(traits) = VideoTraits::of(&VideoFormat { config: config.into(), width, height, coding }) {
+            if let Some(traits) = VideoTraits::of(&VideoFormat { codec: VideoCodec::H264, config: config.into(), width, height, coding }) {
                 let (shown_width, shown_height) = traits.display_size();
                 prop_assert!(shown_width >= width && shown_height >= height);
             }

@@ -62,6 +62,11 @@ pub(crate) fn push_file(file: &Path, url: &str) -> Encoder {
     spawn(ffmpeg(&["-re", "-i"]).arg(file).args(["-c", "copy", "-f", "flv", url]))
 }
 
+/// The same, as fast as it can.
+pub(crate) fn push_file_at_once(file: &Path, url: &str) -> Encoder {
+    spawn(ffmpeg(&["-i"]).arg(file).args(["-c", "copy", "-f", "flv", url]))
+}
+
 /// ffmpeg pushes a moving picture of `size` at `rate` until it is stopped, with these options of its encoder.
 pub(crate) fn push_live(size: &str, rate: u32, options: &[&str], url: &str) -> Encoder {
     let picture = format!("testsrc2=s={size}:r={rate}");

@@ -4,7 +4,10 @@
 pub(crate) mod encoders;
 pub(crate) mod hls;
 pub(crate) mod http;
+pub(crate) mod movie;
 pub(crate) mod probe;
+pub(crate) mod process;
+pub(crate) mod publisher;
 pub(crate) mod server;
 
 use std::time::{Duration, Instant};

@@ -35,6 +35,13 @@ pub(crate) fn size(file: &Path) -> (u64, u64) {
     (stream["width"].as_u64().unwrap(), stream["height"].as_u64().unwrap())
 }
 
+/// The first stream's codec and profile, as ffprobe names them.
+pub(crate) fn codec(file: &Path) -> (String, String) {
+    let json = ffprobe(&["-show_entries", "stream=codec_name,profile"], file);
+    let text = |name: &str| json["streams"][0][name].as_str().unwrap_or_default().to_owned();
+    (text("codec_name"), text("profile"))
+}
+
 fn ffprobe(arguments: &[&str], file: &Path) -> Value {
     let output =
         Command::new("ffprobe").args(["-v", "error", "-of", "json"]).args(arguments).arg(file).output().unwrap();

@@ -7,7 +7,7 @@ use std::sync::{Arc, Mutex};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
-use super::{http, wait_for};
+use super::{http, process, wait_for};
 
 /// Says what is different from the defaults, and starts the server.
 pub(crate) struct Builder {
@@ -22,6 +22,8 @@ pub(crate) struct Server {
     pub(crate) directory: tempfile::TempDir,
     /// `rtmp://HOST:PORT/live`
     pub(crate) rtmp: String,
+    /// `rtmps://HOST:PORT/live`, where it is on.
+    pub(crate) rtmps: Option<String>,
     /// `http://HOST:PORT`
     pub(crate) origin: String,
     /// `http://HOST:PORT`
@@ -89,8 +91,9 @@ impl Builder {
         let origin = after(&said, "Watch: ").trim_end_matches('/').to_owned();
         let admin = after(&said, "Status: ").trim_end_matches("/api/v1/channels").to_owned();
         let rtmp = after(&said, "Server ").to_owned();
+        let rtmps = Some(after(&said, "by TLS ").to_owned()).filter(|url| !url.is_empty());
         let key = after(&said, "Stream Key ").to_owned();
-        Server { directory: self.directory, rtmp, origin, admin, key, child, log, readers }
+        Server { directory: self.directory, rtmp, rtmps, origin, admin, key, child, log, readers }
     }
 }
 
@@ -116,10 +119,7 @@ impl Server {
 
     /// A line of the process's `status` that counts memory, in MiB.
     pub(crate) fn memory_mib(&self, label: &str) -> u64 {
-        let status = std::fs::read_to_string(format!("/proc/{}/status", self.pid())).unwrap();
-        let line = status.lines().find_map(|line| line.strip_prefix(label)).unwrap();
-        let kib: u64 = line.trim_matches([':', ' ', '\t']).split(' ').next().unwrap().parse().unwrap();
-        kib / 1024
+        process::memory_kib(self.pid(), label) / 1024
     }
 
     /// Everything that it has printed so far.

@@ -7,6 +7,8 @@
 )]
 
 mod browser;
+mod codecs;
+mod door;
 mod hostile;
 mod lifecycle;
 mod long_gop;
@@ -19,6 +21,7 @@ mod stores;
 #[path = "../support/mod.rs"]
 #[expect(dead_code, reason = "the measurement of whole processes uses more of it")]
 mod support;
+mod tracks;
 
 use std::time::Duration;
 

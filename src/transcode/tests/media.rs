@@ -6,7 +6,9 @@ use gstreamer::prelude::*;
 use gstreamer_app as gst_app;
 use gstreamer_video as gst_video;
 
-use crate::media::{AccessUnit, AudioFormat, MediaTime, Track, TrackFormat, VideoCoding, VideoFormat};
+use crate::media::{
+    AccessUnit, AudioCodec, AudioFormat, MediaTime, Track, TrackFormat, VideoCodec, VideoCoding, VideoFormat,
+};
 use crate::source::SourceEvent;
 
 /// What to make.
@@ -106,13 +108,19 @@ fn video_format(caps: &gst::StructureRef, config: Bytes) -> TrackFormat {
     let sample_aspect = (u16::try_from(aspect.0).unwrap(), u16::try_from(aspect.1).unwrap());
     let chroma_format = if caps.get::<&str>("profile").is_ok_and(|profile| profile.contains("4:4:4")) { 3 } else { 1 };
     let coding = VideoCoding { sample_aspect, interlaced, chroma_format, ..VideoCoding::PLAIN };
-    TrackFormat::Video(VideoFormat { config, width: length("width"), height: length("height"), coding })
+    TrackFormat::Video(VideoFormat {
+        codec: VideoCodec::H264,
+        config,
+        width: length("width"),
+        height: length("height"),
+        coding,
+    })
 }
 
 fn audio_format(caps: &gst::StructureRef, config: Bytes) -> TrackFormat {
     let sample_rate = u32::try_from(caps.get::<i32>("rate").unwrap()).unwrap();
     let channels = u8::try_from(caps.get::<i32>("channels").unwrap()).unwrap();
-    TrackFormat::Audio(AudioFormat { config, object_type: 2, sample_rate, channels })
+    TrackFormat::Audio(AudioFormat { codec: AudioCodec::Aac(2), config, sample_rate, channels })
 }
 
 fn drain(
@@ -121,14 +129,14 @@ fn drain(
     format: impl Fn(&gst::StructureRef, Bytes) -> TrackFormat,
 ) -> Vec<SourceEvent> {
     let sink = pipeline.by_name(name).unwrap().downcast::<gst_app::AppSink>().unwrap();
-    let track = if name == "video" { Track::Video } else { Track::Audio };
+    let track = if name == "video" { Track::VIDEO } else { Track::Audio };
     let mut events = Vec::new();
     while let Ok(sample) = sink.pull_sample() {
         if events.is_empty() {
             let caps = sample.caps().unwrap().structure(0).unwrap();
             let config = caps.get::<gst::Buffer>("codec_data").unwrap();
             let config = Bytes::copy_from_slice(&config.map_readable().unwrap());
-            events.push(SourceEvent::Format(format(caps, config)));
+            events.push(SourceEvent::Format(track, format(caps, config)));
         }
         events.push(SourceEvent::Unit(track, unit(&sample)));
     }
@@ -160,7 +168,7 @@ fn merge(video: Vec<SourceEvent>, audio: Vec<SourceEvent>) -> Vec<SourceEvent> {
     let mut all: Vec<SourceEvent> = video.into_iter().chain(audio).collect();
     all.sort_by_key(|event| match event {
         SourceEvent::Unit(_, unit) => unit.dts,
-        SourceEvent::Format(_) => MediaTime::from_nanos(i64::MIN),
+        SourceEvent::Format(..) | SourceEvent::Discontinuity => MediaTime::from_nanos(i64::MIN),
         SourceEvent::End => MediaTime::from_nanos(i64::MAX),
     });
     all

@@ -10,7 +10,7 @@ use super::decode::{decode, onsets};
 use super::media::Clip;
 use crate::config::{EncodeProfile, HlsConfig, LadderConfig, LongGop, RenditionConfig, RenditionSource};
 use crate::ladder::{LadderEvent, RenditionName, RunStart};
-use crate::media::{AccessUnit, MediaTime, Track, TrackFormat};
+use crate::media::{AccessUnit, AudioCodec, MediaTime, Track, TrackFormat};
 use crate::metrics::Metrics;
 use crate::source::{ChannelName, SourceEvent};
 use crate::transcode::traits::VideoTraits;
@@ -138,7 +138,7 @@ fn check(run: &Run) {
 
 fn source_pts(events: &[SourceEvent]) -> BTreeSet<i64> {
     let pts = events.iter().filter_map(|event| match event {
-        SourceEvent::Unit(Track::Video, unit) => Some(unit.pts.as_nanos()),
+        SourceEvent::Unit(Track::VIDEO, unit) => Some(unit.pts.as_nanos()),
         _ => None,
     });
     pts.collect()
@@ -168,7 +168,7 @@ async fn passed_on_and_encoded_renditions_are_aligned() {
     assert_eq!(cuts, [0, 4000]);
     let passed: Vec<_> = runs[0].units[0].iter().map(|(unit, _)| unit.clone()).collect();
     let sent = given.iter().filter_map(|event| match event {
-        SourceEvent::Unit(Track::Video, unit) => Some(unit.clone()),
+        SourceEvent::Unit(Track::VIDEO, unit) => Some(unit.clone()),
         _ => None,
     });
     assert_eq!(passed, sent.collect::<Vec<_>>(), "what is passed on is untouched");
@@ -246,7 +246,7 @@ async fn a_source_without_sound_gets_silence() {
 async fn garbage_in_a_picture_ends_nothing() {
     let mut events = Clip::default().events();
     for (number, event) in events.iter_mut().enumerate() {
-        if let (0, SourceEvent::Unit(Track::Video, unit)) = (number % 7, event) {
+        if let (0, SourceEvent::Unit(Track::VIDEO, unit)) = (number % 7, event) {
             let mut data = unit.data.to_vec();
             data.iter_mut().skip(5).step_by(3).for_each(|byte| *byte ^= 0xa5);
             unit.data = data.into();
@@ -268,7 +268,7 @@ async fn a_new_format_is_a_new_run_of_the_same_renditions() {
         SourceEvent::Unit(track, unit) => {
             Some(SourceEvent::Unit(track, AccessUnit { pts: unit.pts + shift, dts: unit.dts + shift, ..unit }))
         }
-        SourceEvent::Format(TrackFormat::Audio(_)) => None,
+        SourceEvent::Format(Track::Audio, TrackFormat::Audio(_)) => None,
         other => Some(other),
     });
     let events: Vec<_> = first.into_iter().chain(later).collect();
@@ -338,7 +338,7 @@ async fn a_closed_receiver_ends_the_session() {
 async fn a_refused_picture_is_told_to_the_streamer() {
     let mut events = Clip { frames: 60, ..Clip::default() }.events();
     for event in &mut events {
-        if let SourceEvent::Format(TrackFormat::Video(format)) = event {
+        if let SourceEvent::Format(Track::VIDEO, TrackFormat::Video(format)) = event {
             (format.width, format.height) = (16_384, 16_384);
         }
     }
@@ -421,8 +421,8 @@ async fn silence_is_valid_and_silent() {
 async fn a_pipeline_that_fails_again_and_again_ends_the_session_with_a_sentence() {
     let mut events = Clip { gop: 30, ..Clip::default() }.events();
     for event in &mut events {
-        if let SourceEvent::Format(TrackFormat::Audio(format)) = event {
-            (format.object_type, format.config) = (42, vec![0xff, 0xff, 0xff].into());
+        if let SourceEvent::Format(Track::Audio, TrackFormat::Audio(format)) = event {
+            (format.codec, format.config) = (AudioCodec::Aac(42), vec![0xff, 0xff, 0xff].into());
         }
     }
     let setup = setup(ladder(&[]), 2000);
@@ -461,7 +461,7 @@ async fn an_interlaced_source_is_encoded_and_its_pictures_kept_in_time() {
         Clip { raw: "format=I420,interlace-mode=interleaved", frames: 60, gop: 30, ..Clip::default() }.events();
     let source = source_pts(&events);
     let fields = events.iter().any(|event| {
-        matches!(event, SourceEvent::Format(TrackFormat::Video(format)) if VideoTraits::of(format).unwrap().interlaced)
+        matches!(event, SourceEvent::Format(Track::VIDEO, TrackFormat::Video(format)) if VideoTraits::of(format).unwrap().interlaced)
     });
     assert!(fields, "the source has fields");
     let (_, runs) = play(setup(ladder(&[180]), 1000), events).await;

@@ -7,7 +7,7 @@ use proptest::prelude::*;
 
 use crate::config::{EncodeProfile, LadderConfig, LongGop, RenditionConfig, RenditionSource};
 use crate::ladder::RenditionName;
-use crate::media::{AccessUnit, MediaTime, Track, TrackFormat, VideoCoding, VideoFormat};
+use crate::media::{AccessUnit, MediaTime, Track, TrackFormat, VideoCodec, VideoCoding, VideoFormat};
 use crate::source::SourceEvent;
 use crate::transcode::sequence::{Sequencer, Step};
 use crate::transcode::silence;
@@ -34,18 +34,23 @@ fn unit(dts: i64, pts: i64, key: bool) -> AccessUnit {
 
 /// GOPs of these numbers of frames at 25 a second, with B-frames or without, and sound beside them.
 fn source(gops: &[u32], b_frames: bool) -> Vec<SourceEvent> {
-    let format =
-        VideoFormat { config: Bytes::from_static(X264_640X360), width: 640, height: 360, coding: VideoCoding::PLAIN };
+    let format = VideoFormat {
+        codec: VideoCodec::H264,
+        config: Bytes::from_static(X264_640X360),
+        width: 640,
+        height: 360,
+        coding: VideoCoding::PLAIN,
+    };
     let mut events = vec![
-        SourceEvent::Format(TrackFormat::Video(format)),
-        SourceEvent::Format(TrackFormat::Audio(silence::lc_format(48_000, 2))),
+        SourceEvent::Format(Track::VIDEO, TrackFormat::Video(format)),
+        SourceEvent::Format(Track::Audio, TrackFormat::Audio(silence::lc_format(48_000, 2))),
     ];
     let (mut frame, mut sound) = (0_i64, 0_i64);
     for &gop in gops {
         let first = frame;
         for n in 0..i64::from(gop) {
             let shown = if b_frames { reordered(n, i64::from(gop)) } else { n };
-            events.push(SourceEvent::Unit(Track::Video, unit(frame * 40, (first + shown) * 40 + 80, n == 0)));
+            events.push(SourceEvent::Unit(Track::VIDEO, unit(frame * 40, (first + shown) * 40 + 80, n == 0)));
             frame += 1;
             while sound * 64 / 3 < frame * 40 {
                 events.push(SourceEvent::Unit(Track::Audio, unit(sound * 64 / 3, sound * 64 / 3, true)));
@@ -68,7 +73,7 @@ fn reordered(n: i64, gop: i64) -> i64 {
 
 fn sent(events: &[SourceEvent]) -> Vec<i64> {
     let pts = events.iter().filter_map(|event| match event {
-        SourceEvent::Unit(Track::Video, unit) => Some(unit.pts.as_millis()),
+        SourceEvent::Unit(Track::VIDEO, unit) => Some(unit.pts.as_millis()),
         _ => None,
     });
     pts.collect()
