@@ -1,4 +1,4 @@
-//! Reads AMF0 values that a stranger wrote.
+//! Reads AMF0 values that a stranger wrote, and the [AMF3](super::amf3) ones to which they may switch.
 //!
 //! Tolerant of what encoders really send (dates, long strings, XML, typed objects, a missing object end), and
 //! bounded in depth and in number. What has no counterpart among [`Amf0Value`]s becomes the nearest one.
@@ -7,34 +7,74 @@ use std::collections::HashMap;
 
 pub(crate) use rml_amf0::Amf0Value;
 
+use super::amf3;
+
 /// A message whose values cannot be read.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum AmfError {
     /// It ends within a value.
-    #[error("an AMF0 value is cut short")]
+    #[error("an AMF value is cut short")]
     Truncated,
     /// Objects in objects beyond [`DEPTH_MAX`].
-    #[error("AMF0 values are nested more than {DEPTH_MAX} deep")]
+    #[error("AMF values are nested more than {DEPTH_MAX} deep")]
     TooDeep,
     /// More than [`VALUES_MAX`] values.
-    #[error("more than {VALUES_MAX} AMF0 values")]
+    #[error("more than {VALUES_MAX} AMF values")]
     TooMany,
+    /// More than [`TEXT_BYTES_MAX`] bytes of text after references to it were followed.
+    #[error("more than {TEXT_BYTES_MAX} bytes of text in AMF3 values")]
+    TooLong,
     /// A type marker that AMF0 does not have.
     #[error("AMF0 has no type {0:#04x}")]
     Marker(u8),
+    /// A type marker that AMF3 does not have.
+    #[error("AMF3 has no type {0:#04x}")]
+    Marker3(u8),
+    /// A reference to what was not there before.
+    #[error("an AMF3 reference into nothing")]
+    Reference,
+    /// An object whose form only its own class knows.
+    #[error("an AMF3 object of an unknown external class")]
+    External,
 }
 
 /// How deep objects and arrays may be nested.
 pub const DEPTH_MAX: usize = 16;
 /// How many values a message may hold, at all depths together.
 pub const VALUES_MAX: usize = 4096;
+/// How many bytes of text the AMF3 values of a message may hold together.
+pub const TEXT_BYTES_MAX: usize = 256 << 10;
+
+/// What has been read of a message so far, where it is bounded.
+#[derive(Default)]
+pub(super) struct Budget {
+    values: usize,
+    text_bytes: usize,
+}
+
+impl Budget {
+    /// One more value, at this depth.
+    pub(super) fn value(&mut self, depth: usize) -> Result<(), AmfError> {
+        self.values += 1;
+        if self.values > VALUES_MAX {
+            return Err(AmfError::TooMany);
+        }
+        if depth > DEPTH_MAX { Err(AmfError::TooDeep) } else { Ok(()) }
+    }
+
+    /// More text.
+    pub(super) fn text(&mut self, bytes: usize) -> Result<(), AmfError> {
+        self.text_bytes = self.text_bytes.saturating_add(bytes);
+        if self.text_bytes > TEXT_BYTES_MAX { Err(AmfError::TooLong) } else { Ok(()) }
+    }
+}
 
 /// All values of a message.
 ///
 /// # Errors
 /// [`AmfError`].
 pub fn read_values(bytes: &[u8]) -> Result<Vec<Amf0Value>, AmfError> {
-    let mut reader = Reader { rest: bytes, values: 0 };
+    let mut reader = Reader { rest: bytes, budget: Budget::default() };
     let mut values = Vec::new();
     while !reader.rest.is_empty() {
         values.push(reader.value(0)?);
@@ -44,18 +84,12 @@ pub fn read_values(bytes: &[u8]) -> Result<Vec<Amf0Value>, AmfError> {
 
 struct Reader<'a> {
     rest: &'a [u8],
-    values: usize,
+    budget: Budget,
 }
 
 impl<'a> Reader<'a> {
     fn value(&mut self, depth: usize) -> Result<Amf0Value, AmfError> {
-        self.values += 1;
-        if self.values > VALUES_MAX {
-            return Err(AmfError::TooMany);
-        }
-        if depth > DEPTH_MAX {
-            return Err(AmfError::TooDeep);
-        }
+        self.budget.value(depth)?;
         let [marker] = self.take()?;
         match marker {
             0x00 => Ok(Amf0Value::Number(f64::from_be_bytes(self.take()?))),
@@ -72,6 +106,7 @@ impl<'a> Reader<'a> {
             // Long strings, and XML documents.
             0x0c | 0x0f => self.long_string().map(Amf0Value::Utf8String),
             0x10 => self.string().and_then(|_class| self.object(depth)).map(Amf0Value::Object),
+            0x11 => amf3::read_value(&mut self.rest, depth, &mut self.budget),
             other => Err(AmfError::Marker(other)),
         }
     }
@@ -156,7 +191,7 @@ mod tests {
             read_values(&[0x0a, 0xff, 0xff, 0xff, 0xff].iter().chain(&[5; 9999]).copied().collect::<Vec<_>>()),
             Err(AmfError::TooMany)
         );
-        assert_eq!(read_values(&[0x11]), Err(AmfError::Marker(0x11)));
+        assert_eq!(read_values(&[0x12]), Err(AmfError::Marker(0x12)));
     }
 
     #[test]

@@ -14,7 +14,8 @@ pub struct Limits {
     pub streams_max: usize,
     /// Bytes of one message.
     pub message_bytes_max: u32,
-    /// Bytes of all messages that are not complete yet.
+    /// Bytes of all messages that are not complete yet. They count in full from their first chunk on, since room is made for
+    /// them then.
     pub pending_bytes_max: usize,
 }
 
@@ -138,6 +139,12 @@ impl ChunkReader {
         self.discarded
     }
 
+    /// Bytes for which room is made: those of the messages that are not complete yet.
+    #[must_use]
+    pub fn pending_bytes(&self) -> usize {
+        self.pending_bytes
+    }
+
     /// Takes from the front of `input` until a message is complete. None when more bytes are needed; what is then left in
     /// `input` (at most a header) must stand before them at the next call.
     ///
@@ -230,25 +237,26 @@ impl ChunkReader {
         let Some(stream) = self.streams.get_mut(position) else { return };
         if std::mem::take(&mut stream.open) {
             self.discarded += 1;
-            self.pending_bytes = self.pending_bytes.saturating_sub(stream.payload.len());
+            self.pending_bytes = self.pending_bytes.saturating_sub(stream.length as usize);
             stream.payload = BytesMut::new();
         }
     }
 
-    /// Makes room for the next chunk of a stream's message.
+    /// Says how much the next chunk of a stream's message holds. Room for all of the message is made at its first, so
+    /// that it is allocated once and never moved; what a header claims without sending it is bounded as if it had been sent.
     fn open_chunk(&mut self, position: usize) -> Result<(usize, usize), ChunkError> {
         let Some(stream) = self.streams.get_mut(position) else { return Ok((position, 0)) };
         let length = stream.length as usize;
         if !stream.open {
+            let pending_bytes = self.pending_bytes.saturating_add(length);
+            if pending_bytes > self.limits.pending_bytes_max {
+                return Err(ChunkError::TooMuchPending(self.limits.pending_bytes_max));
+            }
+            self.pending_bytes = pending_bytes;
             stream.open = true;
-            // The length is only a claim yet: what is reserved for it at once is bounded.
-            stream.payload = BytesMut::with_capacity(length.min(RESERVE_BYTES_MAX));
+            stream.payload = BytesMut::with_capacity(length);
         }
-        let missing = length.saturating_sub(stream.payload.len()).min(self.chunk_bytes_max as usize);
-        if self.pending_bytes.saturating_add(missing) > self.limits.pending_bytes_max {
-            return Err(ChunkError::TooMuchPending(self.limits.pending_bytes_max));
-        }
-        Ok((position, missing))
+        Ok((position, length.saturating_sub(stream.payload.len()).min(self.chunk_bytes_max as usize)))
     }
 
     /// Copies what is there of a chunk; returns what is still missing.
@@ -257,7 +265,6 @@ impl ChunkReader {
         if let Some(stream) = self.streams.get_mut(position) {
             stream.payload.extend_from_slice(piece);
         }
-        self.pending_bytes += piece.len();
         *input = rest;
         missing - piece.len()
     }
@@ -360,8 +367,6 @@ fn u24([a, b, c]: [u8; 3]) -> u32 {
 
 /// What a peer's chunks hold before it says otherwise (5.4.1), and the least that it may say.
 const CHUNK_BYTES_MIN: u32 = 128;
-/// What is reserved for a message on the word of its header; longer ones grow by doubling.
-const RESERVE_BYTES_MAX: usize = 256 << 10;
 const SET_CHUNK_SIZE: u8 = 1;
 const ABORT: u8 = 2;
 
@@ -501,19 +506,17 @@ mod tests {
         wire.header0(6, 9, 0, 1, 0xff_ffff);
         assert_eq!(read(&wire.bytes), Err(ChunkError::MessageTooLong { length: 0xff_ffff, max: 8 << 20 }));
 
-        let mut reader = ChunkReader::new(Limits { message_bytes_max: 60_000, ..Limits::STRANGER });
-        for csid in 10..18 {
+        let mut reader = ChunkReader::new(Limits::STRANGER);
+        for csid in [10, 11] {
             let mut wire = Wire::default();
             wire.header0(csid, 9, 0, 1, 60_000).raw(&[0; 128]);
             assert_eq!(read_with(&mut reader, &wire.bytes), Ok(vec![]));
         }
-        let more = (10..18u8)
-            .cycle()
-            .take(2000)
-            .flat_map(|csid| [&[0xc0 | csid][..], &[0; 128]].concat())
-            .collect::<Vec<u8>>();
-        assert_eq!(read_with(&mut reader, &more), Err(ChunkError::TooMuchPending(128 << 10)));
-        assert!(reader.pending_bytes <= 128 << 10);
+        assert_eq!(reader.pending_bytes(), 120_000, "a claim counts in full");
+        let mut wire = Wire::default();
+        wire.header0(12, 9, 0, 1, 60_000);
+        assert_eq!(read_with(&mut reader, &wire.bytes), Err(ChunkError::TooMuchPending(128 << 10)));
+        assert_eq!(reader.pending_bytes(), 120_000);
     }
 
     #[test]
@@ -526,9 +529,70 @@ mod tests {
         assert_eq!(read(&wire.bytes), Err(ChunkError::ControlTooShort(2)));
     }
 
+    /// 4 h 39 m 37 s after its start, a live stream's time no longer fits into the three bytes of a header.
+    #[test]
+    fn lesson_12_row_10_time_crosses_24_bits_under_every_type_of_header() {
+        let mut before = Wire::default();
+        before.message(6, 9, 0xff_ffe0, 1, &[0x55; 200]);
+        before.raw(&[0x86, 0, 0, 0x10]).raw(&[0x55; 128]).raw(&[0xc6]).raw(&[0x55; 72]);
+        let full: &[u8] = &[0x06, 0xff, 0xff, 0xff, 0, 0, 200, 9, 1, 0, 0, 0, 1, 0, 0, 0];
+        let shorter: &[u8] = &[0x46, 0, 0, 0x10, 0, 0, 200, 9];
+        for (format, header) in [full, shorter, &[0x86, 0, 0, 0x10], &[0xc6]].into_iter().enumerate() {
+            for repeated in [true, false] {
+                let mut wire = Wire { bytes: before.bytes.clone() };
+                wire.raw(header).raw(&[0x55; 128]).raw(&[0xc6]);
+                if format == 0 && repeated {
+                    wire.raw(&[1, 0, 0, 0]);
+                }
+                wire.raw(&[0x55; 72]).message(4, 8, 0x100_0001, 1, &[1]);
+                let messages = read(&wire.bytes).unwrap();
+                let seen: Vec<_> = messages.iter().map(|m| (m.timestamp, m.payload.len())).collect();
+                let expected = [(0xff_ffe0, 200), (0xff_fff0, 200), (0x100_0000, 200), (0x100_0001, 1)];
+                assert_eq!(seen, expected, "type {format}, repeated: {repeated}");
+            }
+        }
+    }
+
+    #[test]
+    fn row_10_a_delta_wraps_32_bits() {
+        let mut wire = Wire::default();
+        wire.message(4, 8, 0xffff_fff0, 1, &[1]).raw(&[0x84, 0, 0, 0x20, 2]).raw(&[0xc4, 3]);
+        assert_eq!(times(&wire.bytes), [0xffff_fff0, 0x10, 0x30]);
+    }
+
+    #[test]
+    fn row_9_a_type_3_may_begin_a_message_under_an_extended_delta() {
+        for copy in [&[1, 0, 0, 0][..], &[]] {
+            let mut wire = Wire::default();
+            wire.message(4, 8, 5, 1, &[1])
+                .raw(&[0x84, 0xff, 0xff, 0xff, 1, 0, 0, 0, 2])
+                .raw(&[0xc4])
+                .raw(copy)
+                .raw(&[3]);
+            assert_eq!(times(&wire.bytes), [5, 0x100_0005, 0x200_0005], "{copy:?}");
+        }
+    }
+
+    #[test]
+    fn each_size_of_basic_header_names_its_chunk_streams() {
+        let body = [0, 0, 0, 0, 0, 1, 8, 1, 0, 0, 0, 7];
+        for (basic, csid) in
+            [(&[3][..], 3), (&[63], 63), (&[0, 0], 64), (&[0, 255], 319), (&[1, 0, 0], 64), (&[1, 255, 255], 65_599)]
+        {
+            let mut reader = ChunkReader::new(Limits::STRANGER);
+            assert_eq!(read_with(&mut reader, &[basic, &body].concat()).map(|m| m.len()), Ok(1));
+            assert_eq!(reader.streams.iter().map(|s| s.csid).collect::<Vec<_>>(), [csid]);
+        }
+        // One stream may be named in two ways.
+        let mut reader = ChunkReader::new(Limits::STRANGER);
+        let both = [&[0, 0][..], &body, &[0xc1, 0, 0, 8]].concat();
+        assert_eq!(read_with(&mut reader, &both).map(|m| m.len()), Ok(2));
+    }
+
     /// An encoder that compresses headers as far as it is told to, and interleaves.
     struct Encoder {
         repeat_extended: bool,
+        chunk_bytes: usize,
         streams: std::collections::BTreeMap<u16, Message>,
         deltas: std::collections::BTreeMap<u16, u32>,
         bytes: Vec<u8>,
@@ -582,14 +646,25 @@ mod tests {
             }
         }
 
+        /// Says that its chunks are of another size from now on.
+        fn resize(&mut self, chunk_bytes: Option<u16>) {
+            if let Some(chunk_bytes) = chunk_bytes {
+                self.bytes.extend([2, 0, 0, 0, 0, 0, 4, 1, 0, 0, 0, 0]);
+                self.bytes.extend(u32::from(chunk_bytes).to_be_bytes());
+                self.chunk_bytes = chunk_bytes.into();
+            }
+        }
+
         /// Writes messages of different chunk streams, chunk by chunk in turn; returns them in the order of their ends.
-        fn together(&mut self, messages: Vec<(u16, Message, u8)>) -> Vec<Message> {
+        /// Chunks after the first of each may be of another size.
+        fn together(&mut self, messages: Vec<(u16, Message, u8)>, chunk_bytes: Option<u16>) -> Vec<Message> {
             let mut open = std::collections::VecDeque::new();
             for (csid, message, format_max) in messages {
                 let extended = self.begin(csid, &message, format_max);
                 open.push_back((csid, extended, message.clone(), message.payload));
                 self.first_chunk(open.back_mut().unwrap());
             }
+            self.resize(chunk_bytes);
             let mut ended = Vec::new();
             while let Some(mut entry) = open.pop_front() {
                 if entry.3.is_empty() {
@@ -607,25 +682,37 @@ mod tests {
         }
 
         fn first_chunk(&mut self, entry: &mut (u16, Option<u32>, Message, Bytes)) {
-            let chunk = entry.3.split_to(entry.3.len().min(128));
+            let chunk = entry.3.split_to(entry.3.len().min(self.chunk_bytes));
             self.bytes.extend_from_slice(&chunk);
         }
     }
 
-    /// Rounds of messages on chunk streams 3, 70 and 400 with rising times: each an advance, a length and a compression.
-    fn rounds() -> impl Strategy<Value = Vec<Vec<Option<(u32, usize, u8)>>>> {
-        let advance = prop_oneof![Just(0u32), Just(20), 0u32..3000, Just(0x50_0000)];
-        let message = prop::option::of((advance, prop_oneof![Just(100usize), 0usize..600], 0u8..4));
-        prop::collection::vec(prop::collection::vec(message, 3), 1..12)
+    /// Messages on chunk streams 3, 70 and 400 with rising times, each an advance, a length and a compression; and chunk
+    /// sizes to change to before them and among their chunks.
+    #[derive(Clone, Debug)]
+    struct Round {
+        messages: Vec<Option<(u32, usize, u8)>>,
+        before: Option<u16>,
+        among: Option<u16>,
     }
 
-    fn encode(rounds: Vec<Vec<Option<(u32, usize, u8)>>>, repeat_extended: bool) -> (Vec<u8>, Vec<Message>) {
-        let mut encoder =
-            Encoder { repeat_extended, streams: Default::default(), deltas: Default::default(), bytes: Vec::new() };
+    fn rounds() -> impl Strategy<Value = Vec<Round>> {
+        let advance = prop_oneof![Just(0u32), Just(20), 0u32..3000, Just(0x50_0000)];
+        let message = prop::option::of((advance, prop_oneof![Just(100usize), 0usize..600], 0u8..4));
+        let size = || prop::option::weighted(0.2, 128u16..700);
+        let round = (prop::collection::vec(message, 3), size(), size());
+        let round = round.prop_map(|(messages, before, among)| Round { messages, before, among });
+        prop::collection::vec(round, 1..12)
+    }
+
+    fn encode(rounds: Vec<Round>, repeat_extended: bool) -> (Vec<u8>, Vec<Message>) {
+        let (streams, deltas) = (Default::default(), Default::default());
+        let mut encoder = Encoder { repeat_extended, chunk_bytes: 128, streams, deltas, bytes: Vec::new() };
         let mut now = [0u32; 3];
         let mut expected = Vec::new();
         for round in rounds {
-            let messages = round.into_iter().enumerate().filter_map(|(n, message)| {
+            encoder.resize(round.before);
+            let messages = round.messages.into_iter().enumerate().filter_map(|(n, message)| {
                 let (advance, length, format_max) = message?;
                 now[n] += advance;
                 // No payload looks like a timestamp of this test, all of which are below 0x50000000.
@@ -634,7 +721,7 @@ mod tests {
                 Some(([3u16, 70, 400][n], message, format_max))
             });
             let messages = messages.collect();
-            expected.extend(encoder.together(messages));
+            expected.extend(encoder.together(messages, round.among));
         }
         (encoder.bytes, expected)
     }

@@ -260,7 +260,7 @@ async fn a_pipelined_start_loses_nothing() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn row_3_each_deadline_closes_and_a_slow_loris_does_not_move_it() {
+async fn r14_row_3_each_deadline_closes_and_a_slow_loris_does_not_move_it() {
     let mut bench = Bench::new();
     let begun = Instant::now();
     bench.io.write_all(&[3]).await.unwrap();

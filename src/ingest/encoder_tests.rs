@@ -1,5 +1,7 @@
 //! Real encoders against the real listener: FFmpeg and GStreamer.
 
+mod corpus;
+
 use std::collections::BTreeMap;
 use std::net::Ipv4Addr;
 use std::process::Stdio;

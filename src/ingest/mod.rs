@@ -8,14 +8,19 @@
 
 pub mod aac;
 mod access;
+mod aggregate;
 pub mod amf;
+mod amf3;
 pub mod avc;
 mod backlog;
+mod capabilities;
 pub mod chunk;
 pub mod client_configuration;
 mod close;
 mod connection;
 pub mod flv;
+#[doc(hidden)]
+pub mod fuzzing;
 pub mod handshake;
 pub mod intake;
 pub mod keys;

@@ -30,8 +30,10 @@ impl Replies {
         std::mem::take(&mut self.bytes)
     }
 
-    /// The answer to `connect`, in the order that encoders know from others.
-    pub(crate) fn connected(&mut self, transaction: f64) {
+    /// The answer to `connect`, in the order that encoders know from others. `encoding` is the version of AMF that the client
+    /// says it speaks: others (nginx-rtmp, SRS, MediaMTX) say it again and go on in AMF0, which every client reads.
+    /// Capabilities stand in both objects, as the specification leaves open in which.
+    pub(crate) fn connected(&mut self, transaction: f64, encoding: f64, capabilities: &[(&'static str, Amf0Value)]) {
         self.message(0, RtmpMessage::WindowAcknowledgement { size: WINDOW_BYTES });
         let limit_type = PeerBandwidthLimitType::Dynamic;
         self.message(0, RtmpMessage::SetPeerBandwidth { size: WINDOW_BYTES, limit_type });
@@ -39,14 +41,15 @@ impl Replies {
             Ok(packet) => self.bytes.extend(packet.bytes),
             Err(error) => panic!("a constant chunk size can be written: {error}"),
         }
-        let server = object([("fmsVer", text("FMS/3,0,1,123")), ("capabilities", Amf0Value::Number(31.0))]);
-        let info = object([
+        let server = [("fmsVer", text("FMS/3,0,1,123")), ("capabilities", Amf0Value::Number(31.0))];
+        let info = [
             ("level", text("status")),
             ("code", text("NetConnection.Connect.Success")),
             ("description", text("Connection succeeded.")),
-            ("objectEncoding", Amf0Value::Number(0.0)),
-        ]);
-        self.command(0, "_result", transaction, server, vec![info]);
+            ("objectEncoding", Amf0Value::Number(encoding)),
+        ];
+        let with = |own: &[_]| object([own, capabilities].concat());
+        self.command(0, "_result", transaction, with(&server), vec![with(&info)]);
     }
 
     /// Success of a command, with what it returns; nothing for a command that does not ask for an answer.
@@ -81,24 +84,24 @@ impl Replies {
         self.command(stream, "onStatus", 0.0, Amf0Value::Null, vec![info]);
     }
 
-    /// A ping of our own.
+    /// Asks whether the client is there.
     pub(crate) fn ping(&mut self, timestamp: u32) {
-        self.echo(UserControlEventType::PingRequest, timestamp);
+        self.user_control(UserControlEventType::PingRequest, timestamp);
     }
 
     /// The answer to a ping.
     pub(crate) fn pong(&mut self, timestamp: u32) {
-        self.echo(UserControlEventType::PingResponse, timestamp);
-    }
-
-    fn echo(&mut self, event_type: UserControlEventType, timestamp: u32) {
-        let timestamp = Some(RtmpTimestamp::new(timestamp));
-        self.message(0, RtmpMessage::UserControl { event_type, stream_id: None, buffer_length: None, timestamp });
+        self.user_control(UserControlEventType::PingResponse, timestamp);
     }
 
     /// How many bytes have come in all, modulo 2^32 (5.4.3).
     pub(crate) fn acknowledge(&mut self, received: u32) {
         self.message(0, RtmpMessage::Acknowledgement { sequence_number: received });
+    }
+
+    fn user_control(&mut self, event_type: UserControlEventType, timestamp: u32) {
+        let timestamp = Some(RtmpTimestamp::new(timestamp));
+        self.message(0, RtmpMessage::UserControl { event_type, stream_id: None, buffer_length: None, timestamp });
     }
 
     fn command(&mut self, stream: u32, name: &str, transaction: f64, object: Amf0Value, arguments: Vec<Amf0Value>) {
@@ -128,21 +131,24 @@ fn text(text: &str) -> Amf0Value {
     Amf0Value::Utf8String(text.chars().take(TEXT_CHARS_MAX).collect())
 }
 
-fn object<const N: usize>(properties: [(&str, Amf0Value); N]) -> Amf0Value {
-    Amf0Value::Object(HashMap::from(properties.map(|(name, value)| (name.to_owned(), value))))
+fn object(properties: impl IntoIterator<Item = (&'static str, Amf0Value)>) -> Amf0Value {
+    let owned = properties.into_iter().map(|(name, value)| (name.to_owned(), value));
+    Amf0Value::Object(owned.collect::<HashMap<_, _>>())
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
     use crate::ingest::amf::read_values;
+    use crate::ingest::capabilities;
     use crate::ingest::chunk::{ChunkReader, Limits};
 
     #[test]
     fn the_longest_status_is_one_chunk_that_reads_back() {
         let mut replies = Replies::new();
-        replies.connected(1.0);
-        replies.take();
+        replies.connected(1.0, 0.0, &capabilities::own());
+        let welcome = replies.take();
+        assert!(welcome.len() < CHUNK_BYTES as usize, "{} bytes", welcome.len());
         replies.status(1, "error", "NetStream.Publish.Rejected", &"\u{1f4a5}".repeat(5_000));
         let bytes = replies.take();
         assert!(bytes.len() <= 12 + CHUNK_BYTES as usize);

@@ -9,7 +9,9 @@
 
 use rml_amf0::Amf0Value;
 
+use super::aggregate::{Aggregate, Malformed};
 use super::amf::{AmfError, read_values};
+use super::capabilities;
 use super::chunk::{ChunkError, ChunkReader, Limits, Message};
 use super::keys::PublishAddress;
 use super::replies::{Replies, WINDOW_BYTES};
@@ -39,7 +41,7 @@ pub enum SessionEvent {
 pub enum Skipped {
     /// Data (`onMetaData`), which only repeats, and often wrongly, what the media say themselves.
     Data,
-    /// Several messages in one (7.1.6), which no encoder in use sends: media is lost.
+    /// Several messages in one (7.1.6) that end within one of them: media is lost.
     Aggregate,
 }
 
@@ -58,6 +60,12 @@ pub enum SessionError {
     /// More commands than any encoder sends before it publishes.
     #[error("more than {COMMANDS_MAX} commands without publishing")]
     TooManyCommands,
+    /// More messages than any encoder sends before it publishes.
+    #[error("more than {STRANGER_MESSAGES_MAX} messages without publishing")]
+    TooManyMessages,
+    /// More bytes than any encoder sends before it publishes.
+    #[error("more than {STRANGER_BYTES_MAX} bytes without publishing")]
+    TooManyBytes,
     /// A player.
     #[error("it wants to play; this server plays by HLS over HTTP")]
     Play,
@@ -72,6 +80,7 @@ impl SessionError {
             Self::Command(_) => "command",
             Self::NotConnected(_) => "order",
             Self::TooManyCommands => "commands",
+            Self::TooManyMessages | Self::TooManyBytes => "budget",
             Self::Play => "play",
         }
     }
@@ -95,8 +104,11 @@ pub struct Session {
     app: String,
     tc_url: String,
     encoder: Option<String>,
+    /// What is left of an aggregate message.
+    aggregate: Option<Aggregate>,
     streams: u32,
     commands: u32,
+    /// Messages of all kinds but those that the chunk layer keeps to itself.
     messages: u64,
     received: u32,
     acknowledged: u32,
@@ -128,6 +140,7 @@ impl Session {
             app: String::new(),
             tc_url: String::new(),
             encoder: None,
+            aggregate: None,
             streams: 0,
             commands: 0,
             messages: 0,
@@ -144,12 +157,19 @@ impl Session {
     pub fn next(&mut self, input: &mut &[u8]) -> Result<Option<SessionEvent>, SessionError> {
         while !matches!(self.phase, Phase::Asking { .. } | Phase::Over) {
             let before = input.len();
-            let message = self.chunks.next(input)?;
-            self.count(before - input.len());
-            let Some(message) = message else { break };
-            self.messages = self.messages.saturating_add(1);
-            if let Some(event) = self.message(message)? {
-                return Ok(Some(event));
+            let message = match self.aggregated() {
+                Some(message) => Ok(Some(message)),
+                None => self.chunks.next(input).map(|message| message.map(Ok)),
+            };
+            // Before an error is: a stranger's budget must not depend on how its bytes arrive.
+            self.count(before - input.len())?;
+            let event = match message? {
+                Some(Ok(message)) => self.message(message)?,
+                Some(Err(Malformed)) => self.skipped(Skipped::Aggregate),
+                None => break,
+            };
+            if event.is_some() {
+                return Ok(event);
             }
         }
         Ok(None)
@@ -187,27 +207,52 @@ impl Session {
         self.phase = Phase::Over;
     }
 
-    fn count(&mut self, bytes: usize) {
+    fn aggregated(&mut self) -> Option<Result<Message, Malformed>> {
+        let next = self.aggregate.as_mut()?.next();
+        if next.is_none() {
+            self.aggregate = None;
+        }
+        next
+    }
+
+    fn is_stranger(&self) -> bool {
+        !matches!(self.phase, Phase::Publishing { .. })
+    }
+
+    fn count(&mut self, bytes: usize) -> Result<(), SessionError> {
         self.received = self.received.wrapping_add(u32::try_from(bytes).unwrap_or(u32::MAX));
+        if self.is_stranger() && self.received > STRANGER_BYTES_MAX {
+            return Err(SessionError::TooManyBytes);
+        }
         if self.received.wrapping_sub(self.acknowledged) >= self.window {
             self.acknowledged = self.received;
             self.replies.acknowledge(self.received);
         }
+        Ok(())
+    }
+
+    fn count_message(&mut self) -> Result<(), SessionError> {
+        self.messages = self.messages.saturating_add(1);
+        if self.is_stranger() && self.messages > STRANGER_MESSAGES_MAX {
+            return Err(SessionError::TooManyMessages);
+        }
+        Ok(())
     }
 
     fn message(&mut self, message: Message) -> Result<Option<SessionEvent>, SessionError> {
+        self.count_message()?;
         match message.kind {
             AUDIO | VIDEO => return self.media(message),
+            AGGREGATE => return Ok(self.begin_aggregate(message)),
             USER_CONTROL => self.user_control(&message.payload),
             WINDOW_SIZE => self.set_window(&message.payload),
             COMMAND => return self.command_message(&message.payload, message.stream),
-            // Its AMF3 is AMF0 behind a zero, in all that encoders send.
+            // Its AMF3 is AMF0 behind a zero, which switches to AMF3 by a marker where it must.
             COMMAND_AMF3 => {
                 let body = message.payload.strip_prefix(&[0]).unwrap_or(&message.payload);
                 return self.command_message(body, message.stream);
             }
             DATA | DATA_AMF3 => return Ok(self.skipped(Skipped::Data)),
-            AGGREGATE => return Ok(self.skipped(Skipped::Aggregate)),
             _ => {}
         }
         Ok(None)
@@ -224,6 +269,15 @@ impl Session {
             Phase::Publishing { .. } => Ok(Some(SessionEvent::Video(message))),
             _ => Ok(None),
         }
+    }
+
+    /// 7.1.6. An aggregate in an aggregate is none: its messages would have no end.
+    fn begin_aggregate(&mut self, message: Message) -> Option<SessionEvent> {
+        if self.is_stranger() || self.aggregate.is_some() {
+            return self.skipped(Skipped::Aggregate);
+        }
+        self.aggregate = Some(Aggregate::new(message));
+        None
     }
 
     /// 7.1.7. Only a ping is answered; of all else, also of unknown types, nothing follows.
@@ -272,23 +326,37 @@ impl Session {
             "getStreamLength" => self.replies.result(command.transaction, Amf0Value::Number(0.0)),
             "publish" if !publishing => return Ok(Some(self.publish(&mut command, stream))),
             "FCUnpublish" | "deleteStream" | "closeStream" if publishing => return Ok(self.stop(&mut command)),
-            "play" | "play2" => return Err(SessionError::Play),
+            "play" | "play2" => return Err(self.refuse_player(stream)),
             _ => {}
         }
         Ok(None)
     }
 
     fn connect(&mut self, command: &mut Command) {
-        if self.phase == Phase::Fresh {
-            let properties = command.values.next().and_then(Amf0Value::get_object_properties).unwrap_or_default();
-            let property = |name| properties.get(name).cloned().and_then(Amf0Value::get_string);
-            let app = property("app").filter(|app| !app.is_empty());
-            self.tc_url = property("tcUrl").unwrap_or_default();
-            self.app = app.unwrap_or_else(|| path_of(&self.tc_url).to_owned());
-            self.encoder = property("flashVer").map(|name| printable(&name)).filter(|name| !name.is_empty());
-            self.phase = Phase::Connected;
+        if self.phase != Phase::Fresh {
+            return;
         }
-        self.replies.connected(command.transaction);
+        let properties = command.values.next().and_then(Amf0Value::get_object_properties).unwrap_or_default();
+        let property = |name| properties.get(name).cloned().and_then(Amf0Value::get_string);
+        let app = property("app").filter(|app| !app.is_empty());
+        self.tc_url = property("tcUrl").unwrap_or_default();
+        self.app = app.unwrap_or_else(|| path_of(&self.tc_url).to_owned());
+        self.encoder = property("flashVer").map(|name| printable(&name)).filter(|name| !name.is_empty());
+        self.phase = Phase::Connected;
+        let encoding = match properties.get("objectEncoding") {
+            Some(Amf0Value::Number(AMF3_ENCODING)) => AMF3_ENCODING,
+            _ => 0.0,
+        };
+        let capabilities = if capabilities::are_asked_for(&properties) { &capabilities::own()[..] } else { &[] };
+        self.replies.connected(command.transaction, encoding, capabilities);
+    }
+
+    /// Players other than HLS's learn why they get nothing.
+    fn refuse_player(&mut self, stream: u32) -> SessionError {
+        let error = SessionError::Play;
+        self.replies.status(stream, "error", "NetStream.Play.StreamNotFound", &error.to_string());
+        self.phase = Phase::Over;
+        error
     }
 
     fn create_stream(&mut self, transaction: f64) {
@@ -349,6 +417,12 @@ fn printable(text: &str) -> String {
 
 /// Commands before publishing: real encoders send six.
 const COMMANDS_MAX: u32 = 64;
+/// Messages before publishing, commands and all others together: real encoders send a dozen.
+const STRANGER_MESSAGES_MAX: u64 = 256;
+/// Bytes before publishing, from the end of the handshake on: real encoders send less than two thousand.
+const STRANGER_BYTES_MAX: u32 = 256 << 10;
+/// What a client that speaks AMF3 puts into `objectEncoding`.
+const AMF3_ENCODING: f64 = 3.0;
 /// Acknowledgements are not sent more often than this.
 const WINDOW_BYTES_MIN: u32 = 1_000;
 const USER_CONTROL: u8 = 4;
@@ -364,7 +438,9 @@ const AGGREGATE: u8 = 22;
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::ingest::scripted::{AUDIO_CONFIG, SPS, Wire, command, connect, picture, publish, video_config};
+    use crate::ingest::scripted::{
+        AUDIO_CONFIG, AUDIO_FRAME, SPS, Wire, command, connect, picture, publish, video_config,
+    };
     use proptest::prelude::*;
 
     /// Feeds all, accepting whoever asks; returns what happened.
@@ -486,8 +562,10 @@ mod tests {
             for body in [&alone, &no_object, &vec![0x0b; 20], &vec![]] {
                 let mut wire = Wire::default();
                 wire.message(3, 18, 0, 1, body).message(3, 15, 0, 1, body).message(3, 22, 0, 1, body);
-                let expected =
-                    [Skipped::Data, Skipped::Data, Skipped::Aggregate].repeat(times).into_iter().map(skipped).collect();
+                // An empty aggregate is a whole one.
+                let whole = [Skipped::Data, Skipped::Data, Skipped::Aggregate];
+                let skips = if body.is_empty() { &whole[..2] } else { &whole };
+                let expected = skips.repeat(times).into_iter().map(skipped).collect();
                 assert_eq!(feed(&mut session, &wire.bytes), Ok(expected));
             }
         }
@@ -519,15 +597,154 @@ mod tests {
     }
 
     #[test]
-    fn r13_an_amf3_command_that_is_amf0_is_read_and_true_amf3_refused() {
+    fn r13_commands_in_amf3_are_read_and_answered_in_amf0() {
+        let name = |name: &str| rml_amf0::serialize(&vec![Amf0Value::Utf8String(name.into())]).unwrap();
+        let transaction = [0, 0x3f, 0xf0, 0, 0, 0, 0, 0, 0];
+        // An anonymous dynamic object {app: "live", objectEncoding: 3}.
+        let properties = b"\x11\x0a\x0b\x01\x07app\x06\x09live\x1dobjectEncoding\x04\x03\x01";
+        let connect = [&[0][..], &name("connect"), &transaction, properties].concat();
+        // Null, and the key as a text.
+        let publish = [&[0][..], &name("publish"), &transaction, b"\x11\x01\x11\x06\x07key"].concat();
         let mut wire = Wire::default();
-        wire.message(3, 17, 0, 0, &[&[0], &connect("live")[..]].concat());
+        wire.message(3, 17, 0, 0, &connect).message(3, 17, 0, 1, &publish);
         let mut session = Session::new();
-        assert_eq!(feed(&mut session, &wire.bytes), Ok(vec![]));
-        assert_eq!(session.phase, Phase::Connected);
+        let events = feed(&mut session, &wire.bytes).unwrap();
+        let address = PublishAddress { app: "live".into(), name: "key".into(), tc_url: String::new() };
+        assert_eq!(events, [SessionEvent::Publish { address, encoder: None }]);
+        let welcome = welcome(&mut session);
+        assert_eq!(welcome[1].get("objectEncoding"), Some(&Amf0Value::Number(3.0)));
+
         let mut wire = Wire::default();
-        wire.message(3, 17, 0, 0, &[0, 0x11, 0x0a]);
-        assert_eq!(feed(&mut Session::new(), &wire.bytes), Err(SessionError::Command(AmfError::Marker(0x11))));
+        wire.message(3, 17, 0, 0, &[0, 0x11, 0x12]);
+        assert_eq!(feed(&mut Session::new(), &wire.bytes), Err(SessionError::Command(AmfError::Marker3(0x12))));
+    }
+
+    #[test]
+    fn r13_an_amf3_command_may_be_amf0_with_or_without_its_zero() {
+        for prefix in [&[0][..], &[]] {
+            let mut wire = Wire::default();
+            wire.message(3, 17, 0, 0, &[prefix, &connect("live")].concat());
+            let mut session = Session::new();
+            assert_eq!(feed(&mut session, &wire.bytes), Ok(vec![]));
+            assert_eq!(session.phase, Phase::Connected);
+        }
+    }
+
+    /// Both objects of the answer to `connect`.
+    fn welcome(session: &mut Session) -> Vec<std::collections::HashMap<String, Amf0Value>> {
+        let mut messages = sent(session).into_iter().filter(|(kind, ..)| *kind == COMMAND);
+        let (_, _, values) = messages.next().unwrap();
+        values.into_iter().filter_map(Amf0Value::get_object_properties).collect()
+    }
+
+    #[test]
+    fn r6_capabilities_are_told_to_those_who_tell_theirs() {
+        let list = Amf0Value::StrictArray(vec![Amf0Value::Utf8String("*".into())]);
+        let map = Amf0Value::Object([("*".to_owned(), Amf0Value::Number(7.0))].into());
+        for (name, value) in [
+            ("fourCcList", list),
+            ("videoFourCcInfoMap", map.clone()),
+            ("audioFourCcInfoMap", map),
+            ("capsEx", Amf0Value::Null),
+        ] {
+            let properties = [("app".to_owned(), Amf0Value::Utf8String("live".into())), (name.to_owned(), value)];
+            let mut session = Session::new();
+            feed(&mut session, &commands(&[command("connect", 1.0, vec![Amf0Value::Object(properties.into())])]))
+                .unwrap();
+            for object in welcome(&mut session) {
+                let Some(Amf0Value::Object(video)) = object.get("videoFourCcInfoMap") else {
+                    panic!("{name}: {object:?}")
+                };
+                assert_eq!(video.get("hvc1"), Some(&Amf0Value::Number(5.0)));
+                let Some(Amf0Value::Object(audio)) = object.get("audioFourCcInfoMap") else {
+                    panic!("{name}: {object:?}")
+                };
+                assert_eq!(audio.get("Opus"), Some(&Amf0Value::Number(1.0)));
+                let Some(Amf0Value::StrictArray(list)) = object.get("fourCcList") else { panic!("{name}: {object:?}") };
+                assert_eq!(list.len(), video.len() + audio.len());
+                assert_eq!(object.get("capsEx"), Some(&Amf0Value::Number(14.0)));
+            }
+        }
+        let mut session = Session::new();
+        feed(&mut session, &commands(&[connect("live")])).unwrap();
+        let welcome = welcome(&mut session);
+        assert!(welcome.iter().all(|o| !o.contains_key("capsEx") && !o.contains_key("fourCcList")), "OBS tells none");
+        assert_eq!(welcome[1].get("objectEncoding"), Some(&Amf0Value::Number(0.0)));
+    }
+
+    #[test]
+    fn aggregates_are_split_and_rebased() {
+        let tag = |kind: u8, time: u8, body: &[u8]| {
+            let length = u8::try_from(body.len()).unwrap();
+            [&[kind, 0, 0, length, 0, 0, time, 0, 0, 0, 0][..], body, &[0, 0, 0, length + 11]].concat()
+        };
+        let nested = tag(22, 4, &tag(8, 4, AUDIO_FRAME));
+        let body =
+            [tag(8, 2, AUDIO_CONFIG), tag(9, 4, &picture(true, 0)), nested, tag(18, 4, b"x"), tag(8, 6, AUDIO_FRAME)];
+        let mut session = publishing();
+        let mut wire = Wire::default();
+        wire.message(6, 22, 1_000, 1, &body.concat()).message(6, 22, 2_000, 1, &tag(8, 2, AUDIO_FRAME)[..14]);
+        wire.message(6, 8, 3_000, 1, AUDIO_FRAME);
+        let events: Vec<_> = feed(&mut session, &wire.bytes).unwrap();
+        let told = events.iter().map(|event| match event {
+            SessionEvent::Audio(m) => ("audio", m.timestamp),
+            SessionEvent::Video(m) => ("video", m.timestamp),
+            SessionEvent::Skipped(Skipped::Data) => ("data", 0),
+            SessionEvent::Skipped(Skipped::Aggregate) => ("aggregate", 0),
+            _ => ("other", 0),
+        });
+        assert_eq!(
+            told.collect::<Vec<_>>(),
+            [
+                ("audio", 1_000),
+                ("video", 1_002),
+                ("aggregate", 0),
+                ("data", 0),
+                ("audio", 1_004),
+                ("aggregate", 0),
+                ("audio", 3_000)
+            ]
+        );
+    }
+
+    #[test]
+    fn a_ping_is_sent_and_its_answer_counts_as_a_message() {
+        let mut session = publishing();
+        session.ping(77);
+        let mut ping = &session.take_output()[..];
+        let message = ChunkReader::new(Limits::STRANGER).next(&mut ping).unwrap().unwrap();
+        assert_eq!((message.kind, message.payload.as_ref()), (USER_CONTROL, &[0, 6, 0, 0, 0, 77][..]));
+        let (before, mut wire) = (session.messages(), Wire::default());
+        wire.message(2, 4, 0, 0, &[0, 7, 0, 0, 0, 77]);
+        assert_eq!(feed(&mut session, &wire.bytes), Ok(vec![]));
+        assert_eq!(session.messages(), before + 1);
+    }
+
+    #[test]
+    fn row_3_what_a_stranger_may_send_is_bounded_and_a_publisher_is_not() {
+        let mut wire = Wire::default();
+        wire.message(3, 20, 0, 0, &connect("live"));
+        for _ in 0..STRANGER_MESSAGES_MAX {
+            wire.message(2, 3, 0, 0, &[0; 4]);
+        }
+        assert_eq!(feed(&mut Session::new(), &wire.bytes), Err(SessionError::TooManyMessages));
+        assert_eq!(feed(&mut publishing(), &wire.bytes), Ok(vec![]));
+        let mut wire = Wire::default();
+        wire.message(3, 20, 0, 0, &connect("live"));
+        for _ in 0..5 {
+            wire.message(3, 18, 0, 0, &[0; 60_000]);
+        }
+        assert_eq!(feed(&mut Session::new(), &wire.bytes), Err(SessionError::TooManyBytes));
+        assert_eq!(feed(&mut publishing(), &wire.bytes).map(|events| events.len()), Ok(5));
+        let mut sizes = Wire::default();
+        for _ in 0..20_000 {
+            sizes.message(2, 1, 0, 0, &[0, 0, 16, 0]);
+        }
+        assert_eq!(
+            feed(&mut Session::new(), &sizes.bytes),
+            Err(SessionError::TooManyBytes),
+            "what the chunk layer keeps to itself"
+        );
     }
 
     #[test]
@@ -593,10 +810,13 @@ mod tests {
 
     #[test]
     fn players_are_sent_away_and_the_rejected_are_told() {
-        assert_eq!(
-            feed(&mut Session::new(), &commands(&[connect("live"), simple("play", 2.0)])),
-            Err(SessionError::Play)
-        );
+        let mut session = Session::new();
+        let player = commands(&[connect("live"), simple("createStream", 2.0), simple("play", 3.0)]);
+        assert_eq!(feed(&mut session, &player), Err(SessionError::Play));
+        let messages = sent(&mut session);
+        let Some((COMMAND, 0, values)) = messages.last() else { panic!("{messages:?}") };
+        let Some(Amf0Value::Object(info)) = values.get(3) else { panic!("{values:?}") };
+        assert_eq!(info.get("code"), Some(&Amf0Value::Utf8String("NetStream.Play.StreamNotFound".into())));
         let mut session = publishing();
         session.reject("NetStream.Publish.Rejected", "because");
         let messages = sent(&mut session);

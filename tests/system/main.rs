@@ -13,6 +13,7 @@ mod hooks;
 mod hostile;
 mod lifecycle;
 mod long_gop;
+mod peers;
 mod pictures;
 #[path = "../support/s3.rs"]
 #[expect(dead_code, reason = "the store's own tests use more of it")]
