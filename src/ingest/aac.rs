@@ -2,6 +2,7 @@
 
 use bytes::Bytes;
 
+use super::bits::Bits;
 use crate::media::{AudioCodec, AudioFormat};
 
 /// What a publisher says of its AAC.
@@ -33,7 +34,7 @@ impl AacConfig {
     /// # Errors
     /// [`AacError`].
     pub fn parse(config: &Bytes) -> Result<Self, AacError> {
-        let mut bits = Bits { bytes: config, position: 0 };
+        let mut bits = Bits::plain(config);
         let fields = read_fields(&mut bits).ok_or(AacError::FalseConfig)?;
         if !matches!(fields.core_type, 1..=4) {
             return Err(AacError::ObjectType(fields.core_type));
@@ -63,13 +64,13 @@ struct Fields {
 }
 
 fn read_fields(bits: &mut Bits<'_>) -> Option<Fields> {
-    let mut object_type = bits.object_type()?;
-    let sample_rate = bits.sample_rate()?;
+    let mut object_type = read_object_type(bits)?;
+    let sample_rate = read_sample_rate(bits)?;
     let channel_config = bits.small(4)?;
     let mut core_type = object_type;
     if matches!(object_type, SBR | PS) {
-        bits.sample_rate()?;
-        core_type = bits.object_type()?;
+        read_sample_rate(bits)?;
+        core_type = read_object_type(bits)?;
     }
     let short_frames = bits.take(1)? == 1;
     if bits.take(1)? == 1 {
@@ -84,7 +85,21 @@ fn read_fields(bits: &mut Bits<'_>) -> Option<Fields> {
 
 /// SBR signalled behind the core's configuration, where decoders that do not know it do not look (1.6.5.1).
 fn announces_sbr(bits: &mut Bits<'_>) -> bool {
-    bits.take(11) == Some(0x2b7) && bits.object_type() == Some(SBR) && bits.take(1) == Some(1)
+    bits.take(11) == Some(0x2b7) && read_object_type(bits) == Some(SBR) && bits.take(1) == Some(1)
+}
+
+fn read_object_type(bits: &mut Bits<'_>) -> Option<u8> {
+    match bits.small(5)? {
+        31 => Some(32 + bits.small(6)?),
+        object_type => Some(object_type),
+    }
+}
+
+fn read_sample_rate(bits: &mut Bits<'_>) -> Option<u32> {
+    match bits.take(4)? {
+        15 => bits.take(24),
+        index => SAMPLE_RATES.get(index as usize).copied(),
+    }
 }
 
 /// Table 1.19.
@@ -103,43 +118,6 @@ const PS: u8 = 29;
 /// Table 1.18.
 const SAMPLE_RATES: [u32; 13] =
     [96_000, 88_200, 64_000, 48_000, 44_100, 32_000, 24_000, 22_050, 16_000, 12_000, 11_025, 8_000, 7_350];
-
-struct Bits<'a> {
-    bytes: &'a [u8],
-    position: usize,
-}
-
-impl Bits<'_> {
-    /// Up to 32 bits. None where there are fewer.
-    fn take(&mut self, count: usize) -> Option<u32> {
-        let mut value = 0;
-        for _ in 0..count {
-            let byte = self.bytes.get(self.position / 8)?;
-            value = value << 1 | u32::from(byte >> (7 - self.position % 8) & 1);
-            self.position += 1;
-        }
-        Some(value)
-    }
-
-    /// Up to 8 bits.
-    fn small(&mut self, count: usize) -> Option<u8> {
-        u8::try_from(self.take(count)?).ok()
-    }
-
-    fn object_type(&mut self) -> Option<u8> {
-        match self.small(5)? {
-            31 => Some(32 + self.small(6)?),
-            object_type => Some(object_type),
-        }
-    }
-
-    fn sample_rate(&mut self) -> Option<u32> {
-        match self.take(4)? {
-            15 => self.take(24),
-            index => SAMPLE_RATES.get(index as usize).copied(),
-        }
-    }
-}
 
 #[cfg(test)]
 mod tests {

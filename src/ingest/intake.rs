@@ -7,7 +7,7 @@ use std::collections::VecDeque;
 use bytes::Bytes;
 
 use super::aac::{AacConfig, AacError};
-use super::avc::{AvcError, AvcReader};
+use super::avc::AvcReader;
 use super::flv::{AudioTag, TagError, VideoTag, audio_tag, video_tag};
 use super::timeline::{AudioTime, Timeline};
 use crate::media::{AccessUnit, MediaTime, Track, TrackFormat};
@@ -83,7 +83,7 @@ impl Intake {
         match video_tag(body) {
             Ok(VideoTag::Config(record)) => match self.avc.configure(&record) {
                 Ok(changed) => self.video_format_due |= changed,
-                Err(error) => self.note(avc_word(error)),
+                Err(error) => self.note(error.word()),
             },
             Ok(VideoTag::Frame { composition_millis, data }) => {
                 self.picture(timestamp, composition_millis, &data, events)
@@ -114,14 +114,14 @@ impl Intake {
                 self.video_format_due |= changed;
                 picture
             }
-            Err(error) => return self.note(avc_word(error)),
+            Err(error) => return self.note(error.word()),
         };
         // What follows a new format is not decodable before the IDR that the format is for.
-        if self.video_format_due && !picture.idr {
+        if self.video_format_due && !picture.key {
             return self.note("video_before_idr");
         }
         let begins = !self.has_begun();
-        let Some(time) = self.timeline.video(timestamp, composition_millis, picture.idr) else {
+        let Some(time) = self.timeline.video(timestamp, composition_millis, picture.key) else {
             return self.note("video_before_idr");
         };
         self.push_video_format(events);
@@ -130,7 +130,7 @@ impl Intake {
             dts: time.dts,
             pts: time.pts,
             duration: MediaTime::ZERO,
-            key: picture.idr,
+            key: picture.key,
             data: picture.data,
         };
         events.push(SourceEvent::Unit(Track::VIDEO, unit));
@@ -229,16 +229,6 @@ fn tag_word(error: &TagError) -> &'static str {
         TagError::Codec(_) => "video_codec",
         TagError::PacketType(_) => "packet_type",
         TagError::FurtherTrack => "further_track",
-    }
-}
-
-fn avc_word(error: AvcError) -> &'static str {
-    match error {
-        AvcError::EmptyConfig | AvcError::FalseConfig => "video_config",
-        AvcError::Truncated => "truncated_nal",
-        AvcError::TooManyNals => "too_many_nals",
-        AvcError::NoConfig => "video_before_config",
-        AvcError::NoPicture => "no_picture",
     }
 }
 

@@ -7,6 +7,7 @@
 pub mod aac;
 pub mod amf;
 pub mod avc;
+mod bits;
 pub mod chunk;
 mod close;
 mod connection;
@@ -15,12 +16,15 @@ pub mod handshake;
 pub mod intake;
 pub mod keys;
 pub mod listener;
+mod nal;
+pub mod picture;
 mod pressure;
 mod replies;
 pub mod session;
 pub mod sps;
 mod throttle;
 pub mod timeline;
+mod vui;
 
 use std::collections::BTreeMap;
 
