@@ -13,6 +13,8 @@ mod close;
 mod connection;
 pub mod flv;
 pub mod handshake;
+pub mod hevc;
+pub mod hevc_sps;
 pub mod intake;
 pub mod keys;
 pub mod listener;
