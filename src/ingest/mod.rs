@@ -6,6 +6,8 @@
 
 pub mod aac;
 pub mod amf;
+pub mod av1;
+pub mod av1_sequence;
 pub mod avc;
 mod bits;
 pub mod chunk;
