@@ -6,9 +6,10 @@ use std::collections::VecDeque;
 
 use bytes::Bytes;
 
-use super::aac::{AacConfig, AacError};
+use super::aac::AacConfig;
 use super::avc::AvcReader;
 use super::flv::{AudioTag, TagError, VideoTag, audio_tag, video_tag};
+use super::sound::SoundError;
 use super::timeline::{AudioTime, Timeline};
 use crate::media::{AccessUnit, MediaTime, Track, TrackFormat};
 use crate::source::SourceEvent;
@@ -166,7 +167,7 @@ impl Intake {
                 self.aac = Some(aac);
                 self.audio_format_due = true;
             }
-            Err(error @ AacError::FalseConfig) => {
+            Err(error @ SoundError::FalseConfig) => {
                 self.note("audio_config");
                 self.audio_told(error.to_string());
             }

@@ -5,6 +5,7 @@
 //! stage knows nothing of what becomes of the media, and is the only one that knows `rml_rtmp`.
 
 pub mod aac;
+pub mod ac3;
 pub mod amf;
 pub mod av1;
 pub mod av1_sequence;
@@ -13,6 +14,7 @@ mod bits;
 pub mod chunk;
 mod close;
 mod connection;
+pub mod flac;
 pub mod flv;
 pub mod handshake;
 pub mod hevc;
@@ -20,14 +22,18 @@ pub mod hevc_sps;
 pub mod intake;
 pub mod keys;
 pub mod listener;
+pub mod mp3;
 mod nal;
+pub mod opus;
 pub mod picture;
 mod pressure;
 mod replies;
 pub mod session;
+pub mod sound;
 pub mod sps;
 mod throttle;
 pub mod timeline;
+pub mod vp9;
 mod vui;
 
 use std::collections::BTreeMap;
