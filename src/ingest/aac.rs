@@ -191,7 +191,7 @@ mod tests {
         let byte = |bits: &[u8]| u8::from_str_radix(std::str::from_utf8(bits).unwrap(), 2).unwrap();
         let config: Vec<u8> = bits.as_bytes().chunks_exact(8).map(byte).collect();
         assert_eq!(parse(&config), Ok((2, 48_000, 6, 1024)));
-        assert_eq!(parse(&config[..9]), Err(SoundError::FalseConfig), "cut short");
+        assert_eq!(parse(&config[..6]), Err(SoundError::FalseConfig), "cut short");
     }
 
     proptest! {

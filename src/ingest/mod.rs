@@ -14,6 +14,7 @@ mod bits;
 pub mod chunk;
 mod close;
 mod connection;
+mod enhanced;
 pub mod flac;
 pub mod flv;
 pub mod handshake;
@@ -33,6 +34,7 @@ pub mod sound;
 pub mod sps;
 mod throttle;
 pub mod timeline;
+mod video_track;
 pub mod vp9;
 mod vui;
 
