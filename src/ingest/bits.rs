@@ -8,23 +8,17 @@ pub(super) struct Bits<'a> {
     zeros: Option<u8>,
     byte: u8,
     left: u8,
-    taken: usize,
 }
 
 impl<'a> Bits<'a> {
     /// Of bytes as they stand.
     pub(super) fn plain(rest: &'a [u8]) -> Self {
-        Self { rest, zeros: None, byte: 0, left: 0, taken: 0 }
+        Self { rest, zeros: None, byte: 0, left: 0 }
     }
 
     /// Of a NAL unit, leaving out its emulation prevention bytes (H.264, 7.4.1; H.265, 7.4.2).
     pub(super) fn nal(rest: &'a [u8]) -> Self {
         Self { zeros: Some(0), ..Self::plain(rest) }
-    }
-
-    /// How many were taken.
-    pub(super) fn taken(&self) -> usize {
-        self.taken
     }
 
     pub(super) fn bit(&mut self) -> Option<bool> {
@@ -33,7 +27,6 @@ impl<'a> Bits<'a> {
             self.left = 8;
         }
         self.left -= 1;
-        self.taken += 1;
         Some(self.byte >> self.left & 1 == 1)
     }
 
@@ -117,10 +110,10 @@ mod tests {
     }
 
     #[test]
-    fn codes_are_read_and_counted() {
+    fn codes_are_read() {
         let mut bits = Bits::plain(&[0b1010_0110, 0b0100_0010, 0b1000_0000]);
         assert_eq!([bits.ue(), bits.ue(), bits.ue(), bits.ue()], [Some(0), Some(1), Some(2), Some(3)]);
-        assert_eq!((bits.se(), bits.taken()), (Some(-2), 17));
+        assert_eq!(bits.se(), Some(-2));
         assert_eq!(Bits::plain(&[0; 8]).ue(), None);
     }
 }

@@ -1,8 +1,9 @@
 //! RTMP input: from bytes of an encoder to access units on the channel's timeline.
 //!
 //! The way of a byte: [`listener`] → `connection` → [`handshake`], then [`session`] over [`chunk`] and [`amf`] → [`intake`]
-//! over [`flv`], [`avc`], [`aac`] and [`timeline`] → the channel. All but listener and connection are pure. This
-//! stage knows nothing of what becomes of the media, and is the only one that knows `rml_rtmp`.
+//! over [`flv`] and `enhanced`, a reader for each codec ([`avc`], [`hevc`], [`av1`], [`vp9`]; [`sound`]) and [`timeline`] → the
+//! channel. All but listener and connection are pure. This stage knows nothing of what becomes of the media, and is the only
+//! one that knows `rml_rtmp`.
 
 pub mod aac;
 pub mod ac3;
@@ -14,7 +15,7 @@ mod bits;
 pub mod chunk;
 mod close;
 mod connection;
-mod enhanced;
+pub mod enhanced;
 pub mod flac;
 pub mod flv;
 pub mod handshake;
@@ -62,6 +63,8 @@ pub struct Ingest {
     pub metrics: Metrics,
 }
 
+#[cfg(test)]
+mod bitstream_tests;
 #[cfg(test)]
 mod driver_tests;
 #[cfg(test)]

@@ -4,7 +4,6 @@ use super::bits::Bits;
 use crate::media::Colour;
 
 /// The sample aspect ratio. None where the bits end; None within it where it is absent, reserved or unspecified.
-#[expect(clippy::option_option, reason = "the end of the bits and silence differ: colours follow a silence")]
 pub(super) fn sample_aspect(bits: &mut Bits<'_>) -> Option<Option<(u16, u16)>> {
     if !bits.bit()? {
         return Some(None);
@@ -17,7 +16,6 @@ pub(super) fn sample_aspect(bits: &mut Bits<'_>) -> Option<Option<(u16, u16)>> {
 }
 
 /// What the values mean; stands behind the aspect. None where the bits end; None within it where nothing is said.
-#[expect(clippy::option_option, reason = "as with the aspect: more of the VUI follows a silence")]
 pub(super) fn colour(bits: &mut Bits<'_>) -> Option<Option<Colour>> {
     if bits.bit()? {
         bits.bit()?;
