@@ -650,6 +650,38 @@ mod tests {
     }
 
     #[test]
+    fn lesson_1_a_rounding_of_a_millisecond_is_mended_and_leaves_no_trace() {
+        let mut timeline = begun(0);
+        let times = [17, 33, 33, 50, 49, 67, 83].map(|timestamp| dts(&mut timeline, timestamp));
+        assert_eq!(times, [17, 33, 34, 50, 51, 67, 83]);
+        assert_eq!(timeline.take_repairs(), [Repair::DtsClamped; 2]);
+        assert!(!timeline.take_discontinuity());
+    }
+
+    #[test]
+    fn lesson_2_no_picture_is_shown_before_its_decoding() {
+        let mut timeline = begun(0);
+        for n in 1..200u32 {
+            let composition = [-80, 120, 0, -40, 40][n as usize % 5];
+            let time = video(&mut timeline, n * 33 - n % 3, composition, false).unwrap();
+            assert!(time.pts >= time.dts, "{time:?}");
+        }
+    }
+
+    #[test]
+    fn row_35_what_was_held_up_keeps_its_true_times() {
+        let mut timeline = begun(0);
+        // Twenty seconds of sound arrive at once, and then those of the picture: within what interleaving allows, or not.
+        for n in 0..937u32 {
+            assert_eq!(audio(&mut timeline, n * 64 / 3), i64::from(n) * 64 / 3);
+        }
+        for n in 1..500u32 {
+            assert_eq!(dts(&mut timeline, n * 40), i64::from(n) * 40);
+        }
+        assert_eq!(timeline.take_repairs(), []);
+    }
+
+    #[test]
     fn row_15_negative_composition_times_move_decoding_back_not_showing() {
         let mut timeline = begun(0);
         for n in 1..100u32 {
