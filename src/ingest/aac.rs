@@ -1,7 +1,9 @@
-//! The `AudioSpecificConfig` of AAC (ISO/IEC 14496-3, 1.6.2.1).
+//! AAC: its `AudioSpecificConfig` (ISO/IEC 14496-3, 1.6.2.1), and frames that some send in ADTS (1.A.2).
 
 use bytes::Bytes;
 
+use super::bits::Bits;
+use super::sound::SoundError;
 use crate::media::{AudioCodec, AudioFormat};
 
 /// What a publisher says of its AAC.
@@ -13,34 +15,20 @@ pub struct AacConfig {
     pub frame_samples: u32,
 }
 
-/// AAC that cannot be used.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-pub enum AacError {
-    /// The configuration is cut short, or uses reserved values.
-    #[error("an audio configuration that cannot be true")]
-    FalseConfig,
-    /// An object type other than Main, LC, SSR, LTP, and SBR or PS over them.
-    #[error("MPEG-4 audio object type {0} is not supported")]
-    ObjectType(u8),
-    /// A channel layout that is described in the stream itself.
-    #[error("a channel layout by program config element is not supported")]
-    ChannelLayout,
-}
-
 impl AacConfig {
     /// Reads the configuration.
     ///
     /// # Errors
-    /// [`AacError`].
-    pub fn parse(config: &Bytes) -> Result<Self, AacError> {
-        let mut bits = Bits { bytes: config, position: 0 };
-        let fields = read_fields(&mut bits).ok_or(AacError::FalseConfig)?;
+    /// [`SoundError`].
+    pub fn parse(config: &Bytes) -> Result<Self, SoundError> {
+        let mut bits = Bits::plain(config);
+        let fields = read_fields(&mut bits).ok_or(SoundError::FalseConfig)?;
         if !matches!(fields.core_type, 1..=4) {
-            return Err(AacError::ObjectType(fields.core_type));
+            return Err(SoundError::ObjectType(fields.core_type));
         }
-        let channels = channels(fields.channel_config)?;
+        let channels = fields.channels;
         if !(7_000..=96_000).contains(&fields.sample_rate) {
-            return Err(AacError::FalseConfig);
+            return Err(SoundError::FalseConfig);
         }
         let format = AudioFormat {
             codec: AudioCodec::Aac(fields.object_type),
@@ -58,44 +46,98 @@ struct Fields {
     /// What is below SBR and PS.
     core_type: u8,
     sample_rate: u32,
-    channel_config: u8,
+    channels: u8,
     short_frames: bool,
 }
 
 fn read_fields(bits: &mut Bits<'_>) -> Option<Fields> {
-    let mut object_type = bits.object_type()?;
-    let sample_rate = bits.sample_rate()?;
+    let mut object_type = read_object_type(bits)?;
+    let sample_rate = read_sample_rate(bits)?;
     let channel_config = bits.small(4)?;
     let mut core_type = object_type;
     if matches!(object_type, SBR | PS) {
-        bits.sample_rate()?;
-        core_type = bits.object_type()?;
+        read_sample_rate(bits)?;
+        core_type = read_object_type(bits)?;
     }
     let short_frames = bits.take(1)? == 1;
     if bits.take(1)? == 1 {
         bits.take(14)?;
     }
     let extension = bits.take(1)? == 1;
+    let channels = match channel_config {
+        0 if matches!(core_type, 1..=4) => described_channels(bits)?,
+        config => channels(config)?,
+    };
     if core_type == object_type && !extension && channel_config != 0 && announces_sbr(bits) {
         object_type = SBR;
     }
-    Some(Fields { object_type, core_type, sample_rate, channel_config, short_frames })
+    Some(Fields { object_type, core_type, sample_rate, channels, short_frames })
 }
 
 /// SBR signalled behind the core's configuration, where decoders that do not know it do not look (1.6.5.1).
 fn announces_sbr(bits: &mut Bits<'_>) -> bool {
-    bits.take(11) == Some(0x2b7) && bits.object_type() == Some(SBR) && bits.take(1) == Some(1)
+    bits.take(11) == Some(0x2b7) && read_object_type(bits) == Some(SBR) && bits.take(1) == Some(1)
 }
 
-/// Table 1.19.
-fn channels(config: u8) -> Result<u8, AacError> {
-    match config {
-        0 => Err(AacError::ChannelLayout),
-        1..=6 => Ok(config),
-        7 | 12 | 14 => Ok(8),
-        11 => Ok(7),
-        _ => Err(AacError::FalseConfig),
+fn read_object_type(bits: &mut Bits<'_>) -> Option<u8> {
+    match bits.small(5)? {
+        31 => Some(32 + bits.small(6)?),
+        object_type => Some(object_type),
     }
+}
+
+fn read_sample_rate(bits: &mut Bits<'_>) -> Option<u32> {
+    match bits.take(4)? {
+        15 => bits.take(24),
+        index => SAMPLE_RATES.get(index as usize).copied(),
+    }
+}
+
+/// Table 1.19. Of 0, which leaves it to a description, as many as of nothing.
+fn channels(config: u8) -> Option<u8> {
+    match config {
+        0..=6 => Some(config),
+        7 | 12 | 14 => Some(8),
+        11 => Some(7),
+        _ => None,
+    }
+}
+
+/// The channels that a program config element lays out (4.4.1.1).
+fn described_channels(bits: &mut Bits<'_>) -> Option<u8> {
+    bits.skip(10)?;
+    let [front, side, back, low] = [bits.small(4)?, bits.small(4)?, bits.small(4)?, bits.small(2)?];
+    bits.skip(7)?;
+    for mixdown_bits in [4, 4, 3] {
+        if bits.bit()? {
+            bits.skip(mixdown_bits)?;
+        }
+    }
+    let mut channels = low;
+    for _ in 0..front + side + back {
+        channels += 1 + u8::from(bits.bit()?);
+        bits.skip(4)?;
+    }
+    Some(channels).filter(|channels| (1..=8).contains(channels))
+}
+
+/// The configuration and the raw frame of a packet in ADTS; None where it is not. A raw frame never begins so: the bits
+/// would be its end.
+pub(super) fn adts(data: &Bytes) -> Result<Option<([u8; 2], Bytes)>, SoundError> {
+    let [0xff, second, ..] = *data.as_ref() else { return Ok(None) };
+    if second & 0xf6 != 0xf0 {
+        return Ok(None);
+    }
+    let [_, _, third, fourth, fifth, sixth, seventh] = *data.first_chunk::<7>().ok_or(SoundError::Malformed)?;
+    let length = usize::from(fourth & 3) << 11 | usize::from(fifth) << 3 | usize::from(sixth >> 5);
+    let header = if second & 1 == 1 { 7 } else { 9 };
+    // Several frames in one packet are not taken apart.
+    if length != data.len() || length < header || seventh & 3 != 0 {
+        return Err(SoundError::Malformed);
+    }
+    let (object_type, rate) = ((third >> 6) + 1, third >> 2 & 0xf);
+    let channels = (third & 1) << 2 | fourth >> 6;
+    Ok(Some(([object_type << 3 | rate >> 1, rate << 7 | channels << 3], data.slice(header..))))
 }
 
 const SBR: u8 = 5;
@@ -104,49 +146,12 @@ const PS: u8 = 29;
 const SAMPLE_RATES: [u32; 13] =
     [96_000, 88_200, 64_000, 48_000, 44_100, 32_000, 24_000, 22_050, 16_000, 12_000, 11_025, 8_000, 7_350];
 
-struct Bits<'a> {
-    bytes: &'a [u8],
-    position: usize,
-}
-
-impl Bits<'_> {
-    /// Up to 32 bits. None where there are fewer.
-    fn take(&mut self, count: usize) -> Option<u32> {
-        let mut value = 0;
-        for _ in 0..count {
-            let byte = self.bytes.get(self.position / 8)?;
-            value = value << 1 | u32::from(byte >> (7 - self.position % 8) & 1);
-            self.position += 1;
-        }
-        Some(value)
-    }
-
-    /// Up to 8 bits.
-    fn small(&mut self, count: usize) -> Option<u8> {
-        u8::try_from(self.take(count)?).ok()
-    }
-
-    fn object_type(&mut self) -> Option<u8> {
-        match self.small(5)? {
-            31 => Some(32 + self.small(6)?),
-            object_type => Some(object_type),
-        }
-    }
-
-    fn sample_rate(&mut self) -> Option<u32> {
-        match self.take(4)? {
-            15 => self.take(24),
-            index => SAMPLE_RATES.get(index as usize).copied(),
-        }
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
     use proptest::prelude::*;
 
-    fn parse(config: &[u8]) -> Result<(u8, u32, u8, u32), AacError> {
+    fn parse(config: &[u8]) -> Result<(u8, u32, u8, u32), SoundError> {
         let config = AacConfig::parse(&Bytes::copy_from_slice(config))?;
         let AudioCodec::Aac(object_type) = config.format.codec else { panic!("not AAC: {config:?}") };
         Ok((object_type, config.format.sample_rate, config.format.channels, config.frame_samples))
@@ -169,12 +174,24 @@ mod tests {
 
     #[test]
     fn what_cannot_be_true_is_refused() {
-        assert_eq!(parse(&[]), Err(AacError::FalseConfig));
-        assert_eq!(parse(&[0x12]), Err(AacError::FalseConfig));
-        assert_eq!(parse(&[0x16, 0x90]), Err(AacError::FalseConfig), "a reserved rate");
-        assert_eq!(parse(&[0x11, 0x80]), Err(AacError::ChannelLayout));
-        assert_eq!(parse(&[0xf9, 0x48, 0x40]), Err(AacError::ObjectType(42)), "xHE-AAC");
-        assert_eq!(parse(&[0x17, 0x80, 0, 0, 0x10]), Err(AacError::FalseConfig), "a rate of 0");
+        assert_eq!(parse(&[]), Err(SoundError::FalseConfig));
+        assert_eq!(parse(&[0x12]), Err(SoundError::FalseConfig));
+        assert_eq!(parse(&[0x16, 0x90]), Err(SoundError::FalseConfig), "a reserved rate");
+        assert_eq!(parse(&[0x11, 0x80]), Err(SoundError::FalseConfig), "no channels");
+        assert_eq!(parse(&[0xf9, 0x48, 0x40]), Err(SoundError::ObjectType(42)), "xHE-AAC");
+        assert_eq!(parse(&[0x17, 0x80, 0, 0, 0x10]), Err(SoundError::FalseConfig), "a rate of 0");
+    }
+
+    #[test]
+    fn row_22_channels_laid_out_in_the_configuration_are_counted() {
+        // Two front elements (one and two channels), one back pair, and a low one: 5.1.
+        let head = "00010 0011 0000 0 0 0";
+        let element = "0000 01 0011 0010 0000 0001 01 000 0000 0 0 0  0 0000 1 0000  1 0000  0000 0000000";
+        let bits: String = [head, element].concat().replace(' ', "");
+        let byte = |bits: &[u8]| u8::from_str_radix(std::str::from_utf8(bits).unwrap(), 2).unwrap();
+        let config: Vec<u8> = bits.as_bytes().chunks_exact(8).map(byte).collect();
+        assert_eq!(parse(&config), Ok((2, 48_000, 6, 1024)));
+        assert_eq!(parse(&config[..6]), Err(SoundError::FalseConfig), "cut short");
     }
 
     proptest! {

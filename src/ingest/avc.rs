@@ -5,83 +5,45 @@
 
 use bytes::{BufMut, Bytes, BytesMut};
 
+use super::nal::{Sets, joined, split, split_nal};
+use super::picture::{Picture, PictureError};
 use super::sps::{Sps, is_high, pps_id};
 use crate::media::{VideoCodec, VideoFormat};
 
-/// H.264 that cannot be used.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-pub enum AvcError {
-    /// A configuration record without a byte of content.
-    #[error("an empty configuration record")]
-    EmptyConfig,
-    /// A configuration record that contradicts itself or the standard.
-    #[error("a configuration record that cannot be true")]
-    FalseConfig,
-    /// A NAL unit that is longer than what holds it.
-    #[error("a NAL unit cut short")]
-    Truncated,
-    /// More NAL units in a frame than any encoder writes.
-    #[error("a frame of more than {NALS_MAX} NAL units")]
-    TooManyNals,
-    /// A frame before the configuration that says how to read it.
-    #[error("a frame before its configuration")]
-    NoConfig,
-    /// A frame without a picture in it.
-    #[error("a frame without a picture")]
-    NoPicture,
-}
-
-/// An access unit in the form that the stages downstream expect.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Picture {
-    /// It is an IDR picture, whatever the FLV tag says.
-    pub idr: bool,
-    /// NAL units with 4-byte lengths.
-    pub data: Bytes,
-}
-
-/// Parameter sets, by their identity.
+/// Parameter sets of both kinds.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 struct ParameterSets {
-    sps: Vec<(u32, Bytes)>,
-    pps: Vec<(u32, Bytes)>,
+    sps: Sets,
+    pps: Sets,
 }
 
 impl ParameterSets {
     /// Adds a set, or replaces the one of its identity. False where it cannot be read, or there are too many.
-    fn merge(&mut self, nal: &Bytes) -> bool {
+    fn merge(&mut self, nal: &[u8]) -> bool {
         let (sets, id, max) = match nal_type(nal) {
             SPS => (&mut self.sps, Sps::parse(nal).map(|s| s.id), SPS_MAX),
             PPS => (&mut self.pps, pps_id(nal), PPS_MAX),
             _ => return false,
         };
-        let Some(id) = id.filter(|_| nal.len() <= SET_BYTES_MAX) else { return false };
-        // A copy, since a slice would keep the whole message in memory.
-        let copy = Bytes::copy_from_slice(nal);
-        match sets.iter().position(|(known, _)| *known == id) {
-            Some(position) => sets.splice(position..=position, [(id, copy)]).for_each(drop),
-            None if sets.len() < max => sets.push((id, copy)),
-            None => return false,
-        }
-        true
+        id.is_some_and(|id| sets.merge(id, nal, max))
     }
 
-    /// All of these are known already. A record that is repeated does not take back what came within the stream: else
-    /// the format would change with every repetition.
     fn are_within(&self, known: &Self) -> bool {
-        self.sps.iter().all(|set| known.sps.contains(set)) && self.pps.iter().all(|set| known.pps.contains(set))
+        self.sps.are_within(&known.sps) && self.pps.are_within(&known.pps)
     }
 
     /// The format that these sets make; None without a set of each kind. The record is written anew, since those of
     /// encoders have been seen to contradict their own sets.
     fn format(&self) -> Option<VideoFormat> {
-        let (_, first) = self.sps.first().filter(|_| !self.pps.is_empty())?;
+        let first = self.sps.iter().next().filter(|_| self.pps.len() > 0)?;
         let sps = Sps::parse(first)?;
         let mut record = BytesMut::new();
         // 14496-15, 5.3.3.1.2: version 1, and lengths of 4 bytes.
         record.put_slice(&[1, sps.profile, sps.compatibility, sps.level, 0xff]);
-        put_sets(&mut record, 0xe0, &self.sps);
-        put_sets(&mut record, 0, &self.pps);
+        record.put_u8(0xe0 | u8::try_from(self.sps.len()).unwrap_or(0));
+        self.sps.put(&mut record);
+        record.put_u8(u8::try_from(self.pps.len()).unwrap_or(0));
+        self.pps.put(&mut record);
         if is_high(sps.profile) {
             record.put_slice(&[0xfc | sps.chroma_format, 0xf8 | sps.luma_depth, 0xf8 | sps.chroma_depth, 0]);
         }
@@ -92,14 +54,6 @@ impl ParameterSets {
             height: sps.height,
             coding: sps.coding(),
         })
-    }
-}
-
-fn put_sets(record: &mut BytesMut, reserved: u8, sets: &[(u32, Bytes)]) {
-    record.put_u8(reserved | u8::try_from(sets.len()).unwrap_or(0));
-    for (_, nal) in sets {
-        record.put_u16(u16::try_from(nal.len()).unwrap_or(0));
-        record.put_slice(nal);
     }
 }
 
@@ -129,13 +83,13 @@ impl AvcReader {
     /// Takes a configuration record. True where it changes the format.
     ///
     /// # Errors
-    /// [`AvcError::EmptyConfig`], [`AvcError::FalseConfig`]; what was known before stays.
-    pub fn configure(&mut self, record: &Bytes) -> Result<bool, AvcError> {
+    /// [`PictureError::EmptyConfig`], [`PictureError::FalseConfig`]; what was known before stays.
+    pub fn configure(&mut self, record: &Bytes) -> Result<bool, PictureError> {
         if record.is_empty() {
-            return Err(AvcError::EmptyConfig);
+            return Err(PictureError::EmptyConfig);
         }
-        let (sets, length_bytes) = parse_record(record).ok_or(AvcError::FalseConfig)?;
-        let format = sets.format().ok_or(AvcError::FalseConfig)?;
+        let (sets, length_bytes) = parse_record(record).ok_or(PictureError::FalseConfig)?;
+        let format = sets.format().ok_or(PictureError::FalseConfig)?;
         self.length_bytes = length_bytes;
         if sets.are_within(&self.sets) {
             return Ok(false);
@@ -148,29 +102,19 @@ impl AvcReader {
     /// it, change the format.
     ///
     /// # Errors
-    /// [`AvcError`]: the frame is to be skipped.
-    pub fn picture(&mut self, data: &Bytes) -> Result<(Picture, bool), AvcError> {
-        let (nals, lengths_are_4) = self.split(data)?;
+    /// [`PictureError`]: the frame is to be skipped.
+    pub fn picture(&mut self, data: &Bytes) -> Result<(Picture, bool), PictureError> {
+        let (nals, lengths_are_4) = split(data, self.length_bytes)?;
         self.untold |= self.merge(nals.iter().filter(|n| matches!(nal_type(n), SPS | PPS)));
         if self.format.is_none() {
-            return Err(AvcError::NoConfig);
+            return Err(PictureError::NoConfig);
         }
         if !nals.iter().any(|n| matches!(nal_type(n), 1..=5)) {
-            return Err(AvcError::NoPicture);
+            return Err(PictureError::NoPicture);
         }
-        let idr = nals.iter().any(|n| nal_type(n) == IDR);
-        let data = if lengths_are_4 && nals.iter().all(is_kept) { data.clone() } else { join(&nals) };
-        Ok((Picture { idr, data }, std::mem::take(&mut self.untold)))
-    }
-
-    /// The NAL units of an access unit, and whether they have 4-byte lengths. Some encoders put Annex B into FLV.
-    fn split(&self, data: &Bytes) -> Result<(Vec<Bytes>, bool), AvcError> {
-        let nals = Nals { rest: data.clone(), length_bytes: self.length_bytes };
-        let (nals, lengths_are_4) = match nals.take(NALS_MAX + 1).collect::<Result<Vec<_>, _>>() {
-            Ok(nals) => (nals, self.length_bytes == 4),
-            Err(error) => (annex_b(data).ok_or(error)?, false),
-        };
-        if nals.len() > NALS_MAX { Err(AvcError::TooManyNals) } else { Ok((nals, lengths_are_4)) }
+        let key = nals.iter().any(|n| nal_type(n) == IDR);
+        let data = joined(data, &nals, lengths_are_4, is_kept);
+        Ok((Picture { key, data }, std::mem::take(&mut self.untold)))
     }
 
     /// Takes parameter sets from within the stream.
@@ -220,68 +164,8 @@ fn read_sets(rest: &mut Bytes, count: u8, kind: u8, sets: &mut ParameterSets) ->
     Some(())
 }
 
-/// Takes a NAL unit with its length from the front. None where there is less than the length says.
-fn split_nal(rest: &mut Bytes, length_bytes: usize) -> Option<Bytes> {
-    let (prefix, _) = rest.split_at_checked(length_bytes)?;
-    let length = prefix.iter().fold(0usize, |length, byte| length << 8 | usize::from(*byte));
-    let end = length_bytes.checked_add(length).filter(|end| *end <= rest.len())?;
-    Some(rest.split_to(end).slice(length_bytes..))
-}
-
-/// The NAL units of an access unit; empty ones are left out.
-struct Nals {
-    rest: Bytes,
-    length_bytes: usize,
-}
-
-impl Iterator for Nals {
-    type Item = Result<Bytes, AvcError>;
-
-    fn next(&mut self) -> Option<Self::Item> {
-        while !self.rest.is_empty() {
-            let Some(nal) = split_nal(&mut self.rest, self.length_bytes) else {
-                self.rest = Bytes::new();
-                return Some(Err(AvcError::Truncated));
-            };
-            if !nal.is_empty() {
-                return Some(Ok(nal));
-            }
-        }
-        None
-    }
-}
-
-/// The NAL units between start codes (H.264, annex B), as many as are allowed and one more. None where the data do not
-/// begin with a start code.
-fn annex_b(data: &Bytes) -> Option<Vec<Bytes>> {
-    const START_CODE: [u8; 3] = [0, 0, 1];
-    if !data.starts_with(&START_CODE) && !data.starts_with(&[0, 0, 0, 1]) {
-        return None;
-    }
-    let starts = data.windows(3).enumerate().filter(|(_, window)| *window == START_CODE).map(|(at, _)| at);
-    let starts: Vec<_> = starts.take(NALS_MAX + 1).collect();
-    let ends = starts.iter().copied().skip(1).chain([data.len()]);
-    let nal = |(start, end): (&usize, usize)| {
-        let nal = data.get(start + 3..end).unwrap_or_default();
-        let zeros = nal.iter().rev().take_while(|byte| **byte == 0).count();
-        data.slice_ref(nal.get(..nal.len() - zeros).unwrap_or_default())
-    };
-    Some(starts.iter().zip(ends).map(nal).filter(|nal| !nal.is_empty()).collect())
-}
-
-/// The NAL units that are kept, with 4-byte lengths.
-fn join(nals: &[Bytes]) -> Bytes {
-    let kept = || nals.iter().filter(|n| is_kept(n));
-    let mut joined = BytesMut::with_capacity(kept().map(|n| n.len() + 4).sum());
-    for nal in kept() {
-        joined.put_u32(u32::try_from(nal.len()).unwrap_or(0));
-        joined.put_slice(nal);
-    }
-    joined.freeze()
-}
-
 /// Whether a NAL unit belongs into a sample.
-fn is_kept(nal: &Bytes) -> bool {
+fn is_kept(nal: &[u8]) -> bool {
     const DELIMITER: u8 = 9;
     const END_OF_SEQUENCE: u8 = 10;
     const END_OF_STREAM: u8 = 11;
@@ -300,15 +184,12 @@ const PPS: u8 = 8;
 const SPS_MAX: usize = 31;
 /// As many as a record can hold (8 bits).
 const PPS_MAX: usize = 255;
-/// Bytes of one parameter set; with all scaling lists at their longest there are some 1500. More would only make each
-/// copy of the format large.
-const SET_BYTES_MAX: usize = 4096;
-/// NAL units in an access unit: one slice for each row of macroblocks in 8K, and as much again.
-const NALS_MAX: usize = 1024;
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::ingest::nal::SET_BYTES_MAX;
+    use crate::ingest::picture::UNITS_MAX as NALS_MAX;
     use crate::ingest::scripted::{PPS as PPS_NAL, SPS as SPS_NAL, SPS_480P, avc_record};
     use crate::media::VideoCoding;
     use proptest::prelude::*;
@@ -360,10 +241,10 @@ mod tests {
     #[test]
     fn sets_that_come_without_a_picture_are_told_with_the_next() {
         let mut reader = AvcReader::default();
-        assert_eq!(reader.picture(&lengths(4, &[SPS_NAL, PPS_NAL])), Err(AvcError::NoPicture));
+        assert_eq!(reader.picture(&lengths(4, &[SPS_NAL, PPS_NAL])), Err(PictureError::NoPicture));
         assert!(reader.picture(&lengths(4, &[IDR_NAL])).unwrap().1, "the first format");
-        assert_eq!(reader.picture(&lengths(4, &[SPS_480P])), Err(AvcError::NoPicture));
-        assert_eq!(reader.picture(&lengths(4, &[&[6, 1]])), Err(AvcError::NoPicture));
+        assert_eq!(reader.picture(&lengths(4, &[SPS_480P])), Err(PictureError::NoPicture));
+        assert_eq!(reader.picture(&lengths(4, &[&[6, 1]])), Err(PictureError::NoPicture));
         assert!(reader.picture(&lengths(4, &[SLICE])).unwrap().1, "another");
         assert!(!reader.picture(&lengths(4, &[IDR_NAL])).unwrap().1);
     }
@@ -383,14 +264,14 @@ mod tests {
         let good = avc_record(SPS_NAL, PPS_NAL);
         let mut reader = configured(4);
         let before = reader.format().cloned();
-        assert_eq!(reader.configure(&Bytes::new()), Err(AvcError::EmptyConfig));
+        assert_eq!(reader.configure(&Bytes::new()), Err(PictureError::EmptyConfig));
         for length in 1..good.len() {
-            assert_eq!(reader.configure(&good[..length].to_vec().into()), Err(AvcError::FalseConfig), "{length}");
+            assert_eq!(reader.configure(&good[..length].to_vec().into()), Err(PictureError::FalseConfig), "{length}");
         }
         for (position, value) in [(0, 2), (4, 0xfe), (5, 0xe0), (5, 0xff), (6, 0xff), (8, 0x68)] {
             let mut record = good.clone();
             record[position] = value;
-            assert_eq!(reader.configure(&record.into()), Err(AvcError::FalseConfig), "{position}");
+            assert_eq!(reader.configure(&record.into()), Err(PictureError::FalseConfig), "{position}");
         }
         assert_eq!(reader.format().cloned(), before);
     }
@@ -400,7 +281,7 @@ mod tests {
         for length_bytes in [1, 2, 4] {
             let data = lengths(length_bytes.into(), &[&[9, 0xf0], &[], SPS_NAL, PPS_NAL, IDR_NAL, &[12, 0xff], SLICE]);
             let (picture, changed) = configured(length_bytes).picture(&data).unwrap();
-            assert_eq!(picture, Picture { idr: true, data: lengths(4, &[IDR_NAL, SLICE]) });
+            assert_eq!(picture, Picture { key: true, data: lengths(4, &[IDR_NAL, SLICE]) });
             assert!(!changed, "the sets are those of the record");
         }
     }
@@ -409,20 +290,20 @@ mod tests {
     fn a_clean_frame_is_not_copied() {
         let data = lengths(4, &[SLICE]);
         let (picture, _) = configured(4).picture(&data).unwrap();
-        assert!(!picture.idr && picture.data.as_ptr() == data.as_ptr());
+        assert!(!picture.key && picture.data.as_ptr() == data.as_ptr());
     }
 
     #[test]
     fn row_26_truncated_and_empty_frames_are_refused() {
         let mut reader = configured(4);
         for data in [&[0, 0, 0, 9, 0x65][..], &[0xff; 4], &[0, 0], &[0, 0, 0, 4, 0x65, 0, 0, 1, 0x41]] {
-            assert_eq!(reader.picture(&Bytes::from_static(data)), Err(AvcError::Truncated), "{data:?}");
+            assert_eq!(reader.picture(&Bytes::from_static(data)), Err(PictureError::Truncated), "{data:?}");
         }
-        assert_eq!(reader.picture(&Bytes::new()), Err(AvcError::NoPicture));
-        assert_eq!(reader.picture(&lengths(4, &[&[6, 5, 1]])), Err(AvcError::NoPicture));
-        assert_eq!(AvcReader::default().picture(&lengths(4, &[IDR_NAL])), Err(AvcError::NoConfig));
+        assert_eq!(reader.picture(&Bytes::new()), Err(PictureError::NoPicture));
+        assert_eq!(reader.picture(&lengths(4, &[&[6, 5, 1]])), Err(PictureError::NoPicture));
+        assert_eq!(AvcReader::default().picture(&lengths(4, &[IDR_NAL])), Err(PictureError::NoConfig));
         let many = vec![SLICE; NALS_MAX + 1];
-        assert_eq!(reader.picture(&lengths(4, &many)), Err(AvcError::TooManyNals));
+        assert_eq!(reader.picture(&lengths(4, &many)), Err(PictureError::TooManyUnits));
     }
 
     #[test]
@@ -432,9 +313,9 @@ mod tests {
             [&[0, 0, 0, 1][..], SPS_NAL, &[0, 0, 0, 1], PPS_NAL, &[0, 0, 1], IDR_NAL, &[0, 0, 0, 1], SLICE].concat();
         let (picture, changed) = reader.picture(&data.into()).unwrap();
         assert!(changed);
-        assert_eq!(picture, Picture { idr: true, data: lengths(4, &[IDR_NAL, SLICE]) });
+        assert_eq!(picture, Picture { key: true, data: lengths(4, &[IDR_NAL, SLICE]) });
         let many = [&[0, 0, 1][..], SLICE].concat().repeat(NALS_MAX + 5);
-        assert_eq!(reader.picture(&many.into()), Err(AvcError::TooManyNals));
+        assert_eq!(reader.picture(&many.into()), Err(PictureError::TooManyUnits));
     }
 
     #[test]

@@ -22,7 +22,7 @@ pub(crate) enum Stage {
     Handshake,
     #[error("it did not publish in time")]
     Publish,
-    #[error("no H.264 keyframe came in time after it began to publish")]
+    #[error("no keyframe of H.264, HEVC, AV1 or VP9 came in time after it began to publish; sound alone is not taken")]
     FirstMedia,
     #[error("no media came from it any more")]
     Idle,

@@ -505,7 +505,7 @@ impl Output {
     /// Counts each; logs the first of a kind.
     fn report(&mut self, note: Note) {
         match note {
-            Note::AudioCodec(codec) => warn!(%codec, "audio is left out: use AAC"),
+            Note::AudioCodec(codec) => warn!(%codec, "audio is left out: use AAC, Opus, MP3, AC-3 or FLAC"),
             Note::Repair(kind) => {
                 self.metrics.ingest_repairs.get_or_create(&KindLabel { kind }).inc();
                 if self.logged.contains(&kind) {

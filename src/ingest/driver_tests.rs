@@ -296,7 +296,7 @@ async fn row_3_first_media_must_come_even_while_sound_does() {
     }
     let told = client.event().await;
     assert_eq!(told, ClientSessionEvent::UnhandleableOnStatusCode { code: "NetStream.Publish.Rejected".into() });
-    assert!(client.heard("no H.264 keyframe"));
+    assert!(client.heard("no keyframe of H.264, HEVC, AV1 or VP9"));
     assert_eq!(begun.elapsed().as_secs(), 20);
     assert!(matches!(bench.closed().await, Close::Timeout(Stage::FirstMedia)));
 }
@@ -390,15 +390,15 @@ async fn stop_drops_the_publisher_at_once() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn row_33_video_that_is_not_h264_is_refused_with_advice() {
+async fn row_33_video_of_another_codec_is_refused_with_advice() {
     let mut bench = Bench::new();
     bench.shake_hands().await;
     let mut wire = Wire::greeting("secret");
-    wire.message(6, 9, 0, 1, b"\x90hvc1\0\0\0\0");
+    wire.message(6, 9, 0, 1, b"\x90vp08\0\0\0\0");
     bench.io.write_all(&wire.bytes).await.unwrap();
     let _channel = bench.admit(4).await;
     let told = bench.rest().await;
-    assert!(told.contains("this server takes H.264 video, and HEVC (H.265) is not supported"), "{told}");
+    assert!(told.contains("this server takes H.264, HEVC, AV1 and VP9 video, and VP8 is not supported"), "{told}");
     assert!(matches!(bench.closed().await, Close::Unsupported(_)));
 }
 

@@ -8,9 +8,11 @@ use bytes::{Buf, Bytes};
 
 use super::aac::AacConfig;
 use super::amf::{Amf0Value, DEPTH_MAX, VALUES_MAX, read_values};
+use super::av1::Av1Reader;
 use super::avc::AvcReader;
 use super::chunk::{ChunkError, ChunkReader, Limits, Message};
 use super::handshake::{Handshake, NotRtmp, Progress};
+use super::hevc::HevcReader;
 use super::intake::Intake;
 use super::session::{Session, SessionError, SessionEvent};
 use crate::media::{MediaTime, Track};
@@ -20,8 +22,16 @@ use crate::source::SourceEvent;
 pub type Target = (&'static str, fn(&[u8]));
 
 /// All of them.
-pub const TARGETS: [Target; 6] =
-    [("chunks", chunks), ("amf", amf), ("tags", tags), ("session", session), ("avc", avc), ("aac", aac)];
+pub const TARGETS: [Target; 8] = [
+    ("chunks", chunks),
+    ("amf", amf),
+    ("tags", tags),
+    ("session", session),
+    ("avc", avc),
+    ("hevc", hevc),
+    ("av1", av1),
+    ("aac", aac),
+];
 
 /// The chunk layer, with a stranger's limits and with a publisher's.
 pub fn chunks(bytes: &[u8]) {
@@ -203,6 +213,30 @@ pub fn avc(bytes: &[u8]) {
     }
 }
 
+/// An HEVC configuration record, and the same bytes as a picture under it.
+pub fn hevc(bytes: &[u8]) {
+    let bytes = Bytes::copy_from_slice(bytes);
+    let mut reader = HevcReader::default();
+    // A record without parameter sets leaves the format to the stream.
+    let changed = reader.configure(&bytes).unwrap_or(false);
+    assert!(!changed || reader.format().is_some(), "configured without a format");
+    if let Ok((picture, _)) = reader.picture(&bytes, true) {
+        assert!(picture.data.len() <= 4 * bytes.len(), "a picture grows");
+    }
+}
+
+/// An AV1 configuration record, and the same bytes as a temporal unit under it.
+pub fn av1(bytes: &[u8]) {
+    let bytes = Bytes::copy_from_slice(bytes);
+    let mut reader = Av1Reader::default();
+    let changed = reader.configure(&bytes).unwrap_or(false);
+    assert!(!changed || reader.format().is_some(), "configured without a format");
+    if let Ok((picture, _)) = reader.picture(&bytes) {
+        // The last unit may have come without its size.
+        assert!(picture.data.len() <= bytes.len() + 8, "a picture grows");
+    }
+}
+
 /// An AAC configuration.
 pub fn aac(bytes: &[u8]) {
     if let Ok(config) = AacConfig::parse(&Bytes::copy_from_slice(bytes)) {
@@ -336,6 +370,10 @@ mod tests {
         assert!(inputs("session").iter().filter(|(_, input)| events(input) > 20).count() >= 3, "sessions with media");
         let configured = |input: &[u8]| AvcReader::default().configure(&Bytes::copy_from_slice(input)).is_ok();
         assert!(inputs("avc").iter().any(|(_, input)| configured(input)), "a record that is taken");
+        let configured = |input: &[u8]| HevcReader::default().configure(&Bytes::copy_from_slice(input)) == Ok(true);
+        assert!(inputs("hevc").iter().any(|(_, input)| configured(input)), "a record that is taken");
+        let configured = |input: &[u8]| Av1Reader::default().configure(&Bytes::copy_from_slice(input)) == Ok(true);
+        assert!(inputs("av1").iter().any(|(_, input)| configured(input)), "a record that is taken");
         let parsed = |input: &[u8]| AacConfig::parse(&Bytes::copy_from_slice(input)).is_ok();
         assert!(inputs("aac").iter().any(|(_, input)| parsed(input)), "a configuration that is taken");
     }

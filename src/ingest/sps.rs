@@ -1,9 +1,11 @@
 //! What an H.264 sequence parameter set tells of the picture: its size, and what its samples are (ITU-T H.264, 7.3.2.1.1).
 //!
-//! Of the VUI only the sample aspect ratio is read, which stands first. In the rest of it real encoders write oddities that
-//! no player minds.
+//! Of the VUI only what stands first is read: the sample aspect ratio and the colours. In the rest of it real encoders write
+//! oddities that no player minds.
 
-use crate::media::VideoCoding;
+use super::bits::Bits;
+use super::vui::{colour, sample_aspect};
+use crate::media::{Colour, VideoCoding};
 
 /// What is read of a sequence parameter set.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -30,6 +32,8 @@ pub struct Sps {
     pub frames_only: bool,
     /// The shape of a sample, width to height; 1 to 1 where the set does not say it.
     pub sample_aspect: (u16, u16),
+    /// What the samples' values mean, where the set says it.
+    pub colour: Option<Colour>,
 }
 
 /// Profiles whose sets tell of chroma and depth, and whose `avcC` does too.
@@ -45,7 +49,7 @@ impl Sps {
         if header & 0x1f != 7 {
             return None;
         }
-        let mut bits = Bits::new(nal.get(4..)?);
+        let mut bits = Bits::nal(nal.get(4..)?);
         let id = bits.ue_up_to(31)?;
         let (chroma_format, luma_depth, chroma_depth) = if is_high(profile) { chroma(&mut bits)? } else { (1, 0, 0) };
         bits.ue_up_to(12)?;
@@ -53,7 +57,8 @@ impl Sps {
         bits.ue_up_to(64)?;
         bits.bit()?;
         let (width, height, frames_only) = size(&mut bits, chroma_format)?;
-        let sample_aspect = sample_aspect(&mut bits).unwrap_or((1, 1));
+        // What is missing of the VUI is unknown, and no reason to refuse the picture.
+        let (sample_aspect, colour) = vui(&mut bits).unwrap_or(((1, 1), None));
         Some(Self {
             profile,
             compatibility,
@@ -66,6 +71,7 @@ impl Sps {
             height,
             frames_only,
             sample_aspect,
+            colour,
         })
     }
 
@@ -78,7 +84,7 @@ impl Sps {
             chroma_format: self.chroma_format,
             luma_bits: self.luma_depth.saturating_add(8),
             chroma_bits: self.chroma_depth.saturating_add(8),
-            colour: None,
+            colour: self.colour,
         }
     }
 }
@@ -86,7 +92,7 @@ impl Sps {
 /// The identity of a picture parameter set: the first thing in it. None where it is cut short.
 #[must_use]
 pub fn pps_id(nal: &[u8]) -> Option<u32> {
-    Bits::new(nal.get(1..)?).ue_up_to(255)
+    Bits::nal(nal.get(1..)?).ue_up_to(255)
 }
 
 /// `chroma_format_idc` and depths, and past the scaling lists.
@@ -167,113 +173,18 @@ fn size(bits: &mut Bits<'_>, chroma_format: u8) -> Option<(u32, u32, bool)> {
     (width > 0 && height > 0).then_some((width, height, frames_only))
 }
 
-/// The sample aspect ratio of the VUI (E.1.1, E.2.1). None where it is absent, cut short, reserved or unspecified.
-fn sample_aspect(bits: &mut Bits<'_>) -> Option<(u16, u16)> {
-    let told = bits.bit()? && bits.bit()?;
-    if !told {
+/// The start of the VUI, where there is one.
+fn vui(bits: &mut Bits<'_>) -> Option<((u16, u16), Option<Colour>)> {
+    if !bits.bit()? {
         return None;
     }
-    let known = match bits.u16(8)? {
-        0 => return None,
-        EXTENDED_SAR => (bits.u16(16)?, bits.u16(16)?),
-        index => *SAMPLE_ASPECTS.get(usize::from(index).checked_sub(1)?)?,
-    };
-    (known.0 > 0 && known.1 > 0).then_some(known)
+    // Cut short within the aspect, there is no colour either.
+    let aspect = sample_aspect(bits)?;
+    Some((aspect.unwrap_or((1, 1)), colour(bits).flatten()))
 }
-
-/// Table E-1, from 1.
-const SAMPLE_ASPECTS: [(u16, u16); 16] = [
-    (1, 1),
-    (12, 11),
-    (10, 11),
-    (16, 11),
-    (40, 33),
-    (24, 11),
-    (20, 11),
-    (32, 11),
-    (80, 33),
-    (18, 11),
-    (15, 11),
-    (64, 33),
-    (160, 99),
-    (4, 3),
-    (3, 2),
-    (2, 1),
-];
-/// The ratio stands in the set itself.
-const EXTENDED_SAR: u16 = 255;
 
 /// 16 384 samples.
 const SIDE_MACROBLOCKS_MAX: u32 = 1023;
-
-/// Reads bits of a NAL unit, leaving out its emulation prevention bytes.
-struct Bits<'a> {
-    rest: &'a [u8],
-    zeros: u8,
-    byte: u8,
-    left: u8,
-}
-
-impl<'a> Bits<'a> {
-    fn new(rest: &'a [u8]) -> Self {
-        Self { rest, zeros: 0, byte: 0, left: 0 }
-    }
-
-    fn bit(&mut self) -> Option<bool> {
-        if self.left == 0 {
-            self.byte = self.next_byte()?;
-            self.left = 8;
-        }
-        self.left -= 1;
-        Some(self.byte >> self.left & 1 == 1)
-    }
-
-    fn next_byte(&mut self) -> Option<u8> {
-        let (mut byte, mut rest) = self.rest.split_first()?;
-        if self.zeros >= 2 && *byte == 3 {
-            self.zeros = 0;
-            (byte, rest) = rest.split_first()?;
-        }
-        self.zeros = if *byte == 0 { self.zeros.saturating_add(1) } else { 0 };
-        self.rest = rest;
-        Some(*byte)
-    }
-
-    /// `count` bits, at most 16, the first the most significant.
-    fn u16(&mut self, count: u32) -> Option<u16> {
-        let mut value = 0u16;
-        for _ in 0..count {
-            value = value << 1 | u16::from(self.bit()?);
-        }
-        Some(value)
-    }
-
-    /// An unsigned Exp-Golomb code (9.1) of at most 32 bits.
-    fn ue(&mut self) -> Option<u32> {
-        let mut zeros = 0u32;
-        while !self.bit()? {
-            zeros += 1;
-            if zeros > 31 {
-                return None;
-            }
-        }
-        let mut value = 1u64;
-        for _ in 0..zeros {
-            value = value << 1 | u64::from(self.bit()?);
-        }
-        u32::try_from(value - 1).ok()
-    }
-
-    fn ue_up_to(&mut self, max: u32) -> Option<u32> {
-        self.ue().filter(|value| *value <= max)
-    }
-
-    /// A signed Exp-Golomb code (9.1.1).
-    fn se(&mut self) -> Option<i64> {
-        let code = i64::from(self.ue()?);
-        Some(if code & 1 == 1 { (code + 1) / 2 } else { -(code / 2) })
-    }
-}
 
 #[cfg(test)]
 mod tests {

@@ -1,0 +1,128 @@
+//! NAL units, the form that H.264 and HEVC share: apart, and joined again with 4-byte lengths.
+
+use bytes::{BufMut, Bytes, BytesMut};
+
+use super::picture::{PictureError, UNITS_MAX};
+
+/// The NAL units of an access unit, and whether they have 4-byte lengths. Some encoders put Annex B into FLV.
+pub(super) fn split(data: &Bytes, length_bytes: usize) -> Result<(Vec<Bytes>, bool), PictureError> {
+    let nals = Nals { rest: data.clone(), length_bytes };
+    let (nals, lengths_are_4) = match nals.take(UNITS_MAX + 1).collect::<Result<Vec<_>, _>>() {
+        Ok(nals) => (nals, length_bytes == 4),
+        Err(error) => (annex_b(data).ok_or(error)?, false),
+    };
+    if nals.len() > UNITS_MAX { Err(PictureError::TooManyUnits) } else { Ok((nals, lengths_are_4)) }
+}
+
+/// Those that are kept, with 4-byte lengths: without a copy where that is what came.
+pub(super) fn joined(data: &Bytes, nals: &[Bytes], lengths_are_4: bool, is_kept: fn(&[u8]) -> bool) -> Bytes {
+    if lengths_are_4 && nals.iter().all(|nal| is_kept(nal)) {
+        return data.clone();
+    }
+    let kept = || nals.iter().filter(|nal| is_kept(nal));
+    let mut joined = BytesMut::with_capacity(kept().map(|n| n.len() + 4).sum());
+    for nal in kept() {
+        joined.put_u32(u32::try_from(nal.len()).unwrap_or(0));
+        joined.put_slice(nal);
+    }
+    joined.freeze()
+}
+
+/// Takes a NAL unit with its length from the front. None where there is less than the length says.
+pub(super) fn split_nal(rest: &mut Bytes, length_bytes: usize) -> Option<Bytes> {
+    let (prefix, _) = rest.split_at_checked(length_bytes)?;
+    let length = prefix.iter().fold(0usize, |length, byte| length << 8 | usize::from(*byte));
+    let end = length_bytes.checked_add(length).filter(|end| *end <= rest.len())?;
+    Some(rest.split_to(end).slice(length_bytes..))
+}
+
+/// The NAL units of an access unit; empty ones are left out.
+struct Nals {
+    rest: Bytes,
+    length_bytes: usize,
+}
+
+impl Iterator for Nals {
+    type Item = Result<Bytes, PictureError>;
+
+    fn next(&mut self) -> Option<Self::Item> {
+        while !self.rest.is_empty() {
+            let Some(nal) = split_nal(&mut self.rest, self.length_bytes) else {
+                self.rest = Bytes::new();
+                return Some(Err(PictureError::Truncated));
+            };
+            if !nal.is_empty() {
+                return Some(Ok(nal));
+            }
+        }
+        None
+    }
+}
+
+/// The NAL units between start codes (H.264 and H.265, annex B), as many as are allowed and one more. None where the data do
+/// not begin with a start code.
+pub(super) fn annex_b(data: &Bytes) -> Option<Vec<Bytes>> {
+    const START_CODE: [u8; 3] = [0, 0, 1];
+    if !data.starts_with(&START_CODE) && !data.starts_with(&[0, 0, 0, 1]) {
+        return None;
+    }
+    let starts = data.windows(3).enumerate().filter(|(_, window)| *window == START_CODE).map(|(at, _)| at);
+    let starts: Vec<_> = starts.take(UNITS_MAX + 1).collect();
+    let ends = starts.iter().copied().skip(1).chain([data.len()]);
+    let nal = |(start, end): (&usize, usize)| {
+        let nal = data.get(start + 3..end).unwrap_or_default();
+        let zeros = nal.iter().rev().take_while(|byte| **byte == 0).count();
+        data.slice_ref(nal.get(..nal.len() - zeros).unwrap_or_default())
+    };
+    Some(starts.iter().zip(ends).map(nal).filter(|nal| !nal.is_empty()).collect())
+}
+
+/// Parameter sets of one kind, by their identity.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(super) struct Sets(Vec<(u32, Bytes)>);
+
+impl Sets {
+    /// Adds a set, or replaces the one of its identity. False where it is too long, or there are `max` others.
+    pub(super) fn merge(&mut self, id: u32, nal: &[u8], max: usize) -> bool {
+        if nal.len() > SET_BYTES_MAX {
+            return false;
+        }
+        // A copy, since a slice would keep the whole message in memory.
+        let copy = Bytes::copy_from_slice(nal);
+        if let Some((_, set)) = self.0.iter_mut().find(|(known, _)| *known == id) {
+            *set = copy;
+            return true;
+        }
+        let room = self.0.len() < max;
+        if room {
+            self.0.push((id, copy));
+        }
+        room
+    }
+
+    /// All of these are among those known already. A record that is repeated does not take back what came within the
+    /// stream: else the format would change with every repetition.
+    pub(super) fn are_within(&self, known: &Self) -> bool {
+        self.0.iter().all(|set| known.0.contains(set))
+    }
+
+    pub(super) fn len(&self) -> usize {
+        self.0.len()
+    }
+
+    pub(super) fn iter(&self) -> impl Iterator<Item = &Bytes> {
+        self.0.iter().map(|(_, nal)| nal)
+    }
+
+    /// All with 2-byte lengths, as configuration records have them.
+    pub(super) fn put(&self, record: &mut BytesMut) {
+        for nal in self.iter() {
+            record.put_u16(u16::try_from(nal.len()).unwrap_or(0));
+            record.put_slice(nal);
+        }
+    }
+}
+
+/// Bytes of one parameter set; with all scaling lists at their longest there are some 1500. More would only make each
+/// copy of the format large.
+pub(super) const SET_BYTES_MAX: usize = 4096;
