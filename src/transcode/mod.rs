@@ -8,6 +8,7 @@
 //! Nothing here knows RTMP, containers or playlists.
 
 mod cuts;
+mod decoder;
 mod demo;
 mod elements;
 mod encoder;

@@ -14,8 +14,9 @@ use crate::metrics::{ChannelLabel, KindLabel, Metrics};
 use crate::source::{ChannelName, SourceEvent};
 
 use super::cuts::Cut;
+use super::decoder;
 use super::pipeline::{Pipeline, PipelineError};
-use super::plan::{AudioMaking, Latched, Passthrough};
+use super::plan::{AudioMaking, Latched, Making, Passthrough};
 use super::sequence::{RunPlan, Sequencer, Step};
 
 /// So many failures of the pipeline within this time, and the source is given up.
@@ -113,6 +114,7 @@ impl From<PipelineError> for Interruption {
         match error {
             PipelineError::Closed => Self::Closed,
             PipelineError::Failed(text) => Self::Pipeline(text),
+            PipelineError::Undecodable(sentence) => Self::Refused(sentence),
         }
     }
 }
@@ -338,6 +340,10 @@ impl Session {
         if let Some(sentence) = advice(plan.passthrough) {
             info!(%channel, "{sentence}");
         }
+        let encodes = plan.videos.iter().any(|video| matches!(video.making, Making::Encode(_)));
+        if encodes && decoder::is_flattened(&run.format) {
+            info!(%channel, "the source is in high dynamic range, which is not mapped to standard: its encoded renditions look flat");
+        }
     }
 }
 
@@ -354,8 +360,8 @@ fn advice(passthrough: Passthrough) -> Option<&'static str> {
              to avoid that, set Keyframe Interval to 2 s in OBS (Settings, Output, Streaming)",
         ),
         Passthrough::Unplayable => Some(
-            "not every player can decode the source's profile, colour format or interlacing, so its own rendition is encoded; \
-             to save that, set Profile to high and Color Format to NV12 in OBS",
+            "not every player can decode the source's codec, profile, colour format or interlacing, so its own rendition is encoded; \
+             to save that, use H.264 in OBS, with Profile set to high and Color Format to NV12",
         ),
         Passthrough::Changed => {
             Some("the source is not what the programme began with, so its own rendition is encoded to the size it had")

@@ -1,5 +1,6 @@
 //! The stage as a whole, with real media and real encoders.
 
+mod codecs;
 mod decode;
 mod media;
 mod runs;
