@@ -402,7 +402,7 @@ fn later_audio(latched: &AudioPlan, source: Option<&AudioFormat>) -> AudioPlan {
 }
 
 /// The common rate of the source's family.
-fn output_rate(rate: u32) -> u32 {
+pub(super) fn output_rate(rate: u32) -> u32 {
     if rate.is_multiple_of(11_025) { 44_100 } else { 48_000 }
 }
 

@@ -18,6 +18,7 @@ use super::decoder;
 use super::pipeline::{Pipeline, PipelineError};
 use super::plan::{AudioMaking, Latched, Making, Passthrough};
 use super::sequence::{RunPlan, Sequencer, Step};
+use super::sound::Door;
 
 /// So many failures of the pipeline within this time, and the source is given up.
 const FAILURES_MAX: usize = 3;
@@ -65,6 +66,7 @@ pub enum SourceEnd {
 /// [`super::init`] must have succeeded before.
 pub async fn run(setup: Setup, source: mpsc::Receiver<SourceEvent>, out: mpsc::Sender<LadderEvent>) -> Outcome {
     let segment = MediaTime::from(setup.hls.segment_duration);
+    let source = Door::new(source, setup.channel.clone(), setup.ladder.audio_bitrate, setup.metrics.clone());
     let sequencer = Sequencer::new(Arc::clone(&setup.ladder), segment, setup.latched);
     let session = Session {
         channel: setup.channel,
@@ -120,7 +122,7 @@ impl From<PipelineError> for Interruption {
 }
 
 impl Session {
-    async fn run(mut self, mut source: mpsc::Receiver<SourceEvent>) -> Outcome {
+    async fn run(mut self, mut source: Door) -> Outcome {
         loop {
             let (steps, end) = match self.next(&mut source).await {
                 Ok(Some(SourceEvent::End)) => (self.sequencer.finish(), Some(SourceEnd::Finished)),
@@ -144,7 +146,7 @@ impl Session {
     }
 
     /// The source's next event, unless something fails before it comes.
-    async fn next(&mut self, source: &mut mpsc::Receiver<SourceEvent>) -> Result<Option<SourceEvent>, Interruption> {
+    async fn next(&mut self, source: &mut Door) -> Result<Option<SourceEvent>, Interruption> {
         let failure = async {
             match self.run.as_mut().and_then(|run| run.pipeline.as_mut()) {
                 Some(pipeline) => pipeline.failure().await,

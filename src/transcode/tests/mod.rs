@@ -5,3 +5,4 @@ mod decode;
 mod media;
 mod runs;
 mod sequences;
+mod sounds;
