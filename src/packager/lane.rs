@@ -383,3 +383,23 @@ pub(super) fn rounded_secs(duration: MediaTime) -> u64 {
     let millis = u64::try_from(duration.as_millis()).unwrap_or(0);
     millis.saturating_add(500) / 1_000
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn header(codec: &str, range: DynamicRange) -> Header {
+        let (resolution, data) = (Some((1280, 720)), bytes::Bytes::new());
+        Header { timescale: 90_000, codec: codec.to_owned(), resolution, range, channels: None, data }
+    }
+
+    #[test]
+    fn row_40_what_was_told_of_a_variant_stays_true() {
+        let mut declared = Declared::default();
+        declared.add(&header("hvc1.2.4.L93.90", DynamicRange::Pq));
+        declared.add(&header("avc1.64001f", DynamicRange::Sdr));
+        declared.add(&header("hvc1.2.4.L120.90", DynamicRange::Hlg));
+        assert_eq!(declared.codecs, ["hvc1.2.4.L120.90", "avc1.64001f"]);
+        assert_eq!(declared.range, DynamicRange::Pq);
+    }
+}

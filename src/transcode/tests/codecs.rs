@@ -71,6 +71,8 @@ async fn row_27_high_dynamic_range_is_passed_on_above_a_ladder_that_says_it_is_s
     let runs = check(Clip { colour, raw, ..clip(HEVC) }, [VideoCodec::Hevc, VideoCodec::H264]).await;
     let Some(TrackFormat::Video(format)) = &runs[0].formats[0] else { panic!("a format") };
     assert_eq!(format.coding.colour, colour);
+    let pictures = decode(runs[0].formats[1].as_ref().unwrap(), &units(&runs[0], 1));
+    assert_eq!(pictures[0].colorimetry.as_deref(), Some("bt709"));
 }
 
 #[tokio::test(flavor = "multi_thread")]
