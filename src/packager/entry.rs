@@ -123,6 +123,7 @@ const BT_709: Colour = Colour { primaries: 1, transfer: 1, matrix: 1, full_range
 #[cfg(test)]
 mod tests {
     use super::*;
+    use mp4_atom::HvcCArray;
 
     fn hvcc() -> Hvcc {
         Hvcc {
@@ -165,7 +166,11 @@ mod tests {
     }
 
     #[test]
-    fn hevc_without_its_parameter_sets_is_refused() {
+    fn hvc1_has_all_parameter_sets_and_says_so() {
         assert!(matches!(complete(hvcc()), Err(BadFormat::Record { .. })));
+        let array = |nal_unit_type| HvcCArray { completeness: false, nal_unit_type, nalus: vec![vec![0x40, 1]] };
+        let whole = complete(Hvcc { arrays: [32, 33, 34, 39].map(array).to_vec(), ..hvcc() }).unwrap();
+        let said: Vec<bool> = whole.arrays.iter().map(|array| array.completeness).collect();
+        assert_eq!(said, [true, true, true, false], "other units may stand in samples too");
     }
 }
