@@ -196,6 +196,30 @@ pub struct Colour {
     pub full_range: bool,
 }
 
+/// How far the light that a picture's samples stand for reaches, in rising order: what `VIDEO-RANGE` tells (RFC 8216bis, 4.4.6.2).
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum DynamicRange {
+    /// Standard.
+    #[default]
+    Sdr,
+    /// High, by hybrid log-gamma.
+    Hlg,
+    /// High, by the perceptual quantizer.
+    Pq,
+}
+
+impl Colour {
+    /// As the transfer characteristics say.
+    #[must_use]
+    pub fn dynamic_range(self) -> DynamicRange {
+        match self.transfer {
+            16 => DynamicRange::Pq,
+            18 => DynamicRange::Hlg,
+            _ => DynamicRange::Sdr,
+        }
+    }
+}
+
 impl VideoCoding {
     /// Frames of square samples, 4:2:0, 8 bits: what Headwater's own encoders write, and nearly all others.
     pub const PLAIN: Self =

@@ -4,12 +4,13 @@
 use bytes::Bytes;
 use mp4_atom::esds::{DecoderConfig, DecoderSpecific, EsDescriptor, SLConfig};
 use mp4_atom::{
-    Atom, Audio, Avc1, Avcc, Codec, Dinf, Dref, Esds, FourCC, Ftyp, Hdlr, Mdhd, Mdia, Minf, Moov, Mp4a, Mvex, Mvhd,
-    Smhd, Stbl, Stco, Stsd, Tkhd, Trak, Trex, Url, Visual, Vmhd,
+    Audio, Codec, Dinf, Dref, Esds, FourCC, Ftyp, Hdlr, Mdhd, Mdia, Minf, Moov, Mp4a, Mvex, Mvhd, Smhd, Stbl, Stco,
+    Stsd, Tkhd, Trak, Trex, Url, Visual, Vmhd,
 };
 
+use super::entry::VideoEntry;
 use super::fragment::{NON_SYNC, SYNC, TRACK_ID, encode};
-use crate::media::{AudioCodec, AudioFormat, TrackFormat, VideoFormat};
+use crate::media::{AudioCodec, AudioFormat, Colour, DynamicRange, TrackFormat, VideoFormat};
 
 /// Ticks a second of every video track: a multiple of all usual frame rates' numerators, and MPEG's own.
 pub(super) const VIDEO_TIMESCALE: u32 = 90_000;
@@ -18,8 +19,13 @@ pub(super) const VIDEO_TIMESCALE: u32 = 90_000;
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub(super) enum BadFormat {
     /// The decoder configuration record cannot be read.
-    #[error("the AVC decoder configuration record cannot be read: {0}")]
-    Avc(String),
+    #[error("the decoder configuration record, {kind}, cannot be read: {error}")]
+    Record {
+        /// The box that it is the body of.
+        kind: String,
+        /// What is wrong with it.
+        error: String,
+    },
     /// A codec that the packager has no boxes for.
     #[error("{0} cannot be packaged")]
     Codec(&'static str),
@@ -37,6 +43,8 @@ pub(super) struct Header {
     pub(super) codec: String,
     /// Width and height, of video.
     pub(super) resolution: Option<(u32, u32)>,
+    /// What light its samples stand for, of video.
+    pub(super) range: DynamicRange,
     /// Channels, of audio.
     pub(super) channels: Option<u8>,
     /// `ftyp` and `moov`.
@@ -56,26 +64,18 @@ impl Header {
     }
 
     fn video(format: &VideoFormat) -> Result<Self, BadFormat> {
-        let avcc = Avcc::decode_body(&mut format.config.as_ref()).map_err(|e| BadFormat::Avc(e.to_string()))?;
-        let codec = format!(
-            "avc1.{:02x}{:02x}{:02x}",
-            avcc.avc_profile_indication, avcc.profile_compatibility, avcc.avc_level_indication
-        );
         let visual = Visual {
             data_reference_index: 1,
             width: dimension(format.width, "width")?,
             height: dimension(format.height, "height")?,
             ..Visual::default()
         };
-        let track = Track {
-            timescale: VIDEO_TIMESCALE,
-            handler: *b"vide",
-            size: (visual.width, visual.height),
-            sample_flags: NON_SYNC,
-            entry: Avc1 { visual, avcc, ..Avc1::default() }.into(),
-        };
+        let size = (visual.width, visual.height);
+        let VideoEntry { entry, codec } = VideoEntry::new(format, visual)?;
+        let track = Track { timescale: VIDEO_TIMESCALE, handler: *b"vide", size, sample_flags: NON_SYNC, entry };
+        let range = format.coding.colour.map(Colour::dynamic_range).unwrap_or_default();
         let resolution = Some((format.width, format.height));
-        Ok(Self { timescale: VIDEO_TIMESCALE, codec, resolution, channels: None, data: track.write() })
+        Ok(Self { timescale: VIDEO_TIMESCALE, codec, resolution, range, channels: None, data: track.write() })
     }
 
     fn audio(format: &AudioFormat) -> Result<Self, BadFormat> {
@@ -92,7 +92,8 @@ impl Header {
         let AudioCodec::Aac(object_type) = format.codec else { return Err(BadFormat::Codec("sound that is not AAC")) };
         let codec = format!("mp4a.40.{object_type}");
         let channels = Some(format.channels);
-        Ok(Self { timescale: format.sample_rate, codec, resolution: None, channels, data: track.write() })
+        let (resolution, range) = (None, DynamicRange::default());
+        Ok(Self { timescale: format.sample_rate, codec, resolution, range, channels, data: track.write() })
     }
 }
 
@@ -194,7 +195,7 @@ mod tests {
     use super::*;
     use crate::media::{VideoCodec, VideoCoding};
     use crate::packager::testing;
-    use mp4_atom::Decode;
+    use mp4_atom::{Atom, Decode};
 
     fn moov(header: &Header) -> Moov {
         let mut cursor = std::io::Cursor::new(&header.data);
@@ -218,6 +219,19 @@ mod tests {
     }
 
     #[test]
+    fn colours_and_shapes_stand_in_the_header() {
+        let TrackFormat::Video(mut format) = testing::video_format() else { unreachable!() };
+        format.coding.colour = Some(Colour { primaries: 9, transfer: 18, matrix: 9, full_range: true });
+        format.coding.sample_aspect = (4, 3);
+        let header = Header::video(&format).unwrap();
+        assert_eq!(header.range, DynamicRange::Hlg);
+        let moov = moov(&header);
+        let Codec::Avc1(entry) = &moov.trak[0].mdia.minf.stbl.stsd.codecs[0] else { panic!("not avc1") };
+        assert_eq!(entry.colr, Some(mp4_atom::Colr::new(9, 18, 9, true).unwrap()));
+        assert_eq!(entry.pasp, Some(mp4_atom::Pasp { h_spacing: 4, v_spacing: 3 }));
+    }
+
+    #[test]
     fn audio_is_described_from_its_configuration() {
         let TrackFormat::Audio(format) = testing::audio_format() else { unreachable!() };
         let header = Header::audio(&format).unwrap();
@@ -237,7 +251,7 @@ mod tests {
             height: 16,
             coding: VideoCoding::PLAIN,
         };
-        assert!(matches!(Header::video(&video), Err(BadFormat::Avc(_))));
+        assert!(matches!(Header::video(&video), Err(BadFormat::Record { kind, .. }) if kind == "avcC"));
         let audio = AudioFormat { codec: AudioCodec::Aac(2), config: Bytes::new(), sample_rate: 0, channels: 2 };
         assert_eq!(Header::audio(&audio), Err(BadFormat::OutOfRange("sample rate")));
         let TrackFormat::Video(mut format) = testing::video_format() else { unreachable!() };

@@ -15,7 +15,7 @@ use super::window::{Cover, Window};
 use crate::config::HlsConfig;
 use crate::ladder::{RenditionKind, RenditionName, RenditionSpec};
 use crate::live::{Init, Msn, OpenSegment, Playlist, RenditionSnapshot, Segment};
-use crate::media::{AccessUnit, MediaTime, TrackFormat};
+use crate::media::{AccessUnit, DynamicRange, MediaTime, TrackFormat};
 
 /// A rendition; see the module.
 #[derive(Debug)]
@@ -27,6 +27,7 @@ pub(super) struct Lane {
     bandwidth: Bandwidth,
     /// That of the last run that had a format.
     header: Option<Header>,
+    declared: Declared,
     segmenter: Option<Segmenter>,
     /// The segment of the run that units go into.
     current: Option<u64>,
@@ -55,6 +56,7 @@ impl Lane {
             window: Window::new(),
             bandwidth,
             header: None,
+            declared: Declared::default(),
             segmenter: None,
             current: None,
             next: 0,
@@ -76,7 +78,7 @@ impl Lane {
         self.target_secs = programme.target_secs;
         self.window.restart(programme.first, programme.discontinuity_sequence, cover);
         self.bandwidth = Bandwidth::new(expected(spec, self.hls), target);
-        self.header = None;
+        (self.header, self.declared) = (None, Declared::default());
         self.retire();
     }
 
@@ -118,6 +120,7 @@ impl Lane {
             frame: frame_duration(&self.spec, header.timescale),
         };
         self.segmenter = Some(Segmenter::new(cutting));
+        self.declared.add(&header);
         self.header = Some(header);
         self.changed = Changed { anything: true, declaration: true, ..self.changed };
         Ok(())
@@ -305,8 +308,9 @@ impl Lane {
         Some(multivariant::Variant {
             name: &self.spec.name,
             rates: self.rates(),
-            codec: &header.codec,
+            codecs: self.declared.codecs.iter().map(String::as_str).collect(),
             resolution: header.resolution,
+            range: self.declared.range,
             frame_rate: self.spec.frame_rate,
         })
     }
@@ -316,6 +320,30 @@ impl Lane {
         let header = self.header.as_ref().filter(|_| self.kind() == RenditionKind::Audio)?;
         let (rates, codec, channels) = (self.rates(), header.codec.as_str(), header.channels);
         Some(multivariant::Sound { name: &self.spec.name, rates, codec, channels })
+    }
+}
+
+/// What the multivariant playlist says of all runs of a programme together.
+///
+/// A source that was passed on as HEVC or AV1 and then has to be encoded goes on as H.264, behind the seam's DISCONTINUITY and
+/// with an initialisation segment of its own. What players were told stays true (law 7): the name that was told is kept, and the
+/// new one stands beside it. `CODECS` lists the formats of a variant, not one format, and what decodes the others decodes H.264.
+#[derive(Clone, Debug, Default)]
+struct Declared {
+    /// In the order in which they came, at most one for each kind of sample entry: the last.
+    codecs: Vec<String>,
+    /// The widest: PQ may be mixed with the others, HLG with SDR (RFC 8216bis, 4.4.6.2).
+    range: DynamicRange,
+}
+
+impl Declared {
+    fn add(&mut self, header: &Header) {
+        let kind = |codec: &str| codec.split('.').next().map(str::to_owned);
+        match self.codecs.iter_mut().find(|codec| kind(codec) == kind(&header.codec)) {
+            Some(codec) => codec.clone_from(&header.codec),
+            None => self.codecs.push(header.codec.clone()),
+        }
+        self.range = self.range.max(header.range);
     }
 }
 
@@ -354,4 +382,24 @@ fn frame_duration(spec: &RenditionSpec, timescale: u32) -> MediaTime {
 pub(super) fn rounded_secs(duration: MediaTime) -> u64 {
     let millis = u64::try_from(duration.as_millis()).unwrap_or(0);
     millis.saturating_add(500) / 1_000
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn header(codec: &str, range: DynamicRange) -> Header {
+        let (resolution, data) = (Some((1280, 720)), bytes::Bytes::new());
+        Header { timescale: 90_000, codec: codec.to_owned(), resolution, range, channels: None, data }
+    }
+
+    #[test]
+    fn row_40_what_was_told_of_a_variant_stays_true() {
+        let mut declared = Declared::default();
+        declared.add(&header("hvc1.2.4.L93.90", DynamicRange::Pq));
+        declared.add(&header("avc1.64001f", DynamicRange::Sdr));
+        declared.add(&header("hvc1.2.4.L120.90", DynamicRange::Hlg));
+        assert_eq!(declared.codecs, ["hvc1.2.4.L120.90", "avc1.64001f"]);
+        assert_eq!(declared.range, DynamicRange::Pq);
+    }
 }

@@ -8,6 +8,7 @@ mod bandwidth;
 mod channel;
 mod cuts;
 mod driver;
+mod entry;
 mod fact;
 pub mod fragment;
 mod init;

@@ -26,13 +26,29 @@ fn quiet(tool: &str, arguments: &[&str]) -> String {
     String::from_utf8(output.stdout).unwrap()
 }
 
-/// Ten seconds with B-frames, a cut possible every two.
-fn encode(file: &str) {
+/// What ffmpeg encodes with, a cut possible every two seconds.
+const H264: &[&str] =
+    &["-c:v", "libx264", "-preset", "veryfast", "-g", "60", "-sc_threshold", "0", "-bf", "2", "-threads", "1"];
+/// In ten bits, with B-frames and without leading pictures.
+const HEVC: &[&str] = &[
+    "-c:v",
+    "libx265",
+    "-preset",
+    "ultrafast",
+    "-pix_fmt",
+    "yuv420p10le",
+    "-tag:v",
+    "hvc1",
+    "-x265-params",
+    "keyint=60:min-keyint=60:scenecut=0:open-gop=0:bframes=2:log-level=none:colorprim=bt2020:transfer=smpte2084:colormatrix=bt2020nc",
+];
+const AV1: &[&str] = &["-c:v", "libaom-av1", "-usage", "realtime", "-cpu-used", "8", "-g", "60", "-keyint_min", "60"];
+
+/// Ten seconds.
+fn encode(file: &str, video: &[&str]) {
     let source = ["-f", "lavfi", "-i", "testsrc2=size=320x180:rate=30", "-f", "lavfi", "-i", "sine=sample_rate=48000"];
-    let video =
-        ["-c:v", "libx264", "-preset", "veryfast", "-g", "60", "-sc_threshold", "0", "-bf", "2", "-threads", "1"];
     let audio = ["-c:a", "aac", "-b:a", "96k", "-ac", "2", "-t", "10", "-y", file];
-    quiet("ffmpeg", &[&["-v", "error"], &source[..], &video[..], &audio[..]].concat());
+    quiet("ffmpeg", &[&["-v", "error"], &source[..], video, &audio[..]].concat());
 }
 
 /// The packets of a file or playlist, as ffprobe sees them.
@@ -71,16 +87,16 @@ fn formats(file: &[u8]) -> [TrackFormat; 2] {
         cursor.set_position(u64::try_from(start + body.len()).unwrap());
     };
     let entry = |index: usize| moov.trak[index].mdia.minf.stbl.stsd.codecs[0].clone();
-    let (Codec::Avc1(avc), Codec::Mp4a(aac)) = (entry(0), entry(1)) else { panic!("H.264 and AAC") };
     let mut config = Vec::new();
-    avc.avcc.encode_body(&mut config).unwrap();
-    let video = VideoFormat {
-        codec: VideoCodec::H264,
-        config: config.into(),
-        width: 320,
-        height: 180,
-        coding: VideoCoding::PLAIN,
+    let codec = match entry(0) {
+        Codec::Avc1(avc) => avc.avcc.encode_body(&mut config).map(|()| VideoCodec::H264),
+        Codec::Hvc1(hevc) => hevc.hvcc.encode_body(&mut config).map(|()| VideoCodec::Hevc),
+        Codec::Av01(av1) => av1.av1c.encode_body(&mut config).map(|()| VideoCodec::Av1),
+        other => panic!("{other:?}"),
     };
+    let codec = codec.unwrap();
+    let video = VideoFormat { codec, config: config.into(), width: 320, height: 180, coding: VideoCoding::PLAIN };
+    let Codec::Mp4a(aac) = entry(1) else { panic!("AAC") };
     let config = aac.esds.es_desc.dec_config.dec_specific.unwrap().raw.into();
     let audio = AudioFormat { codec: AudioCodec::Aac(2), config, sample_rate: 48_000, channels: 2 };
     [TrackFormat::Video(video), TrackFormat::Audio(audio)]
@@ -169,10 +185,25 @@ fn check_segments(snapshot: &ChannelSnapshot, root: &Path) {
 
 #[test]
 fn what_ffmpeg_encodes_ffmpeg_plays() {
+    plays(H264, "avc1.");
+}
+
+#[test]
+fn row_31_hevc_is_played_as_hvc1() {
+    plays(HEVC, "hvc1.2.4.L60.90,");
+}
+
+#[test]
+fn row_31_av1_is_played_as_av01() {
+    plays(AV1, "av01.0.00M.08,");
+}
+
+/// A source that ffmpeg encodes so goes through the packager, and ffmpeg gets the same packets at the same times out of it.
+fn plays(encoder: &[&str], codec: &str) {
     let directory = tempfile::tempdir().unwrap();
     let source = directory.path().join("source.mp4");
     let source = source.to_str().unwrap();
-    encode(source);
+    encode(source, encoder);
     let before = packets(source);
 
     let (part_duration, window) = (Duration::from_millis(500), Duration::from_secs(60));
@@ -182,6 +213,9 @@ fn what_ffmpeg_encodes_ffmpeg_plays() {
         events(&file, &before).into_iter().flat_map(|e| packager.handle(e, testing::wall_clock(0))).collect();
     // The encoder's priming, before the first picture.
     assert!(facts.iter().any(|f| matches!(f, Fact::RunStopped { units_dropped: 1, .. })));
+    let multivariant = packager.snapshot().multivariant.clone().unwrap();
+    let multivariant = String::from_utf8_lossy(&multivariant.text);
+    assert!(multivariant.contains(&format!("CODECS=\"{codec}")), "{multivariant}");
     store(packager.snapshot(), directory.path());
     check_segments(packager.snapshot(), directory.path());
 

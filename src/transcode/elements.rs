@@ -18,6 +18,57 @@ const NEEDED: [(&str, &str); 12] = [
     ("avenc_aac", "gstreamer1.0-libav"),
 ];
 
+/// The same for those that only some sources need: without one the server runs, and refuses what it would have decoded.
+const OPTIONAL: [(&str, &str); 16] = [
+    ("avdec_h265", "gstreamer1.0-libav"),
+    ("libde265dec", "gstreamer1.0-plugins-bad"),
+    ("dav1ddec", "gstreamer1.0-plugins-rs"),
+    ("av1dec", "gstreamer1.0-plugins-bad"),
+    ("avdec_vp9", "gstreamer1.0-libav"),
+    ("vp9dec", "gstreamer1.0-plugins-good"),
+    ("opusdec", "gstreamer1.0-plugins-base"),
+    ("avdec_mp3", "gstreamer1.0-libav"),
+    ("mpg123audiodec", "gstreamer1.0-plugins-good"),
+    ("avdec_ac3", "gstreamer1.0-libav"),
+    ("avdec_eac3", "gstreamer1.0-libav"),
+    ("avdec_flac", "gstreamer1.0-libav"),
+    ("flacdec", "gstreamer1.0-plugins-good"),
+    ("alawdec", "gstreamer1.0-plugins-good"),
+    ("mulawdec", "gstreamer1.0-plugins-good"),
+    ("speexdec", "gstreamer1.0-plugins-good"),
+];
+
+/// GStreamer has none of the elements that decode this.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("This server cannot decode {codec}: its GStreamer lacks {element}, of Debian's package {package}.")]
+pub(super) struct Lacking {
+    codec: &'static str,
+    element: &'static str,
+    package: &'static str,
+}
+
+/// The first of `elements`, which are of [`NEEDED`] or [`OPTIONAL`], that is there; `codec` is what they decode.
+///
+/// # Errors
+/// [`Lacking`], which names the last: the one that is easiest to have.
+pub(super) fn first(codec: &'static str, elements: &[&'static str]) -> Result<&'static str, Lacking> {
+    first_of(codec, elements, |name| gst::ElementFactory::find(name).is_some())
+}
+
+fn first_of(
+    codec: &'static str,
+    elements: &[&'static str],
+    is_there: impl Fn(&str) -> bool,
+) -> Result<&'static str, Lacking> {
+    let found = elements.iter().copied().find(|element| is_there(element));
+    found.ok_or_else(|| {
+        let element = elements.last().copied().unwrap_or_default();
+        let mut known = NEEDED.iter().chain(&OPTIONAL);
+        let package = known.find(|(name, _)| *name == element).map_or("gstreamer1.0-libav", |(_, package)| package);
+        Lacking { codec, element, package }
+    })
+}
+
 /// GStreamer is not there, or not whole. Its text says what to install.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum MissingElements {
@@ -67,5 +118,14 @@ mod tests {
              run `apt-get install gstreamer1.0-plugins-ugly gstreamer1.0-libav`"
         );
         assert_eq!(missing(|_| true), None);
+    }
+
+    #[test]
+    fn a_decoder_that_is_not_there_is_named_with_its_package() {
+        assert_eq!(first_of("AV1", &["dav1ddec", "av1dec"], |name| name == "av1dec"), Ok("av1dec"));
+        assert_eq!(
+            first_of("AV1", &["dav1ddec", "av1dec"], |_| false).unwrap_err().to_string(),
+            "This server cannot decode AV1: its GStreamer lacks av1dec, of Debian's package gstreamer1.0-plugins-bad."
+        );
     }
 }

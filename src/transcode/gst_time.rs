@@ -18,7 +18,7 @@ pub(super) struct RunClock {
 
 impl RunClock {
     /// For the run that starts at `start`.
-    pub(super) fn new(start: MediaTime) -> Self {
+    pub(super) const fn new(start: MediaTime) -> Self {
         Self { start }
     }
 

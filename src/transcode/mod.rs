@@ -1,13 +1,15 @@
 //! From a source to its ladder of renditions: what to make, where to cut, and the GStreamer pipeline.
 //!
 //! ```text
-//! SourceEvent → sequence (probe → plan, lane, cuts: pure) → session (driver) → passed on ─────────────────────────→ LadderEvent
+//! SourceEvent → sound (a door: what is not AAC becomes AAC)
+//!             → sequence (probe → plan, lane, cuts: pure) → session (driver) → passed on ─────────────────────────→ LadderEvent
 //!                                                              └→ pipeline: decoder → pictures → encoders → outlets ─┘
 //! ```
 //! A *run* is one pipeline and one plan. A session has several where the source changes or fails in mid-stream.
 //! Nothing here knows RTMP, containers or playlists.
 
 mod cuts;
+mod decoder;
 mod demo;
 mod elements;
 mod encoder;
@@ -23,6 +25,7 @@ mod scale;
 mod sequence;
 mod session;
 mod silence;
+mod sound;
 mod traits;
 
 #[cfg(test)]

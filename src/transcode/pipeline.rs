@@ -1,7 +1,7 @@
 //! The GStreamer pipeline of one run: decode once, make the sizes, encode each; and the sound where it must be encoded.
 //!
 //! ```text
-//! appsrc ! avdec_h264 ! (deinterlace) ! videoconvert ! appsink   →  PicturePath  →  appsrc ! x264enc ! appsink, for each rendition
+//! appsrc ! decoder ! (deinterlace) ! videoconvert ! appsink   →  PicturePath  →  appsrc ! x264enc ! appsink, for each rendition
 //! appsrc ! avdec_aac ! audioconvert ! audioresample ! avenc_aac ! appsink
 //! ```
 //! Nothing here blocks a task: feeding waits for permits, and changes of state, which wait for threads, run where blocking is allowed.
@@ -9,6 +9,7 @@
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
+use bytes::Bytes;
 use gstreamer as gst;
 use gstreamer::prelude::*;
 use gstreamer_app as gst_app;
@@ -19,6 +20,8 @@ use crate::ladder::LadderEvent;
 use crate::media::{AccessUnit, AudioFormat};
 
 use super::cuts::{ClockCuts, Cut};
+use super::decoder;
+use super::elements::Lacking;
 use super::encoder;
 use super::gate::Gate;
 use super::gst_time::RunClock;
@@ -43,6 +46,8 @@ pub(super) enum PipelineError {
     Closed,
     /// An element failed: which, and why.
     Failed(String),
+    /// The source cannot be decoded here, as this sentence tells the streamer.
+    Undecodable(String),
 }
 
 /// What the streaming threads tell.
@@ -62,6 +67,8 @@ pub(super) struct Pipeline {
     gates: Vec<Arc<Gate>>,
     notes: mpsc::Receiver<Note>,
     outlets: usize,
+    /// Stands before the first picture.
+    lead: Option<Bytes>,
     failed: Option<PipelineError>,
 }
 
@@ -102,12 +109,15 @@ impl Pipeline {
         if !encodes_video && !encodes_audio {
             return Ok(None);
         }
+        let undecodable = |lacking: Lacking| PipelineError::Undecodable(format!("{lacking} Set the encoder to H.264."));
+        let decoder = decoder::element(run.format.codec).map_err(undecodable);
+        let decoder = if encodes_video { Some(decoder?) } else { None };
         // Each outlet says once that it ended, and at most once that it failed, as does the bus: one that does not fit is not the first.
         let (notes, notes_in) = mpsc::channel(64);
         let pipeline = gst::Pipeline::new();
         let clock = RunClock::new(run.start);
         let mut builder = Builder { run, profile, out, pipeline, clock, notes, outlets: 0, gates: Vec::new() };
-        let built = builder.build(encodes_video);
+        let built = builder.build(decoder);
         let (video, audio, pending) = built.map_err(|error| PipelineError::Failed(error.to_string()))?;
         let Builder { pipeline, outlets, gates, .. } = builder;
         let started = Self {
@@ -119,6 +129,7 @@ impl Pipeline {
             gates,
             notes: notes_in,
             outlets,
+            lead: decoder::lead(&run.format),
             failed: None,
         };
         pipeline
@@ -132,9 +143,13 @@ impl Pipeline {
         if let Some(cut) = cut {
             self.pending.lock().unwrap_or_else(PoisonError::into_inner).push_back(cut);
         }
-        match self.video.clone() {
-            Some(feed) => self.push(&feed, unit).await,
-            None => Ok(()),
+        let Some(feed) = self.video.clone() else { return Ok(()) };
+        match self.lead.take() {
+            Some(lead) => {
+                let data = Bytes::from([lead, unit.data.clone()].concat());
+                self.push(&feed, &AccessUnit { data, ..unit.clone() }).await
+            }
+            None => self.push(&feed, unit).await,
         }
     }
 
@@ -240,10 +255,10 @@ fn shut_down(pipeline: &gst::Pipeline) {
 type Built = (Option<Feed>, Option<AudioFeed>, PendingCuts);
 
 impl Builder<'_> {
-    fn build(&mut self, encodes_video: bool) -> Result<Built, gst::glib::BoolError> {
+    fn build(&mut self, decoder: Option<&str>) -> Result<Built, gst::glib::BoolError> {
         self.watch_bus();
         let pending = PendingCuts::default();
-        let video = if encodes_video { Some(self.video(&pending)?) } else { None };
+        let video = decoder.map(|decoder| self.video(decoder, &pending)).transpose()?;
         let audio = match &self.run.plan.audio.making {
             AudioMaking::Encode(format) => Some(self.audio(format)?),
             AudioMaking::Pass | AudioMaking::Silence => None,
@@ -266,7 +281,7 @@ impl Builder<'_> {
         });
     }
 
-    fn video(&mut self, pending: &PendingCuts) -> Result<Feed, gst::glib::BoolError> {
+    fn video(&mut self, decoder: &str, pending: &PendingCuts) -> Result<Feed, gst::glib::BoolError> {
         let mut inlets = Vec::new();
         for (rendition, video) in self.run.plan.videos.iter().enumerate() {
             if let Making::Encode(encoding) = video.making {
@@ -274,24 +289,20 @@ impl Builder<'_> {
             }
         }
         inlets.sort_by_key(|inlet| std::cmp::Reverse((inlet.encoding.height, inlet.encoding.width)));
-        let caps = gst::Caps::builder("video/x-h264")
-            .field("stream-format", "avc")
-            .field("alignment", "au")
-            .field("codec_data", gst::Buffer::from_slice(self.run.format.config.clone()))
-            .build();
-        let source = coded_source("video source", &caps);
+        let source = coded_source("video source", &decoder::caps(&self.run.format));
         let rate = self.run.plan.frame_rate;
         let heavy = f64::from(self.run.format.width) * f64::from(self.run.format.height) * rate.per_second()
             > 1920.0 * 1080.0 * 40.0;
-        let decoder = gst::ElementFactory::make("avdec_h264").name("video decoder");
-        let decoder = decoder.property("max-threads", if heavy { 2 } else { 1 }).build()?;
+        let decoder = decoder::make(decoder, if heavy { 2 } else { 1 })?;
         let mut chain = vec![source.clone().upcast(), decoder];
         if self.run.source.video.interlaced {
+            // The deinterlacer does not take every depth.
+            chain.push(gst::ElementFactory::make("videoconvert").name("field converter").build()?);
             let deinterlace = gst::ElementFactory::make("deinterlace").name("deinterlacer");
             chain.push(deinterlace.property_from_str("fields", "top").build()?);
         }
         chain.push(gst::ElementFactory::make("videoconvert").name("video converter").build()?);
-        let raw = gst::Caps::builder("video/x-raw").field("format", "I420").build();
+        let raw = decoder::raw_caps(&self.run.format);
         let cutter = match self.run.plan.passed() {
             Some(_) => Cutter::Keys(Arc::clone(pending)),
             None => Cutter::Clock(ClockCuts::new(self.run.start, self.run.plan.target)),

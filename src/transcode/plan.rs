@@ -63,7 +63,7 @@ pub(super) struct Encoding {
     pub(super) width: u32,
     pub(super) height: u32,
     pub(super) bitrate: u64,
-    /// Stands in for a rendition that was passed on: its `profile_idc` and `level_idc`, so that CODECS stays true.
+    /// Stands in for a rendition of H.264 that was passed on: its `profile_idc` and `level_idc`, so that CODECS stays true.
     pub(super) stands_in: Option<(u8, u8)>,
 }
 
@@ -98,7 +98,7 @@ pub(super) enum Passthrough {
     Stretched,
     /// Encoded: IDRs are further apart than a segment.
     LongGop,
-    /// Encoded: not every player could decode the source's profile, chroma format, depth or fields.
+    /// Encoded: players could not decode the source's codec, profile, chroma format, depth or fields.
     Unplayable,
     /// Encoded: it is not what the programme began with.
     Changed,
@@ -240,7 +240,7 @@ impl LatchedVideo {
     }
 
     fn encoding(&self) -> Encoding {
-        let stands_in = self.passed.map(|passed| (passed.profile, passed.level));
+        let stands_in = self.passed.and_then(|passed| passed.h264());
         Encoding { width: self.width, height: self.height, bitrate: self.bitrate, stands_in }
     }
 }
@@ -402,7 +402,7 @@ fn later_audio(latched: &AudioPlan, source: Option<&AudioFormat>) -> AudioPlan {
 }
 
 /// The common rate of the source's family.
-fn output_rate(rate: u32) -> u32 {
+pub(super) fn output_rate(rate: u32) -> u32 {
     if rate.is_multiple_of(11_025) { 44_100 } else { 48_000 }
 }
 
@@ -443,11 +443,14 @@ impl AudioMaking {
 mod tests {
     use super::*;
     use crate::config::{EncodeProfile, RenditionConfig};
+    use crate::media::{DynamicRange, VideoCodec};
     use proptest::prelude::*;
 
     fn traits(width: u32, height: u32) -> VideoTraits {
         let (profile, level) = (100, 31);
-        VideoTraits { width, height, sample_aspect: (1, 1), profile, level, interlaced: false, eight_bit_420: true }
+        let (codec, range) = (VideoCodec::H264, DynamicRange::Sdr);
+        let (sample_aspect, bits_420) = ((1, 1), Some(8));
+        VideoTraits { codec, width, height, sample_aspect, profile, level, interlaced: false, bits_420, range }
     }
 
     fn source(width: u32, height: u32, gop: Option<i64>) -> Source {
@@ -538,6 +541,24 @@ mod tests {
         );
         odd.video = VideoTraits { interlaced: true, ..traits(1920, 1080) };
         assert!(Plan::decide(&ladder(LongGop::Stretch, true, &[]), SEGMENT, &odd, None).passed().is_none());
+    }
+
+    #[test]
+    fn row_40_what_began_as_hevc_goes_on_as_h264_of_its_size_and_comes_back() {
+        let ladder = ladder(LongGop::Encode, true, &[360]);
+        let mut first = source(1280, 720, Some(2000));
+        first.video = VideoTraits { codec: VideoCodec::Hevc, profile: 2, bits_420: Some(10), ..first.video };
+        let plan = Plan::decide(&ladder, SEGMENT, &first, None);
+        assert_eq!(plan.passthrough, Passthrough::Passed);
+        let latched = plan.latch(&first.video);
+        let other = Plan::decide(&ladder, SEGMENT, &source(1280, 720, Some(2000)), Some(&latched));
+        assert_eq!(other.passthrough, Passthrough::Changed);
+        assert_eq!(sizes(&other), [Some((1280, 720)), Some((640, 360))]);
+        assert!(matches!(other.videos[0].making, Making::Encode(Encoding { stands_in: None, .. })));
+        assert_eq!(Plan::decide(&ladder, SEGMENT, &first, Some(&latched)).passed(), Some(0));
+        let mut bright = first.clone();
+        bright.video.range = DynamicRange::Pq;
+        assert_eq!(Plan::decide(&ladder, SEGMENT, &bright, Some(&latched)).passthrough, Passthrough::Changed);
     }
 
     #[test]

@@ -14,9 +14,11 @@ use crate::metrics::{ChannelLabel, KindLabel, Metrics};
 use crate::source::{ChannelName, SourceEvent};
 
 use super::cuts::Cut;
+use super::decoder;
 use super::pipeline::{Pipeline, PipelineError};
-use super::plan::{AudioMaking, Latched, Passthrough};
+use super::plan::{AudioMaking, Latched, Making, Passthrough};
 use super::sequence::{RunPlan, Sequencer, Step};
+use super::sound::Door;
 
 /// So many failures of the pipeline within this time, and the source is given up.
 const FAILURES_MAX: usize = 3;
@@ -64,6 +66,7 @@ pub enum SourceEnd {
 /// [`super::init`] must have succeeded before.
 pub async fn run(setup: Setup, source: mpsc::Receiver<SourceEvent>, out: mpsc::Sender<LadderEvent>) -> Outcome {
     let segment = MediaTime::from(setup.hls.segment_duration);
+    let source = Door::new(source, setup.channel.clone(), setup.ladder.audio_bitrate, setup.metrics.clone());
     let sequencer = Sequencer::new(Arc::clone(&setup.ladder), segment, setup.latched);
     let session = Session {
         channel: setup.channel,
@@ -113,12 +116,13 @@ impl From<PipelineError> for Interruption {
         match error {
             PipelineError::Closed => Self::Closed,
             PipelineError::Failed(text) => Self::Pipeline(text),
+            PipelineError::Undecodable(sentence) => Self::Refused(sentence),
         }
     }
 }
 
 impl Session {
-    async fn run(mut self, mut source: mpsc::Receiver<SourceEvent>) -> Outcome {
+    async fn run(mut self, mut source: Door) -> Outcome {
         loop {
             let (steps, end) = match self.next(&mut source).await {
                 Ok(Some(SourceEvent::End)) => (self.sequencer.finish(), Some(SourceEnd::Finished)),
@@ -142,7 +146,7 @@ impl Session {
     }
 
     /// The source's next event, unless something fails before it comes.
-    async fn next(&mut self, source: &mut mpsc::Receiver<SourceEvent>) -> Result<Option<SourceEvent>, Interruption> {
+    async fn next(&mut self, source: &mut Door) -> Result<Option<SourceEvent>, Interruption> {
         let failure = async {
             match self.run.as_mut().and_then(|run| run.pipeline.as_mut()) {
                 Some(pipeline) => pipeline.failure().await,
@@ -338,6 +342,10 @@ impl Session {
         if let Some(sentence) = advice(plan.passthrough) {
             info!(%channel, "{sentence}");
         }
+        let encodes = plan.videos.iter().any(|video| matches!(video.making, Making::Encode(_)));
+        if encodes && decoder::is_flattened(&run.format) {
+            info!(%channel, "the source is in high dynamic range, which is not mapped to standard: its encoded renditions look flat");
+        }
     }
 }
 
@@ -354,8 +362,8 @@ fn advice(passthrough: Passthrough) -> Option<&'static str> {
              to avoid that, set Keyframe Interval to 2 s in OBS (Settings, Output, Streaming)",
         ),
         Passthrough::Unplayable => Some(
-            "not every player can decode the source's profile, colour format or interlacing, so its own rendition is encoded; \
-             to save that, set Profile to high and Color Format to NV12 in OBS",
+            "not every player can decode the source's codec, profile, colour format or interlacing, so its own rendition is encoded; \
+             to save that, use H.264 in OBS, with Profile set to high and Color Format to NV12",
         ),
         Passthrough::Changed => {
             Some("the source is not what the programme began with, so its own rendition is encoded to the size it had")

@@ -1,6 +1,6 @@
 //! What decides over a source's picture: whether it can be passed on, and what becomes of it otherwise.
 
-use crate::media::{VideoCoding, VideoFormat};
+use crate::media::{Colour, DynamicRange, VideoCodec, VideoCoding, VideoFormat};
 
 /// More luma samples than this in a picture are refused: a lying configuration record must not make the decoder
 /// reserve gigabytes. It is 8K.
@@ -9,20 +9,24 @@ const PICTURE_SAMPLES_MAX: u64 = 7680 * 4320;
 /// What of a format decides over passing on, decoding and scaling.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct VideoTraits {
+    /// How it is coded.
+    pub(super) codec: VideoCodec,
     /// Visible width in luma samples.
     pub(super) width: u32,
     /// Visible height in luma samples.
     pub(super) height: u32,
     /// The shape of a sample, width to height, reduced to what is plausible.
     pub(super) sample_aspect: (u32, u32),
-    /// `profile_idc`.
+    /// `profile_idc` of H.264, `general_profile_idc` of HEVC, `seq_profile` of AV1, `profile` of VP9.
     pub(super) profile: u8,
-    /// `level_idc`.
+    /// `level_idc` of H.264, `general_level_idc` of HEVC, `seq_level_idx_0` of AV1, `level` of VP9.
     pub(super) level: u8,
     /// The stream may hold fields.
     pub(super) interlaced: bool,
-    /// 4:2:0 with 8 bits a sample.
-    pub(super) eight_bit_420: bool,
+    /// Bits of a sample, where it is 4:2:0 and luma has as many as chroma.
+    pub(super) bits_420: Option<u8>,
+    /// What light its samples stand for.
+    pub(super) range: DynamicRange,
 }
 
 impl VideoTraits {
@@ -32,23 +36,40 @@ impl VideoTraits {
         if format.width < 16 || format.height < 16 || samples > PICTURE_SAMPLES_MAX {
             return None;
         }
-        // ISO/IEC 14496-15, 5.3.3.1.2.
-        let [_version, profile, _compatibility, level, ..] = *format.config.as_ref() else { return None };
-        let VideoCoding { sample_aspect, interlaced, chroma_format, luma_bits, chroma_bits, colour: _ } = format.coding;
+        let (profile, level) = profile_and_level(format)?;
+        let VideoCoding { sample_aspect, interlaced, chroma_format, luma_bits, chroma_bits, colour } = format.coding;
         Some(Self {
+            codec: format.codec,
             width: format.width,
             height: format.height,
             sample_aspect: plausible(sample_aspect),
             profile,
             level,
             interlaced,
-            eight_bit_420: (chroma_format, luma_bits, chroma_bits) == (1, 8, 8),
+            bits_420: (chroma_format == 1 && luma_bits == chroma_bits).then_some(luma_bits),
+            range: colour.map(Colour::dynamic_range).unwrap_or_default(),
         })
     }
 
-    /// Every player can be sent this as it is: what Apple's authoring specification (1.3b) and browsers decode.
+    /// Players can be sent this as it is, in 4:2:0 and frames: what Apple's authoring specification (1.2, 1.3) and browsers
+    /// decode. HEVC and AV1 not everywhere, but where they cannot be, a player leaves the variant out by its `CODECS`.
+    /// No player of Apple's takes VP9.
     pub(super) fn is_playable(&self) -> bool {
-        matches!(self.profile, 66 | 77 | 100) && self.eight_bit_420 && !self.interlaced
+        let coding = match (self.codec, self.profile) {
+            // Baseline, Main, High.
+            (VideoCodec::H264, 66 | 77 | 100) => self.bits_420 == Some(8),
+            // Main; Main 10 holds pictures of 8 bits too. AV1's Main has both.
+            (VideoCodec::Hevc, 1) => self.bits_420 == Some(8),
+            (VideoCodec::Hevc, 2) | (VideoCodec::Av1, 0) => matches!(self.bits_420, Some(8 | 10)),
+            (VideoCodec::H264 | VideoCodec::Hevc | VideoCodec::Av1 | VideoCodec::Vp9, _) => false,
+        };
+        coding && !self.interlaced
+    }
+
+    /// `profile_idc` and `level_idc` that an encoder of H.264 has to keep to, to stand in for this without another `CODECS`.
+    /// None for what is not H.264: what stands in for that has a name of its own beside it.
+    pub(super) fn h264(&self) -> Option<(u8, u8)> {
+        (self.codec == VideoCodec::H264).then_some((self.profile, self.level))
     }
 
     /// The size in square samples, never smaller than the coded one in either direction.
@@ -59,6 +80,21 @@ impl VideoTraits {
         } else {
             (self.width, scaled(self.height, high, wide))
         }
+    }
+}
+
+/// Where the configuration record tells them. None where it is too short to.
+fn profile_and_level(format: &VideoFormat) -> Option<(u8, u8)> {
+    let config = format.config.as_ref();
+    match format.codec {
+        // ISO/IEC 14496-15, 5.3.3.1.2.
+        VideoCodec::H264 => Some((*config.get(1)?, *config.get(3)?)),
+        // The same, 8.3.3.1.2.
+        VideoCodec::Hevc => Some((config.get(1)? & 0x1f, *config.get(12)?)),
+        // AV1-ISOBMFF, 2.3.3.
+        VideoCodec::Av1 => config.get(1).map(|byte| (byte >> 5, byte & 0x1f)),
+        // VP9-ISOBMFF: after the version and three bytes of flags.
+        VideoCodec::Vp9 => Some((*config.get(4)?, *config.get(5)?)),
     }
 }
 
@@ -86,7 +122,6 @@ pub(super) const X264_640X360: &[u8] = &[
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::media::VideoCodec;
     use bytes::Bytes;
     use proptest::prelude::*;
 
@@ -131,6 +166,31 @@ mod tests {
     }
 
     #[test]
+    fn row_31_hevc_and_av1_are_passed_on_in_their_main_profiles_and_vp9_never() {
+        let playable = |codec, config: &[u8], bits| {
+            let coding = VideoCoding { luma_bits: bits, chroma_bits: bits, ..VideoCoding::PLAIN };
+            VideoTraits::of(&VideoFormat { codec, coding, ..format(config) }).unwrap().is_playable()
+        };
+        let hevc = |profile: u8, bits| {
+            let config = [1, 0x20 | profile, 0x60, 0, 0, 0, 0x90, 0, 0, 0, 0, 0, 93];
+            playable(VideoCodec::Hevc, &config, bits)
+        };
+        assert!(hevc(1, 8) && hevc(2, 8) && hevc(2, 10));
+        assert!(!hevc(1, 10) && !hevc(2, 12) && !hevc(4, 8));
+        let av1 = |profile: u8, bits| playable(VideoCodec::Av1, &[0x81, profile << 5 | 5, 0x0c, 0], bits);
+        assert!(av1(0, 8) && av1(0, 10));
+        assert!(!av1(1, 8) && !av1(0, 12));
+        assert!(!playable(VideoCodec::Vp9, &[1, 0, 0, 0, 0, 31, 0x80, 1, 1, 1, 0, 0], 8));
+    }
+
+    #[test]
+    fn only_h264_is_stood_in_for_under_its_own_name() {
+        let h264 = VideoTraits::of(&format(X264_640X360)).unwrap();
+        assert_eq!(h264.h264(), Some((100, 30)));
+        assert_eq!(VideoTraits { codec: VideoCodec::Hevc, ..h264 }.h264(), None);
+    }
+
+    #[test]
     fn implausible_samples_are_taken_for_square() {
         let aspect = |sample_aspect| {
             let coding = VideoCoding { sample_aspect, ..VideoCoding::PLAIN };
@@ -142,9 +202,10 @@ mod tests {
 
     proptest! {
         #[test]
-        fn no_format_panics(config in prop::collection::vec(any::<u8>(), 0..6), sample_aspect: (u16, u16), width: u32, height: u32) {
+        fn no_format_panics(config in prop::collection::vec(any::<u8>(), 0..15), codec in 0..4_usize, sample_aspect: (u16, u16), width: u32, height: u32) {
             let coding = VideoCoding { sample_aspect, ..VideoCoding::PLAIN };
-            if let Some(traits) = VideoTraits::of(&VideoFormat { codec: VideoCodec::H264, config: config.into(), width, height, coding }) {
+            let codec = [VideoCodec::H264, VideoCodec::Hevc, VideoCodec::Av1, VideoCodec::Vp9][codec];
+            if let Some(traits) = VideoTraits::of(&VideoFormat { codec, config: config.into(), width, height, coding }) {
                 let (shown_width, shown_height) = traits.display_size();
                 prop_assert!(shown_width >= width && shown_height >= height);
             }

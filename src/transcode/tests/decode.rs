@@ -16,6 +16,8 @@ pub(super) struct Decoded {
     pub(super) bytes: Vec<u8>,
     /// A picture of fields, as its own coding says.
     pub(super) interlaced: bool,
+    /// What its samples mean, of a picture, as GStreamer writes it.
+    pub(super) colorimetry: Option<String>,
 }
 
 /// Decodes a whole track.
@@ -62,7 +64,8 @@ pub(super) fn decode(format: &TrackFormat, units: &[AccessUnit]) -> Vec<Decoded>
         let bytes = buffer.map_readable().unwrap().to_vec();
         let mode = sample.caps().and_then(|caps| caps.structure(0)?.get::<String>("interlace-mode").ok());
         let interlaced = mode.is_some_and(|mode| mode != "progressive");
-        decoded.push(Decoded { pts: MediaTime::from_nanos(pts) - BASE, bytes, interlaced });
+        let colorimetry = sample.caps().and_then(|caps| caps.structure(0)?.get::<String>("colorimetry").ok());
+        decoded.push(Decoded { pts: MediaTime::from_nanos(pts) - BASE, bytes, interlaced, colorimetry });
     }
     pipeline.set_state(gst::State::Null).unwrap();
     decoded

@@ -1,6 +1,8 @@
 //! The stage as a whole, with real media and real encoders.
 
+mod codecs;
 mod decode;
 mod media;
 mod runs;
 mod sequences;
+mod sounds;

@@ -16,7 +16,7 @@ use crate::source::{ChannelName, SourceEvent};
 use crate::transcode::traits::VideoTraits;
 use crate::transcode::{Latched, Outcome, Setup, SourceEnd, run};
 
-fn ladder(heights: &[u32]) -> LadderConfig {
+pub(super) fn ladder(heights: &[u32]) -> LadderConfig {
     let rendition = |name: &str, source| RenditionConfig { name: RenditionName::new(name).unwrap(), source };
     let own = rendition("source", RenditionSource::Passthrough { bitrate: None });
     let encoded = heights
@@ -31,7 +31,7 @@ fn ladder(heights: &[u32]) -> LadderConfig {
     }
 }
 
-fn setup(ladder: LadderConfig, segment_millis: u64) -> Setup {
+pub(super) fn setup(ladder: LadderConfig, segment_millis: u64) -> Setup {
     Setup {
         channel: ChannelName::new("test").unwrap(),
         ladder: Arc::new(ladder),
@@ -47,15 +47,15 @@ fn setup(ladder: LadderConfig, segment_millis: u64) -> Setup {
 
 /// One run that came out.
 #[derive(Debug)]
-struct Run {
-    start: RunStart,
-    formats: Vec<Option<TrackFormat>>,
-    units: Vec<Vec<(AccessUnit, Option<u64>)>>,
+pub(super) struct Run {
+    pub(super) start: RunStart,
+    pub(super) formats: Vec<Option<TrackFormat>>,
+    pub(super) units: Vec<Vec<(AccessUnit, Option<u64>)>>,
     stopped: bool,
 }
 
 impl Run {
-    fn audio(&self) -> &[(AccessUnit, Option<u64>)] {
+    pub(super) fn audio(&self) -> &[(AccessUnit, Option<u64>)] {
         self.units.last().unwrap()
     }
 
@@ -63,13 +63,13 @@ impl Run {
         &self.units[..self.units.len() - 1]
     }
 
-    fn cuts(&self, rendition: usize) -> Vec<(u64, i64)> {
+    pub(super) fn cuts(&self, rendition: usize) -> Vec<(u64, i64)> {
         self.units[rendition].iter().filter_map(|(unit, cut)| Some(((*cut)?, unit.pts.as_nanos()))).collect()
     }
 }
 
 /// Plays `events` through the stage.
-async fn play(setup: Setup, events: Vec<SourceEvent>) -> (Outcome, Vec<Run>) {
+pub(super) async fn play(setup: Setup, events: Vec<SourceEvent>) -> (Outcome, Vec<Run>) {
     // Both as small as can be, so that back-pressure is at work all the time.
     let (source, source_out) = mpsc::channel(1);
     let (out, mut ladder) = mpsc::channel(1);
@@ -136,7 +136,7 @@ fn check(run: &Run) {
     }
 }
 
-fn source_pts(events: &[SourceEvent]) -> BTreeSet<i64> {
+pub(super) fn source_pts(events: &[SourceEvent]) -> BTreeSet<i64> {
     let pts = events.iter().filter_map(|event| match event {
         SourceEvent::Unit(Track::VIDEO, unit) => Some(unit.pts.as_nanos()),
         _ => None,
@@ -145,7 +145,7 @@ fn source_pts(events: &[SourceEvent]) -> BTreeSet<i64> {
 }
 
 /// Every picture of the source is in each rendition exactly once, over all runs.
-fn assert_whole(runs: &[Run], source: &BTreeSet<i64>) {
+pub(super) fn assert_whole(runs: &[Run], source: &BTreeSet<i64>) {
     for rendition in 0..runs[0].videos().len() {
         let pts: Vec<i64> =
             runs.iter().flat_map(|run| &run.units[rendition]).map(|(unit, _)| unit.pts.as_nanos()).collect();
@@ -348,7 +348,7 @@ async fn a_refused_picture_is_told_to_the_streamer() {
 }
 
 /// The units of a rendition.
-fn units(run: &Run, rendition: usize) -> Vec<AccessUnit> {
+pub(super) fn units(run: &Run, rendition: usize) -> Vec<AccessUnit> {
     run.units[rendition].iter().map(|(unit, _)| unit.clone()).collect()
 }
 
