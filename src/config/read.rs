@@ -9,8 +9,8 @@ use std::time::Duration;
 use super::reader::{Problems, Section, nearest};
 use super::tree::Node;
 use super::{
-    AdminConfig, ChannelConfig, ChannelDefaults, Config, EncodeProfile, HlsConfig, LadderConfig, LongGop, OriginConfig,
-    RenditionConfig, RenditionSource, RtmpConfig, S3Config, StoreConfig, StreamKey, units,
+    AdminConfig, ChannelConfig, ChannelDefaults, Config, EncodeProfile, HlsConfig, LadderConfig, LongGop, MissingRungs,
+    OriginConfig, RenditionConfig, RenditionSource, RtmpConfig, S3Config, StoreConfig, StreamKey, units,
 };
 use crate::ladder::RenditionName;
 use crate::source::ChannelName;
@@ -125,6 +125,13 @@ fn ladder(name: String, mut section: Section<'_>) -> LadderConfig {
         "stretch" => Ok(LongGop::Stretch),
         other => Err(format!("`{other}` is not an answer to long GOPs{}", nearest(other, &["encode", "stretch"]))),
     });
+    let missing_rungs = section.optional("missing_rungs", |text| match text {
+        "encode" => Ok(MissingRungs::Encode),
+        "leave-out" => Ok(MissingRungs::LeaveOut),
+        other => {
+            Err(format!("`{other}` is not an answer to missing rungs{}", nearest(other, &["encode", "leave-out"])))
+        }
+    });
     let mut audio = section.section("audio");
     let audio_bitrate = audio.optional("bitrate", units::bitrate).unwrap_or(128_000);
     audio.close();
@@ -141,6 +148,7 @@ fn ladder(name: String, mut section: Section<'_>) -> LadderConfig {
         name,
         profile: profile.unwrap_or_default(),
         long_gop: long_gop.unwrap_or_default(),
+        missing_rungs: missing_rungs.unwrap_or_default(),
         renditions,
         audio_bitrate,
     }

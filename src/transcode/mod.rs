@@ -1,7 +1,7 @@
 //! From a source to its ladder of renditions: what to make, where to cut, and the GStreamer pipeline.
 //!
 //! ```text
-//! SourceEvent → sequence (probe → plan, lane, cuts: pure) → session (driver) → passed on ─────────────────────────→ LadderEvent
+//! SourceEvent → sequence (probe → plan, lane, cuts, tracks: pure) → session (driver) → passed on ─────────────────────────→ LadderEvent
 //!                                                              └→ pipeline: decoder → pictures → encoders → outlets ─┘
 //! ```
 //! A *run* is one pipeline and one plan. A session has several where the source changes or fails in mid-stream.
@@ -19,10 +19,12 @@ mod pictures;
 mod pipeline;
 mod plan;
 mod probe;
+mod rungs;
 mod scale;
 mod sequence;
 mod session;
 mod silence;
+mod tracks;
 mod traits;
 
 #[cfg(test)]

@@ -4,3 +4,4 @@ mod decode;
 mod media;
 mod runs;
 mod sequences;
+mod tracks;
