@@ -323,7 +323,7 @@ fn wall_clock() -> SystemTime {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::config::{EncodeProfile, LadderConfig, LongGop};
+    use crate::config::{EncodeProfile, LadderConfig, LongGop, MissingRungs};
     use crate::source::ChannelName;
 
     const SILENCE: Duration = Duration::from_secs(2);
@@ -341,6 +341,7 @@ mod tests {
             name: "x".into(),
             profile: EncodeProfile::Balanced,
             long_gop: LongGop::Encode,
+            missing_rungs: MissingRungs::Encode,
             renditions: Vec::new(),
             audio_bitrate: 128_000,
         };

@@ -86,13 +86,14 @@ mod tests {
     use std::sync::Arc;
 
     use super::*;
-    use crate::config::{EncodeProfile, LadderConfig, LongGop};
+    use crate::config::{EncodeProfile, LadderConfig, LongGop, MissingRungs};
 
     fn channel(keys: Vec<KeyConfig>) -> ChannelConfig {
         let ladder = LadderConfig {
             name: "x".into(),
             profile: EncodeProfile::Balanced,
             long_gop: LongGop::Encode,
+            missing_rungs: MissingRungs::Encode,
             renditions: Vec::new(),
             audio_bitrate: 1,
         };

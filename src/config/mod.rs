@@ -367,6 +367,8 @@ pub struct LadderConfig {
     pub profile: EncodeProfile,
     /// What becomes of a passthrough rendition whose source has keyframes further apart than a segment.
     pub long_gop: LongGop,
+    /// What becomes of renditions that an encoder with a ladder of its own does not send.
+    pub missing_rungs: MissingRungs,
     /// Video renditions, best first.
     pub renditions: Vec<RenditionConfig>,
     /// Bits a second of encoded audio.
@@ -417,6 +419,16 @@ pub enum LongGop {
     Encode,
     /// Make the session's segments as long as the source's groups of pictures.
     Stretch,
+}
+
+/// What to do about renditions of a ladder that an encoder does not send, where it sends several itself.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum MissingRungs {
+    /// Encode them from the tallest picture that it sends.
+    #[default]
+    Encode,
+    /// Do without: nothing is encoded.
+    LeaveOut,
 }
 
 #[cfg(test)]

@@ -11,8 +11,8 @@ use super::reader::{Problems, Section, nearest};
 use super::tree::Node;
 use super::{
     AddressLimits, AdminConfig, ChannelConfig, ChannelDefaults, Config, EncodeProfile, HlsConfig, HooksConfig,
-    KeyConfig, LadderConfig, LongGop, OriginConfig, RenditionConfig, RenditionSource, RtmpConfig, RtmpsConfig,
-    S3Config, Secret, StoreConfig, StreamKey, units,
+    KeyConfig, LadderConfig, LongGop, MissingRungs, OriginConfig, RenditionConfig, RenditionSource, RtmpConfig,
+    RtmpsConfig, S3Config, Secret, StoreConfig, StreamKey, units,
 };
 use crate::ladder::RenditionName;
 use crate::networks::Networks;
@@ -208,6 +208,13 @@ fn ladder(name: String, mut section: Section<'_>) -> LadderConfig {
         "stretch" => Ok(LongGop::Stretch),
         other => Err(format!("`{other}` is not an answer to long GOPs{}", nearest(other, &["encode", "stretch"]))),
     });
+    let missing_rungs = section.optional("missing_rungs", |text| match text {
+        "encode" => Ok(MissingRungs::Encode),
+        "leave-out" => Ok(MissingRungs::LeaveOut),
+        other => {
+            Err(format!("`{other}` is not an answer to missing rungs{}", nearest(other, &["encode", "leave-out"])))
+        }
+    });
     let mut audio = section.section("audio");
     let audio_bitrate = audio.optional("bitrate", units::bitrate).unwrap_or(128_000);
     audio.close();
@@ -224,6 +231,7 @@ fn ladder(name: String, mut section: Section<'_>) -> LadderConfig {
         name,
         profile: profile.unwrap_or_default(),
         long_gop: long_gop.unwrap_or_default(),
+        missing_rungs: missing_rungs.unwrap_or_default(),
         renditions,
         audio_bitrate,
     }

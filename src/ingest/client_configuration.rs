@@ -301,7 +301,7 @@ const KBPS_MIN: u64 = 300;
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::config::{EncodeProfile, LongGop, RenditionConfig};
+    use crate::config::{EncodeProfile, LongGop, MissingRungs, RenditionConfig};
     use crate::ladder::RenditionName;
 
     fn ladder(sources: &[RenditionSource]) -> LadderConfig {
@@ -313,6 +313,7 @@ mod tests {
             name: "default".into(),
             profile: EncodeProfile::Balanced,
             long_gop: LongGop::Encode,
+            missing_rungs: MissingRungs::Encode,
             renditions: sources.iter().enumerate().map(named).collect(),
             audio_bitrate: 128_000,
         }

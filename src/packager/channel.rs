@@ -85,6 +85,7 @@ impl Packager {
             LadderEvent::Start(start) => self.start(&start, now, &mut facts),
             LadderEvent::Format(rendition, format) => self.format(rendition, &format, &mut facts),
             LadderEvent::Unit { rendition, unit, cut } => self.unit(rendition, unit, cut, &mut facts),
+            LadderEvent::Gap { rendition, until } => self.gap(rendition, until, &mut facts),
             LadderEvent::Stop => self.stop(&mut facts),
             LadderEvent::Finish => self.finish(&mut facts),
         }
@@ -200,6 +201,14 @@ impl Packager {
             _ => false,
         };
         self.units_dropped += u64::from(!taken);
+    }
+
+    /// A rendition lacks segments before `until`, which has begun in another.
+    fn gap(&mut self, rendition: RenditionIndex, until: u64, facts: &mut Vec<Fact>) {
+        let (Some(run), Some(lane)) = (&self.run, self.lanes.get_mut(rendition)) else { return };
+        if lane.kind() == RenditionKind::Video && run.cuts.start(until).is_some() {
+            lane.skip(until, run, facts);
+        }
     }
 
     /// Ends the run that is open: all renditions get segments up to the same number.
@@ -484,6 +493,41 @@ mod tests {
         assert_eq!(tags(&packager, "720p", "#EXT-X-GAP").len(), 0);
         assert_eq!(tags(&packager, "360p", "#EXT-X-GAP").len(), 2);
         assert_eq!(tags(&packager, "360p", "#EXTINF"), tags(&packager, "720p", "#EXTINF"));
+    }
+
+    #[test]
+    fn row_32_a_rendition_that_stops_has_gaps_while_the_run_goes_on() {
+        let (mut packager, mut watcher) = (Packager::new(simulate::hls()), Watcher::default());
+        let away = MediaTime::from_millis(13_000)..MediaTime::from_millis(18_000);
+        let mut events = steady(300, false).events(10_000);
+        events.retain(|event| match event {
+            LadderEvent::Unit { rendition, unit, .. } => *rendition != 1 || !away.contains(&unit.pts),
+            event => !matches!(event, LadderEvent::Stop),
+        });
+        for number in [2, 3, 4] {
+            let begins = |event: &LadderEvent| matches!(event, LadderEvent::Unit { rendition: 0, cut: Some(n), .. } if *n == number);
+            let at = events.iter().position(begins).unwrap() + 1;
+            events.insert(at, LadderEvent::Gap { rendition: 1, until: number });
+        }
+        feed(&mut packager, &mut watcher, events);
+        assert_eq!(tags(&packager, "360p", "#EXT-X-GAP").len(), 2);
+        assert_eq!(tags(&packager, "360p", "#EXTINF"), tags(&packager, "720p", "#EXTINF"));
+        watcher.check_alignment();
+        let before = Arc::clone(packager.snapshot());
+        feed(&mut packager, &mut watcher, vec![LadderEvent::Gap { rendition: 1, until: 99 }]);
+        assert!(Arc::ptr_eq(&before, packager.snapshot()), "of what has not begun nothing is told");
+    }
+
+    #[test]
+    fn row_32_a_rendition_that_never_comes_holds_up_nobody() {
+        let (mut packager, mut watcher) = (Packager::new(simulate::hls()), Watcher::default());
+        let mut events = only(steady(100, false).events(10_000), |rendition, _| rendition != 1);
+        events.pop();
+        feed(&mut packager, &mut watcher, events);
+        assert!(packager.snapshot().multivariant.is_none());
+        feed(&mut packager, &mut watcher, vec![LadderEvent::Gap { rendition: 1, until: 1 }]);
+        assert!(packager.snapshot().is_live());
+        assert_eq!(tags(&packager, "360p", "#EXT-X-GAP").len(), 1);
     }
 
     #[test]

@@ -159,9 +159,21 @@ impl Lane {
         true
     }
 
+    /// No units come for segments before `until`: lists the one that is open, up to its cut, and gaps.
+    pub(super) fn skip(&mut self, until: u64, run: &Run, facts: &mut Vec<Fact>) {
+        if let Some(current) = self.current.filter(|&current| current < until) {
+            let boundary = run.cuts.start(current.saturating_add(1));
+            if let Some(segment) = self.segmenter.as_mut().and_then(|segmenter| segmenter.finish(boundary)) {
+                self.list(segment, run, facts);
+            }
+            self.current = None;
+        }
+        self.fill(until, run, facts);
+    }
+
     /// The run is over: lists the segment that is open.
     pub(super) fn finish_run(&mut self, run: &Run, facts: &mut Vec<Fact>) {
-        if let Some(segment) = self.segmenter.take().and_then(|mut s| s.finish()) {
+        if let Some(segment) = self.segmenter.take().and_then(|mut s| s.finish(None)) {
             self.list(segment, run, facts);
         }
         self.changed.anything = true;

@@ -37,6 +37,8 @@ pub(super) struct Sampler {
     waiting: Option<Waiting>,
     /// The duration of the sample before; for one of which nothing better is known.
     usual: u32,
+    /// Where the last stretch of units ended.
+    ended: i64,
 }
 
 /// A unit whose duration is not known yet.
@@ -49,13 +51,13 @@ struct Waiting {
 impl Sampler {
     /// `frame` is a guess at a frame's duration, for a track of one frame only.
     pub(super) fn new(timescale: u32, frame: MediaTime) -> Self {
-        Self { timescale, waiting: None, usual: duration(frame.to_ticks(timescale)) }
+        Self { timescale, waiting: None, usual: duration(frame.to_ticks(timescale)), ended: 0 }
     }
 
     /// Takes the next unit and gives out the one before. Where a stretch of units is missing between the two, the one
     /// before ends at `boundary` at the latest.
     pub(super) fn push(&mut self, unit: AccessUnit, boundary: Option<MediaTime>) -> Option<Sample> {
-        let mut tick = unit.dts.to_ticks(self.timescale).max(0);
+        let mut tick = unit.dts.to_ticks(self.timescale).max(self.ended);
         let Some(before) = self.waiting.take() else {
             self.waiting = Some(Waiting { tick, unit });
             return None;
@@ -67,11 +69,15 @@ impl Sampler {
         Some(self.sample(before, end))
     }
 
-    /// Gives out the last unit, which lasts as long as it says, or as long as the one before it.
-    pub(super) fn finish(&mut self) -> Option<Sample> {
+    /// Gives out the last unit, which lasts until `boundary`; else as long as it says, or as long as the one before it.
+    pub(super) fn finish(&mut self, boundary: Option<MediaTime>) -> Option<Sample> {
         let last = self.waiting.take()?;
         let end = last.tick.saturating_add(i64::from(self.nominal(&last.unit)));
-        Some(self.sample(last, end))
+        let usual = self.usual;
+        self.ended = boundary.map_or(end, |boundary| end.max(boundary.to_ticks(self.timescale)));
+        let sample = self.sample(last, self.ended);
+        self.usual = usual;
+        Some(sample)
     }
 
     /// The tick of the unit that was pushed last.
@@ -132,7 +138,7 @@ mod tests {
         assert_eq!(sampler.push(unit(10_000, 10_067), None), None);
         let first = sampler.push(unit(10_033, 10_033), None).unwrap();
         assert_eq!((first.start, first.duration, first.offset), (900_000, 2_970, 6_030));
-        let last = sampler.finish().unwrap();
+        let last = sampler.finish(None).unwrap();
         assert_eq!((last.start, last.duration, last.offset), (902_970, 2_970, 0));
     }
 

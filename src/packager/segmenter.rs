@@ -100,9 +100,9 @@ impl Segmenter {
         Completed { part: part || segment.is_some(), segment }
     }
 
-    /// The run is over: gives out the segment that is open.
-    pub(super) fn finish(&mut self) -> Option<CutSegment> {
-        if let Some(sample) = self.sampler.finish() {
+    /// No more units come for a while, or at all: gives out the segment that is open, which ends at `boundary` if one is given.
+    pub(super) fn finish(&mut self, boundary: Option<MediaTime>) -> Option<CutSegment> {
+        if let Some(sample) = self.sampler.finish(boundary) {
             self.add(sample);
         }
         self.finish_segment()
@@ -205,7 +205,7 @@ mod tests {
             segments.extend(segmenter.push(number, frame, None).segment);
             dts += duration;
         }
-        segments.extend(segmenter.finish());
+        segments.extend(segmenter.finish(None));
         segments
     }
 

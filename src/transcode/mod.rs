@@ -2,7 +2,7 @@
 //!
 //! ```text
 //! SourceEvent → sound (a door: what is not AAC becomes AAC)
-//!             → sequence (probe → plan, lane, cuts: pure) → session (driver) → passed on ─────────────────────────→ LadderEvent
+//!             → sequence (probe → plan, lane, cuts, tracks: pure) → session (driver) → passed on ─────────────────────────→ LadderEvent
 //!                                                              └→ pipeline: decoder → pictures → encoders → outlets ─┘
 //! ```
 //! A *run* is one pipeline and one plan. A session has several where the source changes or fails in mid-stream.
@@ -21,11 +21,13 @@ mod pictures;
 mod pipeline;
 mod plan;
 mod probe;
+mod rungs;
 mod scale;
 mod sequence;
 mod session;
 mod silence;
 mod sound;
+mod tracks;
 mod traits;
 
 #[cfg(test)]

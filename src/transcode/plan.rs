@@ -1,10 +1,14 @@
 //! Which renditions a run makes of a source: a pure function of the ladder, the source, and what is latched.
+//!
+//! A source with several tracks is planned by its tallest one, the reference ([`tracks`](super::tracks)); the others only add
+//! renditions that need no encoding ([`rungs`](super::rungs)). Where the reference cannot be passed on, none is.
 
-use crate::config::{LadderConfig, LongGop, RenditionSource};
+use crate::config::{LadderConfig, LongGop, MissingRungs, RenditionSource};
 use crate::ladder::{RenditionKind, RenditionName, RenditionSpec};
 use crate::media::{AudioCodec, AudioFormat, MediaTime};
 
 use super::probe::{FrameRate, Measured};
+use super::rungs::{self, Rung};
 use super::traits::VideoTraits;
 
 /// The sound of a channel whose first source has none.
@@ -17,12 +21,69 @@ pub(super) const VBV: MediaTime = MediaTime::from_millis(1000);
 /// A source, as its first seconds showed it.
 #[derive(Clone, Debug)]
 pub(super) struct Source {
+    /// Which of the encoder's tracks it is; of several the reference.
+    pub(super) track: u8,
     pub(super) video: VideoTraits,
     pub(super) measured: Measured,
+    /// The tracks beside it, by number.
+    pub(super) further: Vec<Further>,
     /// Its sound; none where no sound came.
     pub(super) audio: Option<AudioFormat>,
     /// It has shown a GOP too long for the segments before.
     pub(super) long_gop_seen: bool,
+}
+
+/// A track beside the reference.
+#[derive(Clone, Debug, PartialEq)]
+pub(super) struct Further {
+    pub(super) pictures: Pictures,
+    /// Its IDRs fall on the reference's.
+    pub(super) aligned: bool,
+}
+
+/// The pictures of one track.
+#[derive(Clone, Debug, PartialEq)]
+pub(super) struct Pictures {
+    pub(super) track: u8,
+    pub(super) video: VideoTraits,
+    pub(super) measured: Measured,
+}
+
+impl Pictures {
+    /// Lines as they are shown.
+    pub(super) fn lines(&self) -> u32 {
+        self.video.display_size().1
+    }
+}
+
+impl Source {
+    /// The tracks that may be passed on, if the reference may.
+    fn passable(&self) -> Vec<Pictures> {
+        let own = Pictures { track: self.track, video: self.video, measured: self.measured };
+        let further = self.further.iter().filter(|further| further.is_passable());
+        let all = [own].into_iter().chain(further.map(|further| further.pictures.clone()));
+        all.filter(|pictures| pictures.video.is_playable()).collect()
+    }
+
+    /// The encoder sends a ladder of its own.
+    fn is_ladder(&self) -> bool {
+        self.further.iter().any(Further::is_passable)
+    }
+}
+
+impl Further {
+    fn is_passable(&self) -> bool {
+        self.aligned && self.pictures.video.is_playable()
+    }
+
+    /// Why it is not passed on, for the log.
+    pub(super) fn fault(&self) -> Option<&'static str> {
+        match (self.pictures.video.is_playable(), self.aligned) {
+            (false, _) => Some("not every player could decode it"),
+            (true, false) => Some("its keyframes do not fall on those of the tallest track"),
+            (true, true) => None,
+        }
+    }
 }
 
 /// What a run makes.
@@ -46,15 +107,18 @@ pub(super) struct VideoPlan {
     pub(super) making: Making,
     pub(super) average: u64,
     pub(super) peak: u64,
+    pub(super) frame_rate: FrameRate,
 }
 
 /// Where a rendition's access units come from.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Making {
-    /// The source's own.
-    Pass,
+    /// The source's own: this track's.
+    Pass(u8),
     /// Encoded.
     Encode(Encoding),
+    /// Nowhere: the programme has the rendition, the source has no such track now, and it is not to be encoded.
+    Missing,
 }
 
 /// What an encoder makes.
@@ -110,7 +174,6 @@ pub struct Latched {
     videos: Vec<LatchedVideo>,
     audio: AudioPlan,
     target: MediaTime,
-    frame_rate: FrameRate,
 }
 
 #[derive(Clone, Debug, PartialEq)]
@@ -121,8 +184,9 @@ struct LatchedVideo {
     bitrate: u64,
     average: u64,
     peak: u64,
-    /// Where it was passed on: what the source's picture was.
-    passed: Option<VideoTraits>,
+    frame_rate: FrameRate,
+    /// Where it was passed on: which track, and what its picture was.
+    passed: Option<(u8, VideoTraits)>,
 }
 
 impl Plan {
@@ -135,7 +199,7 @@ impl Plan {
     ) -> Self {
         match latched {
             None => Self::first(ladder, segment, source),
-            Some(latched) => Self::later(source, latched),
+            Some(latched) => Self::later(ladder, source, latched),
         }
     }
 
@@ -145,8 +209,12 @@ impl Plan {
             (Passthrough::Stretched, Some(gop)) => gop.max(segment),
             _ => segment,
         };
-        let mut videos: Vec<VideoPlan> =
-            ladder.renditions.iter().filter_map(|config| first_video(config, source, passthrough, target)).collect();
+        let passes = matches!(passthrough, Passthrough::Passed | Passthrough::Stretched);
+        let mut videos: Vec<VideoPlan> = if passes && source.is_ladder() {
+            of_tracks(ladder, source, target)
+        } else {
+            ladder.renditions.iter().filter_map(|config| first_video(config, source, passes, target)).collect()
+        };
         if videos.is_empty() {
             videos.extend(smallest(ladder, source, target));
         }
@@ -160,44 +228,49 @@ impl Plan {
         }
     }
 
-    fn later(source: &Source, latched: &Latched) -> Self {
+    fn later(ladder: &LadderConfig, source: &Source, latched: &Latched) -> Self {
         let allowed = source.video.is_playable() && fits(source, latched.target);
-        let mut passthrough = Passthrough::None;
-        let mut videos = Vec::new();
-        for video in &latched.videos {
-            let same = video.passed.is_some_and(|passed| passed == source.video)
-                && latched.frame_rate.is_near(source.measured.frame_rate);
-            let making = if same && allowed { Making::Pass } else { Making::Encode(video.encoding()) };
-            if video.passed.is_some() {
-                passthrough = if making == Making::Pass {
-                    Passthrough::Passed
-                } else if same {
-                    Passthrough::LongGop
-                } else {
-                    Passthrough::Changed
-                };
-            }
-            videos.push(VideoPlan { name: video.name.clone(), making, average: video.average, peak: video.peak });
+        let mut free = if allowed { source.passable() } else { Vec::new() };
+        let mut makings: Vec<Making> = latched.videos.iter().map(|video| video.making(&mut free)).collect();
+        let passes = makings.iter().any(|making| matches!(making, Making::Pass(_)));
+        if passes && ladder.missing_rungs == MissingRungs::LeaveOut && latched.is_of_tracks() {
+            let lost = makings.iter_mut().zip(&latched.videos).filter(|(_, video)| video.passed.is_some());
+            lost.filter(|(making, _)| matches!(making, Making::Encode(_)))
+                .for_each(|(making, _)| *making = Making::Missing);
         }
+        let videos = latched.videos.iter().zip(makings).map(|(video, making)| video.plan(making)).collect();
         Self {
             videos,
             audio: later_audio(&latched.audio, source.audio.as_ref()),
             target: latched.target,
             frame_rate: source.measured.frame_rate,
             gop: source.measured.gop.unwrap_or(latched.target),
-            passthrough,
+            passthrough: latched.passthrough(source, passes),
         }
     }
 
     /// What later runs of the programme must keep to.
-    pub(super) fn latch(&self, source: &VideoTraits) -> Latched {
-        let videos = self.videos.iter().map(|video| LatchedVideo::of(video, source, self.frame_rate)).collect();
-        Latched { videos, audio: self.audio.clone(), target: self.target, frame_rate: self.frame_rate }
+    pub(super) fn latch(&self, source: &Source) -> Latched {
+        let videos = self.videos.iter().map(|video| LatchedVideo::of(video, source)).collect();
+        Latched { videos, audio: self.audio.clone(), target: self.target }
     }
 
-    /// The rendition that is passed on.
+    /// The best rendition that is passed on.
     pub(super) fn passed(&self) -> Option<usize> {
-        self.videos.iter().position(|video| video.making == Making::Pass)
+        self.videos.iter().position(|video| matches!(video.making, Making::Pass(_)))
+    }
+
+    /// The rendition that this track is passed on as.
+    pub(super) fn passed_as(&self, track: u8) -> Option<usize> {
+        self.videos.iter().position(|video| video.making == Making::Pass(track))
+    }
+
+    /// The tracks that are passed on.
+    pub(super) fn tracks(&self) -> impl Iterator<Item = u8> {
+        self.videos.iter().filter_map(|video| match video.making {
+            Making::Pass(track) => Some(track),
+            Making::Encode(_) | Making::Missing => None,
+        })
     }
 
     /// The position of the sound, which stands last.
@@ -205,14 +278,14 @@ impl Plan {
         self.videos.len()
     }
 
-    /// All renditions as the packager is told of them, at the programme's frame rate.
-    pub(super) fn specs(&self, latched: &Latched) -> Vec<RenditionSpec> {
+    /// All renditions as the packager is told of them.
+    pub(super) fn specs(&self) -> Vec<RenditionSpec> {
         let videos = self.videos.iter().map(|video| RenditionSpec {
             name: video.name.clone(),
             kind: RenditionKind::Video,
             bitrate_average: video.average,
             bitrate_peak: video.peak,
-            frame_rate: Some(latched.frame_rate.per_second()),
+            frame_rate: Some(video.frame_rate.per_second()),
         });
         let audio = RenditionSpec {
             name: RenditionName::audio(),
@@ -225,22 +298,61 @@ impl Plan {
     }
 }
 
+impl Latched {
+    /// The programme began with an encoder that sent a ladder of its own.
+    fn is_of_tracks(&self) -> bool {
+        self.videos.iter().filter(|video| video.passed.is_some()).count() > 1
+    }
+
+    fn passthrough(&self, source: &Source, passes: bool) -> Passthrough {
+        let own = |video: &&LatchedVideo| video.passed.is_some_and(|(_, passed)| passed == source.video);
+        match (self.videos.iter().find(|video| video.passed.is_some()), self.videos.iter().find(own)) {
+            (None, _) => Passthrough::None,
+            (Some(_), _) if passes => Passthrough::Passed,
+            (Some(_), Some(own)) if own.frame_rate.is_near(source.measured.frame_rate) => Passthrough::LongGop,
+            (Some(_), _) => Passthrough::Changed,
+        }
+    }
+}
+
 impl LatchedVideo {
-    fn of(video: &VideoPlan, source: &VideoTraits, rate: FrameRate) -> Self {
+    fn of(video: &VideoPlan, source: &Source) -> Self {
         let (width, height, bitrate, passed) = match video.making {
             Making::Encode(encoding) => (encoding.width, encoding.height, encoding.bitrate, None),
-            Making::Pass => {
-                let (width, height) = source_size(source);
-                let bitrate = video.average.min(usual_bitrate(width, height, rate).saturating_mul(2));
-                (width, height, bitrate, Some(*source))
+            Making::Pass(_) | Making::Missing => {
+                let track = source.passable().into_iter().find(|pictures| video.making == Making::Pass(pictures.track));
+                let (track, passed) = track.map_or((source.track, source.video), |found| (found.track, found.video));
+                let (width, height) = source_size(&passed);
+                let bitrate = video.average.min(usual_bitrate(width, height, video.frame_rate).saturating_mul(2));
+                (width, height, bitrate, Some((track, passed)))
             }
         };
-        let name = video.name.clone();
-        Self { name, width, height, bitrate, average: video.average, peak: video.peak, passed }
+        let VideoPlan { ref name, average, peak, frame_rate, making: _ } = *video;
+        Self { name: name.clone(), width, height, bitrate, average, peak, frame_rate, passed }
+    }
+
+    /// From one of these tracks, if one is what the rendition was: the one of the same number first. Else encoded.
+    fn making(&self, free: &mut Vec<Pictures>) -> Making {
+        let is_same = |number: u8, video: &VideoTraits, pictures: &Pictures| {
+            let same = pictures.video == *video && self.frame_rate.is_near(pictures.measured.frame_rate);
+            same.then_some(pictures.track != number)
+        };
+        let same = self.passed.and_then(|(number, video)| {
+            let candidates = free.iter().enumerate();
+            let candidates = candidates.filter_map(|(at, pictures)| Some((is_same(number, &video, pictures)?, at)));
+            candidates.min().map(|(_, at)| at)
+        });
+        same.map_or_else(|| Making::Encode(self.encoding()), |at| Making::Pass(free.remove(at).track))
+    }
+
+    /// In a later run. What the multivariant playlist says of the rendition's frame rate stays.
+    fn plan(&self, making: Making) -> VideoPlan {
+        let Self { ref name, average, peak, frame_rate, .. } = *self;
+        VideoPlan { name: name.clone(), making, average, peak, frame_rate }
     }
 
     fn encoding(&self) -> Encoding {
-        let stands_in = self.passed.and_then(|passed| passed.h264());
+        let stands_in = self.passed.and_then(|(_, passed)| passed.h264());
         Encoding { width: self.width, height: self.height, bitrate: self.bitrate, stands_in }
     }
 }
@@ -252,7 +364,8 @@ fn fits(source: &Source, target: MediaTime) -> bool {
 }
 
 fn passthrough(ladder: &LadderConfig, segment: MediaTime, source: &Source) -> Passthrough {
-    let wanted = ladder.renditions.iter().any(|r| matches!(r.source, RenditionSource::Passthrough { .. }));
+    let own = ladder.renditions.iter().any(|r| matches!(r.source, RenditionSource::Passthrough { .. }));
+    let wanted = own || source.is_ladder();
     match (wanted, source.video.is_playable()) {
         (false, _) => Passthrough::None,
         (true, false) => Passthrough::Unplayable,
@@ -264,29 +377,50 @@ fn passthrough(ladder: &LadderConfig, segment: MediaTime, source: &Source) -> Pa
     }
 }
 
+/// The renditions of an encoder's own ladder, and what is to be encoded beside them, best first.
+fn of_tracks(ladder: &LadderConfig, source: &Source, target: MediaTime) -> Vec<VideoPlan> {
+    let tracks = source.passable();
+    let rungs = rungs::assign(ladder, &tracks).into_iter().filter_map(|rung| match rung {
+        Rung::Track(name, pictures) => Some((pictures.lines(), passed(name, pictures))),
+        Rung::Filled(config) => {
+            let video = first_video(config, source, false, target)?;
+            let Making::Encode(Encoding { height, .. }) = video.making else { return None };
+            Some((height, video))
+        }
+    });
+    let mut rungs: Vec<(u32, VideoPlan)> = rungs.collect();
+    rungs.sort_by_key(|(height, video)| std::cmp::Reverse((*height, video.average)));
+    rungs.into_iter().map(|(_, video)| video).collect()
+}
+
+fn passed(name: RenditionName, pictures: &Pictures) -> VideoPlan {
+    let Measured { bitrate, frame_rate, .. } = pictures.measured;
+    let (average, peak) = (bitrate.saturating_mul(5) / 4, bitrate.saturating_mul(2));
+    VideoPlan { name, making: Making::Pass(pictures.track), average, peak, frame_rate }
+}
+
 fn first_video(
     config: &crate::config::RenditionConfig,
     source: &Source,
-    passthrough: Passthrough,
+    passes: bool,
     target: MediaTime,
 ) -> Option<VideoPlan> {
-    let passes = matches!(passthrough, Passthrough::Passed | Passthrough::Stretched);
-    match config.source {
+    let encoding = match config.source {
         RenditionSource::Passthrough { .. } if passes => {
-            let average = source.measured.bitrate.saturating_mul(5) / 4;
-            let peak = source.measured.bitrate.saturating_mul(2);
-            Some(VideoPlan { name: config.name.clone(), making: Making::Pass, average, peak })
+            let own = Pictures { track: source.track, video: source.video, measured: source.measured };
+            return Some(passed(config.name.clone(), &own));
         }
         RenditionSource::Passthrough { bitrate } => {
             let (width, height) = source_size(&source.video);
             let bitrate = bitrate.unwrap_or_else(|| own_bitrate(width, height, &source.measured));
-            Some(encoded(&config.name, Encoding { width, height, bitrate, stands_in: None }, target))
+            Encoding { width, height, bitrate, stands_in: None }
         }
         RenditionSource::Encode { height, bitrate } => {
             let (width, height) = size_at_height(&source.video, height)?;
-            Some(encoded(&config.name, Encoding { width, height, bitrate, stands_in: None }, target))
+            Encoding { width, height, bitrate, stands_in: None }
         }
-    }
+    };
+    Some(encoded(&config.name, encoding, source.measured.frame_rate, target))
 }
 
 /// Of a ladder that is all taller than the source: its last rendition, at the source's size.
@@ -297,12 +431,14 @@ fn smallest(ladder: &LadderConfig, source: &Source, target: MediaTime) -> Option
         RenditionSource::Encode { bitrate, .. } => bitrate,
         RenditionSource::Passthrough { .. } => own_bitrate(width, height, &source.measured),
     };
-    Some(encoded(&config.name, Encoding { width, height, bitrate, stands_in: None }, target))
+    let encoding = Encoding { width, height, bitrate, stands_in: None };
+    Some(encoded(&config.name, encoding, source.measured.frame_rate, target))
 }
 
-fn encoded(name: &RenditionName, encoding: Encoding, target: MediaTime) -> VideoPlan {
+fn encoded(name: &RenditionName, encoding: Encoding, frame_rate: FrameRate, target: MediaTime) -> VideoPlan {
     let average = encoding.bitrate;
-    VideoPlan { name: name.clone(), making: Making::Encode(encoding), average, peak: peak(average, target) }
+    let (making, peak) = (Making::Encode(encoding), peak(average, target));
+    VideoPlan { name: name.clone(), making, average, peak, frame_rate }
 }
 
 /// A segment holds at most what the rate brings in while it lasts and what the buffer had saved up before.
@@ -457,8 +593,10 @@ mod tests {
         let frame_rate = FrameRate { numerator: 30, denominator: 1 };
         let measured = Measured { frame_rate, gop: gop.map(MediaTime::from_millis), bitrate: 3_000_000 };
         Source {
+            track: 0,
             video: traits(width, height),
             measured,
+            further: Vec::new(),
             audio: Some(super::super::silence::lc_format(48_000, 2)),
             long_gop_seen: false,
         }
@@ -477,6 +615,7 @@ mod tests {
             name: "default".to_owned(),
             profile: EncodeProfile::Balanced,
             long_gop,
+            missing_rungs: MissingRungs::Encode,
             renditions: own.into_iter().chain(encoded).collect(),
             audio_bitrate: 128_000,
         }
@@ -490,7 +629,7 @@ mod tests {
 
     fn sizes(plan: &Plan) -> Vec<Option<(u32, u32)>> {
         let size = |making| match making {
-            Making::Pass => None,
+            Making::Pass(_) | Making::Missing => None,
             Making::Encode(Encoding { width, height, .. }) => Some((width, height)),
         };
         plan.videos.iter().map(|video| size(video.making)).collect()
@@ -550,7 +689,7 @@ mod tests {
         first.video = VideoTraits { codec: VideoCodec::Hevc, profile: 2, bits_420: Some(10), ..first.video };
         let plan = Plan::decide(&ladder, SEGMENT, &first, None);
         assert_eq!(plan.passthrough, Passthrough::Passed);
-        let latched = plan.latch(&first.video);
+        let latched = plan.latch(&first);
         let other = Plan::decide(&ladder, SEGMENT, &source(1280, 720, Some(2000)), Some(&latched));
         assert_eq!(other.passthrough, Passthrough::Changed);
         assert_eq!(sizes(&other), [Some((1280, 720)), Some((640, 360))]);
@@ -573,7 +712,7 @@ mod tests {
     fn a_later_run_keeps_names_sizes_and_order() {
         let ladder = ladder(LongGop::Encode, true, &[720, 360]);
         let first = source(1280, 720, Some(2000));
-        let latched = Plan::decide(&ladder, SEGMENT, &first, None).latch(&first.video);
+        let latched = Plan::decide(&ladder, SEGMENT, &first, None).latch(&first);
         let small = source(640, 480, Some(1000));
         let plan = Plan::decide(&ladder, SEGMENT, &small, Some(&latched));
         assert_eq!(names(&plan), ["source", "720p", "360p"]);
@@ -595,7 +734,7 @@ mod tests {
         let silent = Plan::decide(&ladder, SEGMENT, &from, None);
         assert_eq!(silent.audio.making, AudioMaking::Silence);
         from.audio = Some(super::super::silence::lc_format(44_100, 2));
-        let later = Plan::decide(&ladder, SEGMENT, &from, Some(&silent.latch(&from.video)));
+        let later = Plan::decide(&ladder, SEGMENT, &from, Some(&silent.latch(&from)));
         assert_eq!(later.audio.format.sample_rate, 48_000);
         assert!(matches!(later.audio.making, AudioMaking::Encode(_)));
         from.audio = Some(AudioFormat {

@@ -1,12 +1,21 @@
 //! The first seconds of a source, held back until they have told what it is: pure, bounded in time and bytes.
 
+use std::collections::BTreeMap;
+
 use crate::media::{AccessUnit, MediaTime};
+
+use super::tracks::LATE_MAX;
 
 /// Bytes that may be held back; what comes then must be decided on.
 const HELD_BYTES_MAX: usize = 64 << 20;
 
 /// Frames that may be held back, likewise.
 const HELD_UNITS_MAX: usize = 4096;
+
+/// A distance between IDRs that is this long, or a multiple of that, is one that an encoder was set to. Another may be a scene cut's (x264
+/// puts an IDR there unless told not to, and OBS does not tell it): it must be seen twice to be believed.
+const GOP_LONG: MediaTime = MediaTime::from_millis(4000);
+const GOP_STEP: MediaTime = MediaTime::from_millis(500);
 
 /// Frame rates that a measured one is taken for when it is this near, as a fraction.
 const RATE_TOLERANCE: f64 = 0.002;
@@ -70,44 +79,85 @@ impl FrameRate {
 pub(super) struct Measured {
     /// Frames a second.
     pub(super) frame_rate: FrameRate,
-    /// The longest distance between two IDRs; none where a second one did not come.
+    /// The longest distance between two IDRs; none where it is not known.
     pub(super) gop: Option<MediaTime>,
     /// Bits a second of the picture.
     pub(super) bitrate: u64,
 }
 
-/// Holds video back from the first IDR on.
+/// Holds pictures back, each track from its first IDR on.
 #[derive(Debug)]
 pub(super) struct Probe {
     patience: MediaTime,
+    tracks: BTreeMap<u8, Held>,
+}
+
+/// What is held of one track.
+#[derive(Debug, Default)]
+pub(super) struct Held {
     units: Vec<AccessUnit>,
     bytes: usize,
-    second_key: bool,
+    /// When the distance of IDRs became known.
+    known: Option<MediaTime>,
 }
 
 impl Probe {
-    /// Waits for a second IDR, but no longer than until `patience` of video is held.
+    /// Waits until IDRs have shown their distance, but no longer than until `patience` of video is held.
     pub(super) fn new(patience: MediaTime) -> Self {
-        Self { patience, units: Vec::new(), bytes: 0, second_key: false }
+        Self { patience, tracks: BTreeMap::new() }
     }
 
-    /// Takes a picture; those before the first IDR are dropped. True when enough is known.
-    pub(super) fn push(&mut self, unit: AccessUnit) -> bool {
-        if self.units.is_empty() && !unit.key {
-            return false;
+    /// Takes a picture of a track; those before its first IDR are dropped.
+    pub(super) fn push(&mut self, track: u8, unit: AccessUnit) {
+        if unit.key || self.tracks.contains_key(&track) {
+            self.tracks.entry(track).or_default().push(unit);
         }
-        self.second_key |= unit.key && !self.units.is_empty();
-        self.bytes = self.bytes.saturating_add(unit.data.len());
-        self.units.push(unit);
-        self.second_key
-            || self.held() >= self.patience
-            || self.bytes >= HELD_BYTES_MAX
-            || self.units.len() >= HELD_UNITS_MAX
+    }
+
+    /// Enough is known. Of several tracks that were `announced`, the slower ones are waited for a little.
+    pub(super) fn is_enough(&self, mut announced: impl Iterator<Item = u8>) -> bool {
+        let known = |track| self.tracks.get(&track).is_some_and(|held| held.known.is_some());
+        self.is_full()
+            || self.tracks.values().any(|held| held.duration() >= self.patience || held.since_known() >= LATE_MAX)
+            || (!self.is_empty() && announced.all(known))
+    }
+
+    fn is_full(&self) -> bool {
+        let bytes: usize = self.tracks.values().map(|held| held.bytes).sum();
+        bytes >= HELD_BYTES_MAX || self.tracks.values().any(|held| held.units.len() >= HELD_UNITS_MAX)
     }
 
     /// Nothing is held.
     pub(super) fn is_empty(&self) -> bool {
-        self.units.is_empty()
+        self.tracks.is_empty()
+    }
+
+    /// Lets go of a track, whose format changes.
+    pub(super) fn forget(&mut self, track: u8) {
+        self.tracks.remove(&track);
+    }
+
+    /// What is held, by track.
+    pub(super) fn into_tracks(self) -> BTreeMap<u8, Held> {
+        self.tracks
+    }
+}
+
+impl Held {
+    fn push(&mut self, unit: AccessUnit) {
+        if unit.key && self.known.is_none() && self.tells_gop(unit.pts) {
+            self.known = Some(unit.dts);
+        }
+        self.bytes = self.bytes.saturating_add(unit.data.len());
+        self.units.push(unit);
+    }
+
+    /// With this IDR, the source's distance of IDRs is known.
+    fn tells_gop(&self, key: MediaTime) -> bool {
+        let mut before = self.keys().rev();
+        let Some(last) = before.next() else { return false };
+        let gop = key - last;
+        is_usual(gop) || before.next().is_some_and(|first| is_near(gop, last - first))
     }
 
     /// When the first picture is shown.
@@ -120,9 +170,17 @@ impl Probe {
         self.units.iter().map(|unit| unit.pts).max()
     }
 
-    fn held(&self) -> MediaTime {
+    fn duration(&self) -> MediaTime {
         match (self.units.first(), self.units.last()) {
             (Some(first), Some(last)) => last.dts - first.dts,
+            _ => MediaTime::ZERO,
+        }
+    }
+
+    /// How much came after that.
+    fn since_known(&self) -> MediaTime {
+        match (self.known, self.units.last()) {
+            (Some(key), Some(last)) => last.dts - key,
             _ => MediaTime::ZERO,
         }
     }
@@ -132,8 +190,21 @@ impl Probe {
         Measured { frame_rate: frame_rate(&self.units), gop: gop(&self.units), bitrate: self.bitrate() }
     }
 
+    /// Each IDR of `reference` that this track might have is one of this track too: times differ by at most `tolerance`.
+    pub(super) fn is_aligned(&self, reference: &Self, tolerance: MediaTime) -> bool {
+        let (Some(start), Some(horizon)) = (self.start(), self.horizon()) else { return false };
+        let within = |key: &MediaTime| *key + tolerance >= start && *key <= horizon;
+        let is_shared = |key: MediaTime| self.keys().any(|own| own.max(key) - own.min(key) <= tolerance);
+        let mut shared = reference.keys().filter(within).map(is_shared).peekable();
+        shared.peek().is_some() && shared.all(|is_shared| is_shared)
+    }
+
+    fn keys(&self) -> impl DoubleEndedIterator<Item = MediaTime> {
+        self.units.iter().filter(|unit| unit.key).map(|unit| unit.pts)
+    }
+
     fn bitrate(&self) -> u64 {
-        let millis = u64::try_from(self.held().as_millis()).unwrap_or(0).max(1);
+        let millis = u64::try_from(self.duration().as_millis()).unwrap_or(0).max(1);
         let bits = u64::try_from(self.bytes).unwrap_or(u64::MAX).saturating_mul(8);
         bits.saturating_mul(1000) / millis.max(100)
     }
@@ -161,9 +232,25 @@ fn frame_rate(units: &[AccessUnit]) -> FrameRate {
     FrameRate::of_interval(near.iter().sum::<f64>() / (near.len().max(1) as f64))
 }
 
+/// A distance that an encoder was set to.
+fn is_usual(gop: MediaTime) -> bool {
+    let step = GOP_STEP.as_nanos();
+    let steps = gop.as_nanos().saturating_add(step / 2) / step;
+    gop >= GOP_LONG || (steps > 0 && is_near(gop, MediaTime::from_nanos(steps.saturating_mul(step))))
+}
+
+/// The same but for rounding to milliseconds, and for rates like 29.97.
+fn is_near(gop: MediaTime, other: MediaTime) -> bool {
+    let tolerance = MediaTime::from_nanos(other.as_nanos() / 500) + MediaTime::from_millis(2);
+    gop.max(other) - gop.min(other) <= tolerance
+}
+
+/// The longest distance of IDRs. None where there is but one, and where the last has lasted longer than any before it.
 fn gop(units: &[AccessUnit]) -> Option<MediaTime> {
     let keys: Vec<MediaTime> = units.iter().filter(|unit| unit.key).map(|unit| unit.pts).collect();
-    keys.iter().zip(keys.iter().skip(1)).map(|(&a, &b)| b - a).max()
+    let longest = keys.iter().zip(keys.iter().skip(1)).map(|(&a, &b)| b - a).max()?;
+    let open = units.iter().map(|unit| unit.pts).max()? - *keys.last()?;
+    (open <= longest).then_some(longest)
 }
 
 #[cfg(test)]
@@ -193,25 +280,91 @@ mod tests {
         assert_eq!(rate(25, 2), FrameRate { numerator: 12_500, denominator: 1000 });
     }
 
+    /// Of a source of one track.
+    fn push(probe: &mut Probe, track: u8, unit: AccessUnit) -> bool {
+        probe.push(track, unit);
+        probe.is_enough([0].into_iter())
+    }
+
     #[test]
     fn the_second_idr_ends_the_wait() {
         let mut probe = Probe::new(MediaTime::from_millis(4400));
-        assert!(!probe.push(unit(0, false)));
+        assert!(!push(&mut probe, 0, unit(0, false)));
         assert!(probe.is_empty(), "what comes before an IDR cannot be decoded");
-        assert!(!probe.push(unit(40, true)));
-        assert!(!probe.push(unit(80, false)));
-        assert!(probe.push(unit(2040, true)));
-        assert_eq!(probe.measured().gop, Some(MediaTime::from_millis(2000)));
-        assert_eq!(probe.measured().bitrate, 1200);
-        assert_eq!(probe.into_units().len(), 3);
+        assert!(!push(&mut probe, 0, unit(40, true)));
+        assert!(!push(&mut probe, 0, unit(80, false)));
+        assert!(push(&mut probe, 0, unit(2040, true)));
+        let held = probe.into_tracks().remove(&0).unwrap();
+        assert_eq!(held.measured().gop, Some(MediaTime::from_millis(2000)));
+        assert_eq!(held.measured().bitrate, 1200);
+        assert_eq!(held.into_units().len(), 3);
     }
 
     #[test]
     fn patience_ends_the_wait_for_a_second_idr() {
         let mut probe = Probe::new(MediaTime::from_millis(4400));
-        assert!(!probe.push(unit(0, true)));
-        assert!(!probe.push(unit(4399, false)));
-        assert!(probe.push(unit(4400, false)));
-        assert_eq!(probe.measured().gop, None);
+        assert!(!push(&mut probe, 0, unit(0, true)));
+        assert!(!push(&mut probe, 0, unit(4399, false)));
+        assert!(push(&mut probe, 0, unit(4400, false)));
+        assert_eq!(probe.into_tracks()[&0].measured().gop, None);
+    }
+
+    #[test]
+    fn a_scene_cut_does_not_pass_for_a_gop() {
+        // OBS at its defaults: a scene cut at 0.7 s, and the next IDR at 9.03 s.
+        let mut probe = Probe::new(MediaTime::from_millis(4400));
+        assert!(!push(&mut probe, 0, unit(0, true)));
+        assert!(!push(&mut probe, 0, unit(700, true)));
+        assert!(!push(&mut probe, 0, unit(4360, false)));
+        assert!(push(&mut probe, 0, unit(4400, false)));
+        assert_eq!(probe.into_tracks()[&0].measured().gop, None, "the second group has not ended");
+    }
+
+    #[test]
+    fn an_odd_gop_is_believed_when_it_comes_again() {
+        let known = |keys: &[i64]| {
+            let mut probe = Probe::new(MediaTime::from_millis(20_000));
+            keys.iter().position(|&at| push(&mut probe, 0, unit(at, true)))
+        };
+        assert_eq!(known(&[0, 40, 80]), Some(2), "all IDRs");
+        assert_eq!(known(&[0, 1600, 3200]), Some(2));
+        assert_eq!(known(&[0, 1000]), Some(1));
+        assert_eq!(known(&[0, 2002]), Some(1), "60 frames at 29.97");
+        assert_eq!(known(&[0, 700, 9033]), Some(2));
+        assert_eq!(known(&[0, 700, 2300, 3900]), Some(3));
+    }
+
+    #[test]
+    fn row_32_announced_tracks_are_waited_for_but_not_for_long() {
+        let mut probe = Probe::new(MediaTime::from_millis(9000));
+        let announced = || [0, 1].into_iter();
+        for (track, at) in [(0, 0), (1, 0), (0, 2000)] {
+            probe.push(track, unit(at, true));
+            assert!(!probe.is_enough(announced()), "{track} at {at}");
+        }
+        let mut other = Probe::new(MediaTime::from_millis(9000));
+        [0, 2000].iter().for_each(|&at| other.push(0, unit(at, true)));
+        other.push(0, unit(4999, false));
+        assert!(!other.is_enough(announced()), "the other may only be slower");
+        other.push(0, unit(5000, false));
+        assert!(other.is_enough(announced()));
+        probe.push(1, unit(2001, true));
+        assert!(probe.is_enough(announced()));
+    }
+
+    #[test]
+    fn row_32_alignment_is_judged_by_the_reference() {
+        let held = |keys: &[i64], until: i64| {
+            let mut held = Held::default();
+            (0..=until).step_by(40).for_each(|at| held.push(unit(at, keys.contains(&at))));
+            held
+        };
+        let tolerance = MediaTime::from_millis(20);
+        let reference = held(&[0, 2000], 2400);
+        assert!(held(&[0, 2000], 2400).is_aligned(&reference, tolerance));
+        assert!(held(&[0, 1000, 2000], 2400).is_aligned(&reference, tolerance), "it may have more");
+        assert!(held(&[0], 1960).is_aligned(&reference, tolerance), "the second may be to come");
+        assert!(!held(&[0], 2000).is_aligned(&reference, tolerance));
+        assert!(!held(&[0, 1600], 2400).is_aligned(&reference, tolerance));
     }
 }

@@ -4,7 +4,14 @@
 //! and sound as far as the picture has come, and ends the run where it must end: with the source, where its format changes,
 //! or where IDRs stay away for longer than a segment may last. In the last case the seam is made so that each picture
 //! is in exactly one run: the next run's decoder is led in from the last IDR.
+//!
+//! Of an encoder with several tracks all this is said of the reference; the others follow it ([`tracks`](super::tracks)). Where a run ends,
+//! followers that are behind are waited for while the next run's probe goes on.
+//!
+//! Runs end with a changed format, a jump of the source's clock, or lost IDRs; not with a changed frame rate, since a source
+//! whose rate varies (a screen capture, a phone) would never have peace, and every rendition keeps the source's own times.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use crate::config::{LadderConfig, LongGop};
@@ -13,8 +20,9 @@ use crate::source::SourceEvent;
 
 use super::cuts::{Cut, KeyCuts};
 use super::lane::{Lane, Repairs};
-use super::plan::{Latched, Plan, Source};
-use super::probe::Probe;
+use super::plan::{Further, Latched, Pictures, Plan, Source};
+use super::probe::{Held, Probe};
+use super::tracks::{Followed, Followers, LATE_MAX};
 use super::traits::VideoTraits;
 
 /// Beyond a segment's length, what an IDR may come late and still be waited for by the probe.
@@ -27,6 +35,9 @@ const STRETCH_MAX: MediaTime = MediaTime::from_millis(12_000);
 const GOP_BYTES_MAX: usize = 64 << 20;
 const GOP_UNITS_MAX: usize = 4096;
 
+/// Tracks of one connection that are looked at, by number; it is what an encoder can have.
+const TRACKS_MAX: u8 = 16;
+
 /// Pictures that are looked at to find the first one of the next run.
 const SEAM_UNITS_MAX: usize = 256;
 
@@ -36,6 +47,8 @@ pub(super) struct RunPlan {
     pub(super) plan: Plan,
     pub(super) source: Source,
     pub(super) format: VideoFormat,
+    /// The formats of tracks that are passed on beside the reference.
+    pub(super) further: Vec<(u8, VideoFormat)>,
     pub(super) start: MediaTime,
     /// Pictures to decode but not to show, since they were shown by the run before.
     pub(super) lead_in: Vec<AccessUnit>,
@@ -50,6 +63,8 @@ pub(super) enum Step {
     Begin(Box<RunPlan>),
     /// A picture of the source, in decoding order. A cut only where a rendition is passed on.
     Video(AccessUnit, Option<Cut>),
+    /// What a track beside the reference gives.
+    Follow(Followed),
     /// A frame of the lane's format.
     Audio(AccessUnit),
     /// The run ends.
@@ -64,12 +79,15 @@ pub(super) struct Sequencer {
     ladder: Arc<LadderConfig>,
     segment: MediaTime,
     latched: Option<Latched>,
-    format: Option<VideoFormat>,
+    formats: BTreeMap<u8, VideoFormat>,
+    /// The track that the others follow, of the last run.
+    reference: u8,
     lane: Lane,
     long_gop_seen: bool,
     /// A new run is to begin with the next IDR.
     renew: bool,
     state: State,
+    closing: Option<Closing>,
     position: Option<MediaTime>,
     steps: Vec<Step>,
 }
@@ -87,8 +105,16 @@ struct Running {
     source: Source,
     /// Where a rendition is passed on.
     passing: Option<Passing>,
+    followers: Followers,
     /// The last picture shown so far.
     shown: MediaTime,
+}
+
+/// A run whose reference has ended, as long as followers are behind.
+#[derive(Debug)]
+struct Closing {
+    followers: Followers,
+    end: MediaTime,
 }
 
 #[derive(Debug)]
@@ -107,6 +133,13 @@ struct Seam {
     start: Option<MediaTime>,
 }
 
+/// How a run is entered.
+struct Entry {
+    start: MediaTime,
+    lead_in: Vec<AccessUnit>,
+    shown: Option<MediaTime>,
+}
+
 impl Sequencer {
     /// For one publish session.
     pub(super) fn new(ladder: Arc<LadderConfig>, segment: MediaTime, latched: Option<Latched>) -> Self {
@@ -115,11 +148,13 @@ impl Sequencer {
             ladder,
             segment,
             latched,
-            format: None,
+            formats: BTreeMap::new(),
+            reference: 0,
             lane: Lane::default(),
             long_gop_seen: false,
             renew: false,
             state: State::Probing(probe),
+            closing: None,
             position: None,
             steps: Vec::new(),
         }
@@ -128,27 +163,28 @@ impl Sequencer {
     /// Takes what the source sent, and says what is to be done.
     pub(super) fn push(&mut self, event: SourceEvent) -> Vec<Step> {
         match event {
-            SourceEvent::Format(Track::VIDEO, TrackFormat::Video(format)) => self.video_format(format),
+            SourceEvent::Format(Track::Video(track), TrackFormat::Video(format)) => self.video_format(track, format),
             SourceEvent::Format(Track::Audio, TrackFormat::Audio(format)) => self.audio_format(format),
-            SourceEvent::Unit(Track::VIDEO, unit) => self.video(unit),
+            SourceEvent::Unit(Track::Video(track), unit) => self.picture(track, unit),
             SourceEvent::Unit(Track::Audio, unit) => self.lane.push(unit),
-            // Only the first picture of a connection is shown.
-            SourceEvent::Format(..) | SourceEvent::Unit(..) => {}
+            // A format of another kind than its track is no format.
+            SourceEvent::Format(..) => {}
             SourceEvent::Discontinuity => self.renew = true,
-            SourceEvent::End => self.end(),
+            SourceEvent::End => self.end_all(),
         }
         std::mem::take(&mut self.steps)
     }
 
     /// The source is over, said or not. Whatever is held is given out.
     pub(super) fn finish(&mut self) -> Vec<Step> {
-        self.end();
+        self.end_all();
         std::mem::take(&mut self.steps)
     }
 
     /// The run was lost to an error; the next one begins with the next IDR.
     pub(super) fn lose_run(&mut self) {
         self.steps.clear();
+        self.closing = None;
         self.state = self.probing();
     }
 
@@ -171,14 +207,29 @@ impl Sequencer {
         State::Probing(Probe::new(patience(&self.ladder, self.segment)))
     }
 
-    fn video_format(&mut self, format: VideoFormat) {
-        if self.format.as_ref() == Some(&format) {
+    fn video_format(&mut self, track: u8, format: VideoFormat) {
+        if track >= TRACKS_MAX || self.formats.get(&track) == Some(&format) {
             return;
         }
-        if self.format.is_some() {
-            self.end();
+        let changes = self.formats.contains_key(&track);
+        if changes && track == self.reference {
+            self.end(None);
+        } else if changes {
+            self.follower_changes(track);
         }
-        self.format = Some(format);
+        self.formats.insert(track, format);
+    }
+
+    /// What comes now of a track beside the reference is of the next run.
+    fn follower_changes(&mut self, track: u8) {
+        if let Some(closing) = &mut self.closing {
+            closing.followers.leave(track);
+        }
+        match &mut self.state {
+            State::Probing(probe) => probe.forget(track),
+            State::Running(running) => self.renew |= running.followers.leave(track),
+            State::Seaming(seam) => self.renew |= seam.run.followers.leave(track),
+        }
     }
 
     fn audio_format(&mut self, format: AudioFormat) {
@@ -195,65 +246,143 @@ impl Sequencer {
         }
     }
 
-    fn video(&mut self, unit: AccessUnit) {
-        if unit.key && self.renew {
-            self.end();
+    fn picture(&mut self, track: u8, unit: AccessUnit) {
+        if track >= TRACKS_MAX {
+            return;
         }
         match &mut self.state {
-            State::Probing(probe) => {
-                if probe.push(unit) {
-                    self.begin();
+            _ if track == self.reference => self.video(unit),
+            State::Probing(_) => self.probe(track, unit),
+            State::Running(running) | State::Seaming(Seam { run: running, .. }) => {
+                let followed = running.followers.push(track, unit);
+                let lost = running.followers.is_reference_lost();
+                self.follow(followed);
+                if lost {
+                    self.end(None);
                 }
             }
+        }
+    }
+
+    /// A picture of the reference.
+    fn video(&mut self, unit: AccessUnit) {
+        if unit.key && self.renew {
+            self.end(Some(unit.pts));
+        }
+        match &mut self.state {
+            State::Probing(_) => self.probe(self.reference, unit),
             State::Running(_) => self.running(unit),
             State::Seaming(_) => self.seaming(unit),
         }
     }
 
+    /// Holds a picture back, or gives it to the run that is about to end.
+    fn probe(&mut self, track: u8, unit: AccessUnit) {
+        let dts = unit.dts;
+        match &mut self.closing {
+            Some(closing) if closing.followers.belongs(track, &unit) => {
+                let followed = closing.followers.push(track, unit);
+                self.follow(followed);
+            }
+            Some(closing) => {
+                closing.followers.leave(track);
+                self.hold(track, unit);
+            }
+            None => self.hold(track, unit),
+        }
+        let close = |closing: &Closing| closing.followers.are_done() || dts >= closing.end + LATE_MAX;
+        if self.closing.as_ref().is_some_and(close) {
+            self.close();
+        }
+        let formats = &self.formats;
+        if matches!(&self.state, State::Probing(probe) if probe.is_enough(formats.keys().copied())) {
+            self.begin();
+        }
+    }
+
+    fn hold(&mut self, track: u8, unit: AccessUnit) {
+        if let State::Probing(probe) = &mut self.state
+            && self.formats.contains_key(&track)
+        {
+            probe.push(track, unit);
+        }
+    }
+
     /// Enough is known, or there is no more: the run begins with what was held back.
     fn begin(&mut self) {
+        self.close();
         let next = self.probing();
         let State::Probing(probe) = std::mem::replace(&mut self.state, next) else { return };
-        let (Some(start), Some(horizon), Some(format)) = (probe.start(), probe.horizon(), self.format.clone()) else {
-            return;
+        let mut held = probe.into_tracks();
+        let (track, source) = match self.source(&held) {
+            Ok(found) => found,
+            Err(sentence) => return self.steps.extend(sentence.map(Step::Refuse)),
         };
-        let Some(video) = VideoTraits::of(&format) else {
-            self.steps.push(Step::Refuse(format!(
-                "The picture of {} x {} cannot be read: check the encoder's resolution and profile.",
-                format.width, format.height
-            )));
-            return;
-        };
-        let source = Source {
-            video,
-            measured: probe.measured(),
-            audio: self.lane.heard().cloned(),
-            long_gop_seen: self.long_gop_seen,
-        };
+        let Some(own) = held.remove(&track) else { return };
+        let (Some(start), Some(horizon)) = (own.start(), own.horizon()) else { return };
         let plan = Plan::decide(&self.ladder, self.segment, &source, self.latched.as_ref());
         self.lane.begin(start, horizon, &plan.audio);
         self.renew = false;
-        self.enter(RunPlan { plan, source, format, start, lead_in: Vec::new(), shown: None });
-        for unit in probe.into_units() {
+        self.reference = track;
+        self.enter(plan, source, Entry { start, lead_in: Vec::new(), shown: None });
+        if let State::Running(running) = &mut self.state {
+            for (track, held) in held {
+                held.into_units().into_iter().for_each(|unit| running.followers.hold(track, unit));
+            }
+        }
+        for unit in own.into_units() {
             self.video(unit);
         }
     }
 
-    fn enter(&mut self, run: RunPlan) {
-        self.latched.get_or_insert_with(|| run.plan.latch(&run.source.video));
-        let passing = run.plan.passed().map(|_| Passing {
-            cuts: KeyCuts::new(run.plan.target, run.plan.gop),
-            gop: Vec::new(),
-            gop_bytes: 0,
+    /// The source that is held: the reference is the tallest track that every player can show. No track at all is no error.
+    fn source(&self, held: &BTreeMap<u8, Held>) -> Result<(u8, Source), Option<String>> {
+        let known = held.iter().filter_map(|(&track, held)| Some((track, held, self.formats.get(&track)?)));
+        let readable = known.clone().filter_map(|(track, held, format)| {
+            let pictures = Pictures { track, video: VideoTraits::of(format)?, measured: held.measured() };
+            Some((pictures, held))
         });
-        let before = MediaTime::from_nanos(run.start.as_nanos().saturating_sub(1));
+        let readable: Vec<(Pictures, &Held)> = readable.collect();
+        let rank = |pictures: &Pictures| (pictures.video.is_playable(), pictures.lines(), TRACKS_MAX - pictures.track);
+        let Some((own, own_held)) = readable.iter().max_by_key(|(pictures, _)| rank(pictures)) else {
+            return Err(known.clone().next().map(|(_, _, format)| unreadable(format)));
+        };
+        let tolerance = MediaTime::from_nanos(own.measured.frame_rate.interval().as_nanos() / 2);
+        let beside = readable.iter().filter(|(pictures, _)| pictures.track != own.track);
+        let further = beside.map(|(pictures, held)| Further {
+            pictures: pictures.clone(),
+            aligned: held.is_aligned(own_held, tolerance),
+        });
+        let source = Source {
+            track: own.track,
+            video: own.video,
+            measured: own.measured,
+            further: further.collect(),
+            audio: self.lane.heard().cloned(),
+            long_gop_seen: self.long_gop_seen,
+        };
+        Ok((own.track, source))
+    }
+
+    fn enter(&mut self, plan: Plan, source: Source, entry: Entry) {
+        let Some(format) = self.formats.get(&source.track).cloned() else { return };
+        let Entry { start, lead_in, shown } = entry;
+        self.latched.get_or_insert_with(|| plan.latch(&source));
+        let passing =
+            plan.passed().map(|_| Passing { cuts: KeyCuts::new(plan.target, plan.gop), gop: Vec::new(), gop_bytes: 0 });
+        let passed: Vec<u8> = plan.tracks().filter(|&track| track != source.track).collect();
+        let followers = Followers::new(plan.frame_rate.interval(), passed.iter().copied());
+        let further = passed.iter().filter_map(|track| Some((*track, self.formats.get(track)?.clone()))).collect();
+        let before = MediaTime::from_nanos(start.as_nanos().saturating_sub(1));
+        let (plan_kept, source_kept) = (plan.clone(), source.clone());
         self.state = State::Running(Running {
-            plan: run.plan.clone(),
-            source: run.source.clone(),
+            plan: plan_kept,
+            source: source_kept,
             passing,
-            shown: run.shown.unwrap_or(before),
+            followers,
+            shown: shown.unwrap_or(before),
         });
-        self.steps.push(Step::Begin(Box::new(run)));
+        self.steps.push(Step::Begin(Box::new(RunPlan { plan, source, format, further, start, lead_in, shown })));
     }
 
     fn running(&mut self, unit: AccessUnit) {
@@ -264,6 +393,7 @@ impl Sequencer {
             return;
         }
         let cut = running.take(&unit);
+        let followed = running.followers.lead(&unit, cut);
         let sound_until = running.shown;
         running.shown = running.shown.max(unit.pts);
         self.position = Some(running.end());
@@ -272,15 +402,20 @@ impl Sequencer {
             self.give_sound(|lane, out| lane.release(sound_until, out));
         }
         self.steps.push(Step::Video(unit, cut));
+        self.follow(followed);
         if overfull {
-            self.end();
+            self.end(None);
         }
+    }
+
+    fn follow(&mut self, followed: Vec<Followed>) {
+        self.steps.extend(followed.into_iter().map(Step::Follow));
     }
 
     /// The run must end before this picture: an IDR begins a run like the first, another picture one that is encoded.
     fn part(&mut self, unit: AccessUnit) {
         if unit.key {
-            self.end();
+            self.end(Some(unit.pts));
             self.video(unit);
             return;
         }
@@ -307,23 +442,25 @@ impl Sequencer {
     /// Ends the run before the seam and begins the one after it.
     fn join(&mut self) {
         let next = self.probing();
-        let State::Seaming(seam) = std::mem::replace(&mut self.state, next) else { return };
-        let Some(format) = self.format.clone() else { return };
+        let State::Seaming(mut seam) = std::mem::replace(&mut self.state, next) else { return };
         let start = seam.start.or(seam.earliest()).unwrap_or(seam.run.end());
+        let followed = seam.run.followers.end(start);
+        self.follow(followed);
         self.give_sound(|lane, out| lane.finish(start, out));
         self.steps.push(Step::End);
         let source = Source { long_gop_seen: true, ..seam.run.source };
         let plan = Plan::decide(&self.ladder, self.segment, &source, self.latched.as_ref());
         self.lane.begin(start, start, &plan.audio);
         let shown = Some(seam.run.shown);
-        self.enter(RunPlan { plan, source, format, start, lead_in: seam.lead_in, shown });
+        self.enter(plan, source, Entry { start, lead_in: seam.lead_in, shown });
         for unit in seam.held {
             self.video(unit);
         }
     }
 
-    /// Ends whatever is going on; what comes then begins anew with an IDR.
-    fn end(&mut self) {
+    /// Ends whatever is going on, with the next run's first picture at `next` if one is known; what comes then begins anew
+    /// with an IDR.
+    fn end(&mut self, next: Option<MediaTime>) {
         self.renew = false;
         if let State::Probing(probe) = &self.state
             && !probe.is_empty()
@@ -333,9 +470,32 @@ impl Sequencer {
         if let State::Seaming(_) = &self.state {
             self.join();
         }
-        let next = self.probing();
-        if let State::Running(running) = std::mem::replace(&mut self.state, next) {
+        let probing = self.probing();
+        if let State::Running(mut running) = std::mem::replace(&mut self.state, probing) {
             let end = running.end();
+            let followed = running.followers.end(next.unwrap_or(end));
+            self.follow(followed);
+            for (track, unit) in running.followers.take_after() {
+                self.hold(track, unit);
+            }
+            let closing = Closing { followers: running.followers, end };
+            let done = closing.followers.are_done();
+            self.closing = Some(closing);
+            if done {
+                self.close();
+            }
+        }
+    }
+
+    /// Ends whatever is going on, and waits for nothing.
+    fn end_all(&mut self) {
+        self.end(None);
+        self.close();
+    }
+
+    /// The run before is over, be followers ever so late.
+    fn close(&mut self) {
+        if let Some(Closing { end, .. }) = self.closing.take() {
             self.give_sound(|lane, out| lane.finish(end, out));
             self.steps.push(Step::End);
         }
@@ -346,6 +506,13 @@ impl Sequencer {
         give(&mut self.lane, &mut out);
         self.steps.extend(out.into_iter().map(Step::Audio));
     }
+}
+
+fn unreadable(format: &VideoFormat) -> String {
+    format!(
+        "The picture of {} x {} cannot be read: check the encoder's resolution and profile.",
+        format.width, format.height
+    )
 }
 
 /// How long the source is held back at most.

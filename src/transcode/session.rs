@@ -16,9 +16,10 @@ use crate::source::{ChannelName, SourceEvent};
 use super::cuts::Cut;
 use super::decoder;
 use super::pipeline::{Pipeline, PipelineError};
-use super::plan::{AudioMaking, Latched, Making, Passthrough};
+use super::plan::{AudioMaking, Latched, Making, Passthrough, Plan};
 use super::sequence::{RunPlan, Sequencer, Step};
 use super::sound::Door;
+use super::tracks::Followed;
 
 /// So many failures of the pipeline within this time, and the source is given up.
 const FAILURES_MAX: usize = 3;
@@ -95,8 +96,9 @@ struct Session {
 
 /// Between a run's `Start` and its `Stop`.
 struct ActiveRun {
+    plan: Plan,
+    /// The rendition that the source's picture, of several the reference, is passed on as.
     passed: Option<usize>,
-    audio: usize,
     encodes_audio: bool,
     pipeline: Option<Pipeline>,
 }
@@ -162,7 +164,7 @@ impl Session {
     }
 
     fn accept(&mut self, event: SourceEvent) -> Vec<Step> {
-        if let (None, SourceEvent::Unit(Track::VIDEO, unit)) = (self.first, &event) {
+        if let (None, SourceEvent::Unit(Track::Video(_), unit)) = (self.first, &event) {
             self.first = Some((unit.pts, now()));
         }
         self.sequencer.push(event)
@@ -173,6 +175,7 @@ impl Session {
             match step {
                 Step::Begin(run) => self.begin(*run).await?,
                 Step::Video(unit, cut) => self.video(unit, cut).await?,
+                Step::Follow(followed) => self.follow(followed).await?,
                 Step::Audio(unit) => self.audio(unit).await?,
                 Step::End => self.end().await?,
                 Step::Refuse(sentence) => return Err(Interruption::Refused(sentence)),
@@ -184,25 +187,28 @@ impl Session {
     async fn begin(&mut self, run: RunPlan) -> Result<(), Interruption> {
         self.report(&run);
         self.metrics.runs.get_or_create(&self.label()).inc();
-        let Some(latched) = self.sequencer.latched() else { return Ok(()) };
         let plan = &run.plan;
         let start = RunStart {
             start: run.start,
             wall_clock: self.wall_clock(run.start),
             target_duration: plan.target,
-            renditions: plan.specs(latched),
+            renditions: plan.specs(),
         };
         self.send(LadderEvent::Start(start)).await?;
         let mut active = ActiveRun {
-            passed: plan.passed(),
-            audio: plan.audio_index(),
+            plan: plan.clone(),
+            passed: plan.passed_as(run.source.track),
             encodes_audio: matches!(plan.audio.making, AudioMaking::Encode(_)),
             pipeline: None,
         };
-        let formats = [
-            active.passed.map(|index| (index, TrackFormat::Video(run.format.clone()))),
-            (!active.encodes_audio).then(|| (active.audio, TrackFormat::Audio(plan.audio.format.clone()))),
-        ];
+        let own = active.passed.map(|index| (index, TrackFormat::Video(run.format.clone())));
+        let further = run
+            .further
+            .iter()
+            .filter_map(|(track, format)| Some((plan.passed_as(*track)?, TrackFormat::Video(format.clone()))));
+        let sound = TrackFormat::Audio(plan.audio.format.clone());
+        let sound = (!active.encodes_audio).then(|| (plan.audio_index(), sound));
+        let formats: Vec<_> = own.into_iter().chain(further).chain(sound).collect();
         active.pipeline = match self.start_pipeline(&run).await {
             Ok(pipeline) => pipeline,
             Err(error) => {
@@ -211,7 +217,7 @@ impl Session {
             }
         };
         self.run = Some(active);
-        for (index, format) in formats.into_iter().flatten() {
+        for (index, format) in formats {
             self.send(LadderEvent::Format(index, format)).await?;
         }
         for unit in &run.lead_in {
@@ -228,13 +234,27 @@ impl Session {
 
     async fn video(&mut self, unit: AccessUnit, cut: Option<Cut>) -> Result<(), Interruption> {
         self.decode(&unit, cut).await?;
-        match self.run.as_ref().and_then(|run| run.passed) {
-            Some(rendition) => {
-                let cut = cut.map(|cut| cut.number);
-                self.send(LadderEvent::Unit { rendition, unit, cut }).await
-            }
-            None => Ok(()),
+        let Some(run) = &self.run else { return Ok(()) };
+        let missing = if cut.is_some() { run.missing() } else { Vec::new() };
+        let cut = cut.map(|cut| cut.number);
+        if let Some(rendition) = run.passed {
+            self.send(LadderEvent::Unit { rendition, unit, cut }).await?;
         }
+        for rendition in missing {
+            self.send(LadderEvent::Gap { rendition, until: cut.unwrap_or(0) }).await?;
+        }
+        Ok(())
+    }
+
+    /// Sends what a track beside the reference gives.
+    async fn follow(&mut self, followed: Followed) -> Result<(), Interruption> {
+        let (Followed::Unit(track, ..) | Followed::Gap(track, _)) = followed;
+        let Some(rendition) = self.run.as_ref().and_then(|run| run.plan.passed_as(track)) else { return Ok(()) };
+        self.send(match followed {
+            Followed::Unit(_, unit, cut) => LadderEvent::Unit { rendition, unit, cut: cut.map(|cut| cut.number) },
+            Followed::Gap(_, until) => LadderEvent::Gap { rendition, until },
+        })
+        .await
     }
 
     async fn decode(&mut self, unit: &AccessUnit, cut: Option<Cut>) -> Result<(), Interruption> {
@@ -249,7 +269,7 @@ impl Session {
         match &mut run.pipeline {
             Some(pipeline) if run.encodes_audio => Ok(pipeline.push_audio(&unit).await?),
             _ => {
-                let rendition = run.audio;
+                let rendition = run.plan.audio_index();
                 self.send(LadderEvent::Unit { rendition, unit, cut: None }).await
             }
         }
@@ -346,6 +366,24 @@ impl Session {
         if encodes && decoder::is_flattened(&run.format) {
             info!(%channel, "the source is in high dynamic range, which is not mapped to standard: its encoded renditions look flat");
         }
+        for further in &run.source.further {
+            let track = further.pictures.track;
+            match (further.fault(), plan.passed_as(track)) {
+                (Some(fault), _) => warn!(%channel, track, "the encoder's track is left out: {fault}"),
+                (None, Some(_)) => {}
+                (None, None) => {
+                    info!(%channel, track, "the encoder's track is left out: it has no rendition in the programme")
+                }
+            }
+        }
+    }
+}
+
+impl ActiveRun {
+    /// Renditions without media in this run.
+    fn missing(&self) -> Vec<usize> {
+        let videos = self.plan.videos.iter().enumerate();
+        videos.filter(|(_, video)| video.making == Making::Missing).map(|(index, _)| index).collect()
     }
 }
 

@@ -6,3 +6,4 @@ mod media;
 mod runs;
 mod sequences;
 mod sounds;
+mod tracks;

@@ -8,7 +8,7 @@ use tokio::sync::mpsc;
 
 use super::decode::{decode, onsets};
 use super::media::Clip;
-use crate::config::{EncodeProfile, HlsConfig, LadderConfig, LongGop, RenditionConfig, RenditionSource};
+use crate::config::{EncodeProfile, HlsConfig, LadderConfig, LongGop, MissingRungs, RenditionConfig, RenditionSource};
 use crate::ladder::{LadderEvent, RenditionName, RunStart};
 use crate::media::{AccessUnit, AudioCodec, MediaTime, Track, TrackFormat};
 use crate::metrics::Metrics;
@@ -26,6 +26,7 @@ pub(super) fn ladder(heights: &[u32]) -> LadderConfig {
         name: "test".to_owned(),
         profile: EncodeProfile::Balanced,
         long_gop: LongGop::Encode,
+        missing_rungs: MissingRungs::Encode,
         renditions: [own].into_iter().chain(encoded).collect(),
         audio_bitrate: 96_000,
     }
@@ -111,6 +112,7 @@ fn collect(runs: &mut Vec<Run>, event: LadderEvent) {
             assert!(!run.stopped && run.formats[rendition].is_some());
             run.units[rendition].push((unit, cut));
         }
+        LadderEvent::Gap { .. } => panic!("one track has no gaps"),
         LadderEvent::Stop => runs.last_mut().unwrap().stopped = true,
         LadderEvent::Finish => panic!("the stage never ends a programme"),
     }
@@ -174,6 +176,38 @@ async fn passed_on_and_encoded_renditions_are_aligned() {
     assert_eq!(passed, sent.collect::<Vec<_>>(), "what is passed on is untouched");
     let end = outcome.position.unwrap().as_millis();
     assert!((8000..8040).contains(&end), "{end}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn row_32_an_encoders_own_ladder_is_passed_on_and_filled() {
+    let large = Clip::default().events();
+    let small =
+        Clip { size: (320, 180), sound: None, ..Clip::default() }.events().into_iter().map(|event| match event {
+            SourceEvent::Format(_, format) => SourceEvent::Format(Track::Video(1), format),
+            SourceEvent::Unit(_, unit) => SourceEvent::Unit(Track::Video(1), unit),
+            event => event,
+        });
+    let mut events: Vec<SourceEvent> = large.iter().cloned().chain(small).collect();
+    events.sort_by_key(|event| match event {
+        SourceEvent::Unit(_, unit) => unit.dts,
+        _ => MediaTime::from_nanos(i64::MIN),
+    });
+    let (_, runs) = play(setup(ladder(&[240, 180]), 4000), events.clone()).await;
+    assert_eq!(runs.len(), 1);
+    assert_whole(&runs, &source_pts(&events));
+    let names: Vec<&str> = runs[0].start.renditions.iter().map(|spec| spec.name.as_str()).collect();
+    assert_eq!(names, ["source", "240p", "180p", "audio"]);
+    let own = |track| {
+        events.iter().filter_map(move |event| match event {
+            SourceEvent::Unit(of, unit) if *of == track => Some(unit.clone()),
+            _ => None,
+        })
+    };
+    assert!(
+        units(&runs[0], 0).into_iter().eq(own(Track::VIDEO)) && units(&runs[0], 2).into_iter().eq(own(Track::Video(1)))
+    );
+    let Some(TrackFormat::Video(filled)) = &runs[0].formats[1] else { panic!("a format") };
+    assert_eq!((filled.width, filled.height, runs[0].cuts(1).len()), (426, 240, 2));
 }
 
 #[tokio::test(flavor = "multi_thread")]

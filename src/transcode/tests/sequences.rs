@@ -5,7 +5,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 use proptest::prelude::*;
 
-use crate::config::{EncodeProfile, LadderConfig, LongGop, RenditionConfig, RenditionSource};
+use crate::config::{EncodeProfile, LadderConfig, LongGop, MissingRungs, RenditionConfig, RenditionSource};
 use crate::ladder::RenditionName;
 use crate::media::{AccessUnit, MediaTime, Track, TrackFormat, VideoCodec, VideoCoding, VideoFormat};
 use crate::source::SourceEvent;
@@ -22,6 +22,7 @@ fn ladder(long_gop: LongGop) -> Arc<LadderConfig> {
         name: "test".to_owned(),
         profile: EncodeProfile::Balanced,
         long_gop,
+        missing_rungs: MissingRungs::Encode,
         renditions: vec![source],
         audio_bitrate: 128_000,
     })
@@ -107,6 +108,7 @@ fn replay(steps: Vec<Step>) -> Result<Vec<i64>, TestCaseError> {
                 prop_assert!(open);
                 open = false;
             }
+            Step::Follow(_) => return Err(TestCaseError::fail("one track follows nobody")),
             Step::Refuse(sentence) => return Err(TestCaseError::fail(sentence)),
         }
     }
