@@ -53,8 +53,6 @@ pub(crate) enum Close {
     Tls(String),
     #[error("turned away: {reason}")]
     TurnedAway { reason: TurnedAway, peer: SocketAddr },
-    #[error("it sent more than {0} bytes without publishing")]
-    TooMuch(usize),
     #[error("{0}")]
     Protocol(#[from] SessionError),
     #[error("its stream key is empty: enter the one that the server printed for the channel")]
@@ -108,7 +106,6 @@ impl Close {
             Self::Proxy(_) => Some("proxy_header"),
             Self::Tls(_) => Some("tls_handshake"),
             Self::TurnedAway { reason, .. } => Some(reason.kind()),
-            Self::TooMuch(_) => Some("too_much"),
             Self::Protocol(error) => Some(error.kind()),
             Self::NoKey | Self::WrongKey => Some("wrong_key"),
             Self::Barred(_) => Some("keys_barred"),

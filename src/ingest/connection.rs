@@ -122,7 +122,6 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<'_, S> {
 
     /// From the handshake to the channel's welcome.
     async fn admission(&mut self) -> Result<Admitted, Close> {
-        let mut received = self.input.len();
         let (address, encoder) = loop {
             let event = self.next_event().await?;
             self.flush().await?;
@@ -130,8 +129,9 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<'_, S> {
                 Some(SessionEvent::Publish { address, encoder }) => break (address, encoder),
                 // There is no other event before publishing was accepted.
                 Some(_) => {}
-                None if received > STRANGER_BYTES_MAX => return Err(Close::TooMuch(STRANGER_BYTES_MAX)),
-                None => received += self.receive(STRANGER_READ_BYTES).await?,
+                None => {
+                    self.receive(STRANGER_READ_BYTES).await?;
+                }
             }
         };
         self.may_try_key()?;
@@ -523,8 +523,6 @@ impl Output {
 const READ_BYTES: usize = 64 << 10;
 /// What is read of others at once: there may be many of them.
 const STRANGER_READ_BYTES: usize = 4 << 10;
-/// What may come between the handshake and `publish`, where encoders send one kilobyte or two.
-const STRANGER_BYTES_MAX: usize = 256 << 10;
 /// What is looked at between two chances for others to run, at most: 4096 messages, if they are empty.
 const SLICE_BYTES: usize = 4 << 10;
 const UNBROKEN_MESSAGES_MAX: u32 = 256;

@@ -10,6 +10,7 @@ use super::backlog::BYTES_MAX;
 use super::close::{Close, Stage};
 use super::driver_tests::Bench;
 use super::scripted::{Wire, picture};
+use super::session::SessionError;
 use crate::source::SourceEvent;
 
 /// A picture of so many bytes, as a message.
@@ -189,5 +190,5 @@ async fn a_stranger_may_not_send_much_without_publishing() {
         wire.message(2, 4, 0, 0, &[0; 60_000]);
     }
     let _ = timeout(Duration::from_secs(1), bench.io.write_all(&wire.bytes)).await;
-    assert!(matches!(bench.closed().await, Close::TooMuch(_)));
+    assert!(matches!(bench.closed().await, Close::Protocol(SessionError::TooManyBytes)));
 }

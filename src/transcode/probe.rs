@@ -102,7 +102,8 @@ pub(super) struct Held {
 }
 
 impl Probe {
-    /// Waits until IDRs have shown their distance, but no longer than until `patience` of video is held.
+    /// Waits until IDRs have shown their distance, but no longer than until `patience` of video is held; of every track, but
+    /// not long for those that begin late.
     pub(super) fn new(patience: MediaTime) -> Self {
         Self { patience, tracks: BTreeMap::new() }
     }
@@ -118,8 +119,13 @@ impl Probe {
     pub(super) fn is_enough(&self, mut announced: impl Iterator<Item = u8>) -> bool {
         let known = |track| self.tracks.get(&track).is_some_and(|held| held.known.is_some());
         self.is_full()
-            || self.tracks.values().any(|held| held.duration() >= self.patience || held.since_known() >= LATE_MAX)
-            || (!self.is_empty() && announced.all(known))
+            || self.tracks.values().any(|held| held.since_known() >= LATE_MAX)
+            || (!self.is_empty() && (announced.all(known) || self.is_patience_over()))
+    }
+
+    fn is_patience_over(&self) -> bool {
+        let longest = self.tracks.values().map(Held::duration).max().unwrap_or_default();
+        longest >= self.patience + LATE_MAX || self.tracks.values().all(|held| held.duration() >= self.patience)
     }
 
     fn is_full(&self) -> bool {
