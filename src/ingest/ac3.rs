@@ -1,79 +1,52 @@
 //! AC-3 and E-AC-3: the headers of their frames (ETSI TS 102 366, 4.3 and E.1.2). There is no other configuration.
 
-use bytes::Bytes;
-
 use super::bits::Bits;
-use crate::media::{AudioCodec, AudioFormat};
+use super::sound::FrameHeader;
+use crate::media::AudioCodec;
 
-/// The format of a packet's first frame, and how many samples all its frames have. None where one is cut short or cannot
-/// be true.
+/// The header of the frame at the front. None where that cannot be true.
 #[must_use]
-pub fn packet(data: &[u8]) -> Option<(AudioFormat, u32)> {
-    let first = Frame::parse(data)?;
-    let (mut rest, mut samples) = (data, 0);
-    for _ in 0..FRAMES_MAX {
-        let frame = Frame::parse(rest)?;
-        samples += frame.samples;
-        rest = rest.get(frame.bytes..)?;
-        if rest.is_empty() {
-            let codec = if first.enhanced { AudioCodec::Eac3 } else { AudioCodec::Ac3 };
-            let Frame { sample_rate, channels, .. } = first;
-            return Some((AudioFormat { codec, config: Bytes::new(), sample_rate, channels }, samples));
-        }
+pub(super) fn frame(data: &[u8]) -> Option<FrameHeader> {
+    let body = data.strip_prefix(&[0x0b, 0x77])?;
+    match body.get(3)? >> 3 {
+        0..=10 => plain(body),
+        11..=16 => enhanced(body),
+        _ => None,
     }
-    None
 }
 
-struct Frame {
-    enhanced: bool,
-    bytes: usize,
-    sample_rate: u32,
-    channels: u8,
-    /// 0 for what adds channels or programmes to a frame before.
-    samples: u32,
+fn plain(body: &[u8]) -> Option<FrameHeader> {
+    let mut bits = Bits::plain(body.get(2..)?);
+    let (rate, size) = (bits.take(2)?, bits.small(6)?);
+    bits.skip(8)?;
+    let mode = bits.small(3)?;
+    let skipped = [mode & 1 == 1 && mode != 1, mode & 4 != 0, mode == 2];
+    bits.skip(skipped.iter().map(|present| if *present { 2 } else { 0 }).sum())?;
+    let channels = channels(mode, bits.bit()?)?;
+    let kilobits = *KILOBITS.get(usize::from(size >> 1))?;
+    let (sample_rate, bytes) = match rate {
+        0 => (48_000, 4 * kilobits),
+        1 => (44_100, 2 * (320 * kilobits / 147 + usize::from(size & 1))),
+        2 => (32_000, 6 * kilobits),
+        _ => return None,
+    };
+    Some(FrameHeader { codec: AudioCodec::Ac3, bytes, sample_rate, channels, samples: 1536 })
 }
 
-impl Frame {
-    fn parse(data: &[u8]) -> Option<Self> {
-        let body = data.strip_prefix(&[0x0b, 0x77])?;
-        match body.get(3)? >> 3 {
-            0..=10 => Self::plain(body),
-            11..=16 => Self::enhanced(body),
-            _ => None,
-        }
-    }
-
-    fn plain(body: &[u8]) -> Option<Self> {
-        let mut bits = Bits::plain(body.get(2..)?);
-        let (rate, size) = (bits.take(2)?, bits.small(6)?);
-        bits.skip(8)?;
-        let mode = bits.small(3)?;
-        let skipped = [mode & 1 == 1 && mode != 1, mode & 4 != 0, mode == 2];
-        bits.skip(skipped.iter().map(|present| if *present { 2 } else { 0 }).sum())?;
-        let channels = channels(mode, bits.bit()?)?;
-        let kilobits = *KILOBITS.get(usize::from(size >> 1))?;
-        let (sample_rate, bytes) = match rate {
-            0 => (48_000, 4 * kilobits),
-            1 => (44_100, 2 * (320 * kilobits / 147 + usize::from(size & 1))),
-            2 => (32_000, 6 * kilobits),
-            _ => return None,
-        };
-        Some(Self { enhanced: false, bytes, sample_rate, channels, samples: 1536 })
-    }
-
-    fn enhanced(body: &[u8]) -> Option<Self> {
-        let mut bits = Bits::plain(body);
-        let (kind, substream) = (bits.take(2)?, bits.take(3)?);
-        let bytes = (bits.take(11)? as usize + 1) * 2;
-        let (sample_rate, blocks) = match bits.take(2)? {
-            3 => (*[24_000, 22_050, 16_000].get(bits.take(2)? as usize)?, 6),
-            rate => (*[48_000, 44_100, 32_000].get(rate as usize)?, *[1, 2, 3, 6].get(bits.take(2)? as usize)?),
-        };
-        let mode = bits.small(3)?;
-        let channels = channels(mode, bits.bit()?)?;
-        let counts = kind != 1 && substream == 0;
-        Some(Self { enhanced: true, bytes, sample_rate, channels, samples: if counts { blocks * 256 } else { 0 } })
-    }
+/// Samples are 0 for what adds channels or programmes to a frame before.
+fn enhanced(body: &[u8]) -> Option<FrameHeader> {
+    let mut bits = Bits::plain(body);
+    let (kind, substream) = (bits.take(2)?, bits.take(3)?);
+    let bytes = (bits.take(11)? as usize + 1) * 2;
+    let (sample_rate, blocks) = match bits.take(2)? {
+        3 => (*[24_000, 22_050, 16_000].get(bits.take(2)? as usize)?, 6),
+        rate => (*[48_000, 44_100, 32_000].get(rate as usize)?, *[1, 2, 3, 6].get(bits.take(2)? as usize)?),
+    };
+    let mode = bits.small(3)?;
+    let channels = channels(mode, bits.bit()?)?;
+    let counts = kind != 1 && substream == 0;
+    let samples = if counts { blocks * 256 } else { 0 };
+    Some(FrameHeader { codec: AudioCodec::Eac3, bytes, sample_rate, channels, samples })
 }
 
 /// Table 4.3, and the low frequencies.
@@ -84,15 +57,15 @@ fn channels(mode: u8, low: bool) -> Option<u8> {
 
 /// Table 4.13.
 const KILOBITS: [usize; 19] = [32, 40, 48, 56, 64, 80, 96, 112, 128, 160, 192, 224, 256, 320, 384, 448, 512, 576, 640];
-/// Frames of a packet: as many as six programmes of one block each need for a whole frame's time.
-const FRAMES_MAX: usize = 48;
 
 #[cfg(test)]
 mod tests {
+    use super::super::sound::told_by_frames;
     use super::*;
 
     fn read(data: &[u8]) -> Option<(AudioCodec, u32, u8, u32)> {
-        packet(data).map(|(format, samples)| (format.codec, format.sample_rate, format.channels, samples))
+        told_by_frames(frame, data)
+            .map(|(format, samples)| (format.codec, format.sample_rate, format.channels, samples))
     }
 
     fn padded(head: &[u8], length: usize) -> Vec<u8> {

@@ -159,16 +159,24 @@ impl<'a> Reader<'a> {
     }
 
     fn text(&mut self, length: usize) -> Result<String, AmfError> {
-        let (text, rest) = self.rest.split_at_checked(length).ok_or(AmfError::Truncated)?;
-        self.rest = rest;
-        Ok(String::from_utf8_lossy(text).into_owned())
+        take_bytes(&mut self.rest, length).map(|text| String::from_utf8_lossy(text).into_owned())
     }
 
     fn take<const N: usize>(&mut self) -> Result<[u8; N], AmfError> {
-        let (head, rest) = self.rest.split_first_chunk().ok_or(AmfError::Truncated)?;
-        self.rest = rest;
-        Ok(*head)
+        take_array(&mut self.rest)
     }
+}
+
+pub(super) fn take_bytes<'a>(from: &mut &'a [u8], length: usize) -> Result<&'a [u8], AmfError> {
+    let (bytes, rest) = from.split_at_checked(length).ok_or(AmfError::Truncated)?;
+    *from = rest;
+    Ok(bytes)
+}
+
+pub(super) fn take_array<const N: usize>(from: &mut &[u8]) -> Result<[u8; N], AmfError> {
+    let (array, rest) = from.split_first_chunk().ok_or(AmfError::Truncated)?;
+    *from = rest;
+    Ok(*array)
 }
 
 #[cfg(test)]

@@ -7,7 +7,7 @@
 use std::collections::HashMap;
 use std::rc::Rc;
 
-use super::amf::{Amf0Value, AmfError, Budget};
+use super::amf::{Amf0Value, AmfError, Budget, take_array, take_bytes};
 
 /// Reads one value from the front of `rest`. Its tables of references are its own.
 ///
@@ -256,15 +256,11 @@ impl<'a> Reader<'a, '_> {
     }
 
     fn bytes(&mut self, length: usize) -> Result<&'a [u8], AmfError> {
-        let (bytes, rest) = self.rest.split_at_checked(length).ok_or(AmfError::Truncated)?;
-        self.rest = rest;
-        Ok(bytes)
+        take_bytes(&mut self.rest, length)
     }
 
     fn take<const N: usize>(&mut self) -> Result<[u8; N], AmfError> {
-        let (head, rest) = self.rest.split_first_chunk().ok_or(AmfError::Truncated)?;
-        self.rest = rest;
-        Ok(*head)
+        take_array(&mut self.rest)
     }
 }
 

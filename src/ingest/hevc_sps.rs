@@ -1,6 +1,7 @@
 //! What an HEVC sequence parameter set tells of the picture (ITU-T H.265, 7.3.2.2).
 
 use super::bits::Bits;
+use super::nal::cropped;
 use super::vui::{colour, sample_aspect};
 use crate::media::{Colour, VideoCoding};
 
@@ -106,20 +107,9 @@ fn profile_tier_level(bits: &mut Bits<'_>, sub_layers: u8) -> Option<[u8; 12]> {
 /// Width and height within the conformance window. None where nothing is left, or a side is beyond what level 6.2 allows.
 fn size(bits: &mut Bits<'_>, chroma_format: u8) -> Option<(u32, u32)> {
     let (width, height) = (bits.ue_up_to(SIDE_MAX)?, bits.ue_up_to(SIDE_MAX)?);
-    let (unit_x, unit_y) = match chroma_format {
-        1 => (2, 2),
-        2 => (2, 1),
-        _ => (1, 1),
-    };
-    let mut window = [0u32; 4];
-    if bits.bit()? {
-        for side in &mut window {
-            *side = bits.ue_up_to(SIDE_MAX)?;
-        }
-    }
-    let [left, right, top, bottom] = window;
-    let width = width.checked_sub((left + right) * unit_x)?;
-    let height = height.checked_sub((top + bottom) * unit_y)?;
+    let (cropped_columns, cropped_rows) = cropped(bits, chroma_format, SIDE_MAX)?;
+    let width = width.checked_sub(cropped_columns)?;
+    let height = height.checked_sub(cropped_rows)?;
     (width > 0 && height > 0).then_some((width, height))
 }
 

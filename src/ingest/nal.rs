@@ -2,6 +2,7 @@
 
 use bytes::{BufMut, Bytes, BytesMut};
 
+use super::bits::Bits;
 use super::picture::{PictureError, UNITS_MAX};
 
 /// The NAL units of an access unit, and whether they have 4-byte lengths. Some encoders put Annex B into FLV.
@@ -34,6 +35,22 @@ pub(super) fn split_nal(rest: &mut Bytes, length_bytes: usize) -> Option<Bytes> 
     let length = prefix.iter().fold(0usize, |length, byte| length << 8 | usize::from(*byte));
     let end = length_bytes.checked_add(length).filter(|end| *end <= rest.len())?;
     Some(rest.split_to(end).slice(length_bytes..))
+}
+
+/// Reads the cropping of a sequence parameter set: how many columns and rows of luma it takes away, each from two sides of at
+/// most `side_max` (H.264, 7.4.2.1.1; H.265, 7.4.3.2.1).
+pub(super) fn cropped(bits: &mut Bits<'_>, chroma_format: u8, side_max: u32) -> Option<(u32, u32)> {
+    if !bits.bit()? {
+        return Some((0, 0));
+    }
+    let (unit_x, unit_y) = match chroma_format {
+        1 => (2, 2),
+        2 => (2, 1),
+        _ => (1, 1),
+    };
+    let mut side = || bits.ue_up_to(side_max);
+    let (left, right, top, bottom) = (side()?, side()?, side()?, side()?);
+    Some(((left + right) * unit_x, (top + bottom) * unit_y))
 }
 
 /// The NAL units of an access unit; empty ones are left out.

@@ -118,8 +118,8 @@ impl SoundReader {
         let (derived, samples, data) = match self.codec {
             SoundCodec::Aac => self.aac(data)?,
             SoundCodec::Opus => self.opus(data)?,
-            SoundCodec::Mp3 => told(mp3::packet(data), data)?,
-            SoundCodec::Ac3 => told(ac3::packet(data), data)?,
+            SoundCodec::Mp3 => told(mp3::frame, data)?,
+            SoundCodec::Ac3 => told(ac3::frame, data)?,
             SoundCodec::Flac => (None, flac::samples(data).ok_or(SoundError::Malformed)?, data.clone()),
             SoundCodec::Alaw(channels) => plain(AudioCodec::Alaw, 8_000, channels, 1, data)?,
             SoundCodec::Mulaw(channels) => plain(AudioCodec::Mulaw, 8_000, channels, 1, data)?,
@@ -166,10 +166,37 @@ impl SoundReader {
 
 type Told = (Option<AudioFormat>, u32, Bytes);
 
-fn told(read: Option<(AudioFormat, u32)>, data: &Bytes) -> Result<Told, SoundError> {
-    let (format, samples) = read.ok_or(SoundError::Malformed)?;
+fn told(frame: fn(&[u8]) -> Option<FrameHeader>, data: &Bytes) -> Result<Told, SoundError> {
+    let (format, samples) = told_by_frames(frame, data).ok_or(SoundError::Malformed)?;
     Ok((Some(format), samples, data.clone()))
 }
+
+/// A frame's header, of codecs that have no other configuration.
+pub(super) struct FrameHeader {
+    pub(super) codec: AudioCodec,
+    pub(super) bytes: usize,
+    pub(super) sample_rate: u32,
+    pub(super) channels: u8,
+    pub(super) samples: u32,
+}
+
+/// The format of a packet's first frame, and how many samples all its frames have. None where one is cut short or cannot be true.
+pub(super) fn told_by_frames(frame: fn(&[u8]) -> Option<FrameHeader>, data: &[u8]) -> Option<(AudioFormat, u32)> {
+    let FrameHeader { codec, sample_rate, channels, .. } = frame(data)?;
+    let (mut rest, mut samples) = (data, 0);
+    for _ in 0..FRAMES_MAX {
+        let next = frame(rest)?;
+        samples += next.samples;
+        rest = rest.get(next.bytes..)?;
+        if rest.is_empty() {
+            return Some((AudioFormat { codec, config: Bytes::new(), sample_rate, channels }, samples));
+        }
+    }
+    None
+}
+
+/// Frames of a packet: as many as six programmes of E-AC-3 of one block each need for a whole frame's time.
+const FRAMES_MAX: usize = 48;
 
 /// Sound of so many bytes a sample, of which whole samples are taken.
 fn plain(codec: AudioCodec, rate: u32, channels: u8, sample_bytes: usize, data: &Bytes) -> Result<Told, SoundError> {

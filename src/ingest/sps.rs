@@ -4,6 +4,7 @@
 //! oddities that no player minds.
 
 use super::bits::Bits;
+use super::nal::cropped;
 use super::vui::{colour, sample_aspect};
 use crate::media::{Colour, VideoCoding};
 
@@ -156,20 +157,9 @@ fn size(bits: &mut Bits<'_>, chroma_format: u8) -> Option<(u32, u32, bool)> {
     }
     bits.bit()?;
     let fields: u32 = if frames_only { 1 } else { 2 };
-    let (unit_x, unit_y) = match chroma_format {
-        1 => (2, 2),
-        2 => (2, 1),
-        _ => (1, 1),
-    };
-    let mut crop = [0u32; 4];
-    if bits.bit()? {
-        for side in &mut crop {
-            *side = bits.ue_up_to(SIDE_MACROBLOCKS_MAX * 16)?;
-        }
-    }
-    let [left, right, top, bottom] = crop;
-    let width = (columns * 16).checked_sub((left + right) * unit_x)?;
-    let height = (rows * 16 * fields).checked_sub((top + bottom) * unit_y * fields)?;
+    let (cropped_columns, cropped_rows) = cropped(bits, chroma_format, SIDE_MACROBLOCKS_MAX * 16)?;
+    let width = (columns * 16).checked_sub(cropped_columns)?;
+    let height = (rows * 16 * fields).checked_sub(cropped_rows * fields)?;
     (width > 0 && height > 0).then_some((width, height, frames_only))
 }
 
