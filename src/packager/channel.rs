@@ -188,6 +188,9 @@ impl Packager {
             run.cuts.see(&unit, cut);
             let taken = lane.place(cut).is_some_and(|number| lane.push(number, unit, run, facts));
             self.units_dropped += u64::from(!taken);
+            if cut.is_some() {
+                self.lanes.iter_mut().for_each(|lane| lane.list_gaps(run, facts));
+            }
         }
         while let Some(placed) = self.run.as_ref().and_then(|run| self.sound.next(&run.cuts)) {
             self.place_sound(placed, facts);
@@ -203,11 +206,12 @@ impl Packager {
         self.units_dropped += u64::from(!taken);
     }
 
-    /// A rendition lacks segments before `until`, which has begun in another.
+    /// A rendition lacks segments before `until`.
     fn gap(&mut self, rendition: RenditionIndex, until: u64, facts: &mut Vec<Fact>) {
         let (Some(run), Some(lane)) = (&self.run, self.lanes.get_mut(rendition)) else { return };
-        if lane.kind() == RenditionKind::Video && run.cuts.start(until).is_some() {
-            lane.skip(until, run, facts);
+        if lane.kind() == RenditionKind::Video {
+            lane.skip(until);
+            lane.list_gaps(run, facts);
         }
     }
 
@@ -528,6 +532,20 @@ mod tests {
         feed(&mut packager, &mut watcher, vec![LadderEvent::Gap { rendition: 1, until: 1 }]);
         assert!(packager.snapshot().is_live());
         assert_eq!(tags(&packager, "360p", "#EXT-X-GAP").len(), 1);
+    }
+
+    #[test]
+    fn row_32_a_rendition_without_media_in_a_run_has_gaps_as_the_others_go_on() {
+        let (mut packager, mut watcher) = (Packager::new(simulate::hls()), Watcher::default());
+        feed(&mut packager, &mut watcher, steady(100, false).events(10_000));
+        let mut events = only(steady(120, false).events(20_000), |rendition, _| rendition != 1);
+        // Told before anything has begun, and never again.
+        events.insert(1, LadderEvent::Gap { rendition: 1, until: u64::MAX });
+        events.pop();
+        feed(&mut packager, &mut watcher, events);
+        assert_eq!(tags(&packager, "360p", "#EXT-X-GAP").len(), 2);
+        assert_eq!(tags(&packager, "360p", "#EXTINF"), tags(&packager, "720p", "#EXTINF"));
+        watcher.check_alignment();
     }
 
     #[test]
