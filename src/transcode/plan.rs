@@ -273,6 +273,12 @@ impl Plan {
         })
     }
 
+    /// The renditions without media.
+    pub(super) fn missing(&self) -> impl Iterator<Item = usize> {
+        let videos = self.videos.iter().enumerate();
+        videos.filter(|(_, video)| video.making == Making::Missing).map(|(index, _)| index)
+    }
+
     /// The position of the sound, which stands last.
     pub(super) fn audio_index(&self) -> usize {
         self.videos.len()
