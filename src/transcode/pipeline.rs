@@ -140,10 +140,10 @@ impl Pipeline {
 
     /// Feeds a picture of the source, waiting for room. `cut`: a segment begins with it.
     pub(super) async fn push_video(&mut self, unit: &AccessUnit, cut: Option<Cut>) -> Result<(), PipelineError> {
+        let Some(feed) = self.video.clone() else { return Ok(()) };
         if let Some(cut) = cut {
             self.pending.lock().unwrap_or_else(PoisonError::into_inner).push_back(cut);
         }
-        let Some(feed) = self.video.clone() else { return Ok(()) };
         match self.lead.take() {
             Some(lead) => {
                 let data = Bytes::from([lead, unit.data.clone()].concat());
