@@ -333,6 +333,15 @@ fn a_reference_that_vanishes_gives_way_to_the_next() {
 }
 
 #[test]
+fn a_reference_that_vanishes_gives_way_to_one_that_was_not_passed_on() {
+    let odd = Sent { gop: 45, ..sent(1, 900) };
+    let runs = play(&mut sequencer(), arriving(&[sent(0, 300), odd]));
+    assert_eq!(runs.iter().map(|run| run.plan.source.track).collect::<Vec<_>>(), [0, 1]);
+    assert!(runs[1].names().iter().all(|(_, making)| matches!(making, Making::Encode(_))), "as the programme began");
+    assert!(runs[1].data(1).len() > 500);
+}
+
+#[test]
 fn tracks_may_be_numbered_from_one() {
     let tracks = [1, 2].map(|track| sent(track, 300));
     let runs = play(&mut sequencer(), arriving(&tracks));
