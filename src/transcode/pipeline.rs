@@ -19,6 +19,7 @@ use crate::config::EncodeProfile;
 use crate::ladder::LadderEvent;
 use crate::media::{AccessUnit, AudioFormat};
 
+use super::audio_plan::AudioMaking;
 use super::cuts::{ClockCuts, Cut};
 use super::decoder;
 use super::elements::Lacking;
@@ -27,7 +28,7 @@ use super::gate::Gate;
 use super::gst_time::RunClock;
 use super::outlets::{AudioOutlet, OutletError, VideoOutlet};
 use super::pictures::{Cutter, Inlet, PendingCuts, PicturePath, Sizes};
-use super::plan::{AudioMaking, Encoding, Making, VideoPlan};
+use super::plan::{Encoding, Making, VideoPlan};
 use super::sequence::RunPlan;
 
 /// Coded frames that wait for a decoder.

@@ -20,7 +20,9 @@ use crate::source::SourceEvent;
 
 use super::cuts::{Cut, KeyCuts};
 use super::lane::{Lane, Repairs};
-use super::plan::{Further, Latched, Pictures, Plan, Source};
+use super::latched::Latched;
+use super::observed::{Further, Pictures, Source};
+use super::plan::Plan;
 use super::probe::{Held, Probe};
 use super::tracks::{Followed, Followers, LATE_MAX};
 use super::traits::VideoTraits;
@@ -384,7 +386,7 @@ impl Sequencer {
     fn enter(&mut self, plan: Plan, source: Source, entry: Entry) {
         let Some(format) = self.formats.get(&source.track).cloned() else { return };
         let Entry { start, lead_in, shown } = entry;
-        self.latched.get_or_insert_with(|| plan.latch(&source));
+        self.latched.get_or_insert_with(|| Latched::of(&plan, &source));
         let passing =
             plan.passed().map(|_| Passing { cuts: KeyCuts::new(plan.target, plan.gop), gop: Vec::new(), gop_bytes: 0 });
         let passed: Vec<u8> = plan.tracks().filter(|&track| track != source.track).collect();

@@ -13,10 +13,12 @@ use crate::media::{AccessUnit, MediaTime, Track, TrackFormat};
 use crate::metrics::{ChannelLabel, KindLabel, Metrics};
 use crate::source::{ChannelName, SourceEvent};
 
+use super::audio_plan::AudioMaking;
 use super::cuts::Cut;
 use super::decoder;
+use super::latched::Latched;
 use super::pipeline::{Pipeline, PipelineError};
-use super::plan::{AudioMaking, Latched, Making, Passthrough, Plan};
+use super::plan::{Making, Passthrough, Plan};
 use super::sequence::{RunPlan, Sequencer, Step};
 use super::sound::Door;
 use super::tracks::Followed;
