@@ -535,6 +535,33 @@ mod tests {
     }
 
     #[test]
+    fn row_32_b_frames_behind_a_gap_are_shown_when_they_should_be() {
+        let (mut packager, mut watcher) = (Packager::new(simulate::hls()), Watcher::default());
+        let session = steady(300, false);
+        // It lacks a whole segment, or the end of one only; and what follows comes late.
+        for (start, back) in [(10_000, 16_000), (30_000, 34_000)] {
+            let away = MediaTime::from_millis(start + 3_000)..MediaTime::from_millis(back);
+            let mut events = session.events(start);
+            events.retain(|e| !matches!(e, LadderEvent::Unit { rendition: 0, unit, .. } if away.contains(&unit.pts)));
+            let stop = events.pop();
+            let is_late =
+                |e: &LadderEvent| matches!(e, LadderEvent::Unit { rendition: 0, unit, .. } if unit.pts >= away.end);
+            let (late, mut events): (Vec<_>, Vec<_>) = events.into_iter().partition(is_late);
+            let until = u64::try_from((back - start) / 2_000).unwrap();
+            events.push(LadderEvent::Gap { rendition: 0, until });
+            feed(&mut packager, &mut watcher, events.into_iter().chain(late).chain(stop).collect());
+            let read = watcher.samples("720p", packager.last_session);
+            assert!(read.iter().zip(&read[1..]).all(|(a, b)| a.start + u64::from(a.duration) <= b.start));
+            let at = |sample: &crate::packager::readback::Read| i64::try_from(sample.start).unwrap() + sample.offset;
+            let shown: Vec<i64> = read.iter().map(|sample| at(sample) / 90).collect();
+            let sent = session.units(start).swap_remove(0).into_iter().map(|(unit, _)| unit.pts);
+            let sent = sent.filter(|pts| !away.contains(pts));
+            assert_eq!(shown, sent.map(MediaTime::as_millis).collect::<Vec<_>>());
+        }
+        watcher.check_alignment();
+    }
+
+    #[test]
     fn row_32_a_rendition_without_media_in_a_run_has_gaps_as_the_others_go_on() {
         let (mut packager, mut watcher) = (Packager::new(simulate::hls()), Watcher::default());
         feed(&mut packager, &mut watcher, steady(100, false).events(10_000));
