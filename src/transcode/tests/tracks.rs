@@ -211,6 +211,13 @@ fn row_32_a_rung_may_be_left_out() {
     let mut sequencer = Sequencer::new(ladder(MissingRungs::Encode), MediaTime::from_millis(4000), latched);
     let runs = play(&mut sequencer, arriving(&tracks[..1]));
     assert!(matches!(runs[0].names()[1], ("720p", Making::Encode(_))));
+    // Where nothing would be left, all is encoded.
+    for other in [Sent { height: 900, ..sent(0, 300) }, Sent { gop: 250, ..sent(0, 300) }] {
+        let latched = sequencer.latched().cloned();
+        let mut sequencer = Sequencer::new(ladder(MissingRungs::LeaveOut), MediaTime::from_millis(4000), latched);
+        let runs = play(&mut sequencer, arriving(&[other]));
+        assert!(runs[0].names().iter().all(|(_, making)| matches!(making, Making::Encode(_))), "{:?}", runs[0].names());
+    }
 }
 
 #[test]
