@@ -38,6 +38,6 @@ mod traits;
 mod tests;
 
 pub use demo::test_source;
-pub use elements::{MissingElements, init};
+pub use elements::{MissingElements, init, undecodable};
 pub use latched::Latched;
 pub use session::{Outcome, Setup, SourceEnd, run};

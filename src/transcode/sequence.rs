@@ -8,6 +8,9 @@
 //! Of an encoder with several tracks all this is said of the reference; the others follow it ([`tracks`](super::tracks)). Where a run ends,
 //! followers that are behind are waited for while the next run's probe goes on.
 //!
+//! A programme is planned once, by its first run. So a source that changes its format before that run begins is looked at afresh,
+//! and what was held of it is let go.
+//!
 //! Runs end with a changed format, a jump of the source's clock, or lost IDRs; not with a changed frame rate, since a source
 //! whose rate varies (a screen capture, a phone) would never have peace, and every rendition keeps the source's own times.
 
