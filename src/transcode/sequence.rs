@@ -223,13 +223,14 @@ impl Sequencer {
             return;
         }
         let changes = self.formats.contains_key(&track);
-        if changes && self.is_false_start() {
-            self.false_starts += 1;
-            self.state = self.probing();
-        } else if changes && track == self.reference {
-            self.end(None);
-        } else if changes {
-            self.follower_changes(track);
+        match changes {
+            true if track != self.reference => self.follower_changes(track),
+            true if self.is_false_start() => {
+                self.false_starts += 1;
+                self.state = self.probing();
+            }
+            true => self.end(None),
+            false => {}
         }
         self.formats.insert(track, format);
     }

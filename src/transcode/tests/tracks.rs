@@ -416,6 +416,18 @@ fn row_24_a_source_that_settles_is_planned_by_what_it_settled_on() {
     assert_eq!(runs.len(), 1);
     assert_eq!(&runs[0].names()[..2], [("source", Making::Pass(0)), ("720p", runs[0].names()[1].1)]);
     assert_eq!(runs[0].data(0), all(&after));
+    // Of several tracks, each of which tells its new format with its own first picture.
+    let tracks = [0, 1, 2].map(|track| Sent { frames: 25..300, gop: 25, ..sent(track, 0) });
+    let before = tracks.each_ref().map(|sent| Sent { height: sent.height / 2, frames: 0..25, ..sent.clone() });
+    let mut several = arriving(&before);
+    for event in arriving(&tracks).into_iter().filter(|event| matches!(event, SourceEvent::Unit(..))) {
+        let first = tracks.iter().find(|sent| matches!(&event, SourceEvent::Unit(track, unit) if *track == Track::Video(sent.track) && unit.dts.as_millis() == 1_000));
+        several.extend(first.map(Sent::format));
+        several.push(event);
+    }
+    let runs = play(&mut sequencer(), several);
+    assert_eq!(runs.len(), 1);
+    assert!(tracks.iter().all(|sent| runs[0].data(sent.track) == all(sent)));
     // One that never settles is shown all the same.
     let restless: Vec<SourceEvent> = (0..12)
         .flat_map(|n| {
