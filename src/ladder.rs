@@ -101,12 +101,13 @@ pub enum LadderEvent {
         /// Audio carries none: it is cut at the first frame at or after the cut's pts.
         cut: Option<u64>,
     },
-    /// A video rendition has no more units for segments of the run before this one: those that it lacks are gaps. Sent once
-    /// the segment has begun in another rendition; it may never be told of a rendition that is only slow.
+    /// A video rendition has no more units for segments of the run before this one: those that it lacks are gaps, each as soon
+    /// as the next has begun in another rendition. It may never be told of a rendition that is only slow.
     Gap {
         /// Whose.
         rendition: RenditionIndex,
-        /// The number of the first segment that it may still have, as on the cuts.
+        /// The number of the first segment that it may still have, as on the cuts; the largest of all where it has no media
+        /// in the run.
         until: u64,
     },
     /// The run is over: what is open is to be finished. The programme goes on if another run starts.

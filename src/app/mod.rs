@@ -67,6 +67,9 @@ struct Server {
 /// Where it cannot start: GStreamer lacks an element, a port is taken, a path cannot be written.
 pub async fn serve(config: Config, demo: bool, stop: CancellationToken) -> anyhow::Result<()> {
     transcode::init()?;
+    for lacking in transcode::undecodable() {
+        warn!("{lacking} It is not needed for other sources.");
+    }
     let keys = keys::load(&config.data_dir, &config.channels)?;
     let store = store::open(&config.store).await?;
     let rtmp = bind("rtmp", config.rtmp.listen).await?;

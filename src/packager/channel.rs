@@ -188,6 +188,9 @@ impl Packager {
             run.cuts.see(&unit, cut);
             let taken = lane.place(cut).is_some_and(|number| lane.push(number, unit, run, facts));
             self.units_dropped += u64::from(!taken);
+            if cut.is_some() {
+                self.lanes.iter_mut().for_each(|lane| lane.list_gaps(run, facts));
+            }
         }
         while let Some(placed) = self.run.as_ref().and_then(|run| self.sound.next(&run.cuts)) {
             self.place_sound(placed, facts);
@@ -203,11 +206,12 @@ impl Packager {
         self.units_dropped += u64::from(!taken);
     }
 
-    /// A rendition lacks segments before `until`, which has begun in another.
+    /// A rendition lacks segments before `until`.
     fn gap(&mut self, rendition: RenditionIndex, until: u64, facts: &mut Vec<Fact>) {
         let (Some(run), Some(lane)) = (&self.run, self.lanes.get_mut(rendition)) else { return };
-        if lane.kind() == RenditionKind::Video && run.cuts.start(until).is_some() {
-            lane.skip(until, run, facts);
+        if lane.kind() == RenditionKind::Video {
+            lane.skip(until);
+            lane.list_gaps(run, facts);
         }
     }
 
@@ -528,6 +532,47 @@ mod tests {
         feed(&mut packager, &mut watcher, vec![LadderEvent::Gap { rendition: 1, until: 1 }]);
         assert!(packager.snapshot().is_live());
         assert_eq!(tags(&packager, "360p", "#EXT-X-GAP").len(), 1);
+    }
+
+    #[test]
+    fn row_32_b_frames_behind_a_gap_are_shown_when_they_should_be() {
+        let (mut packager, mut watcher) = (Packager::new(simulate::hls()), Watcher::default());
+        let session = steady(300, false);
+        // It lacks a whole segment, or the end of one only; and what follows comes late.
+        for (start, back) in [(10_000, 16_000), (30_000, 34_000)] {
+            let away = MediaTime::from_millis(start + 3_000)..MediaTime::from_millis(back);
+            let mut events = session.events(start);
+            events.retain(|e| !matches!(e, LadderEvent::Unit { rendition: 0, unit, .. } if away.contains(&unit.pts)));
+            let stop = events.pop();
+            let is_late =
+                |e: &LadderEvent| matches!(e, LadderEvent::Unit { rendition: 0, unit, .. } if unit.pts >= away.end);
+            let (late, mut events): (Vec<_>, Vec<_>) = events.into_iter().partition(is_late);
+            let until = u64::try_from((back - start) / 2_000).unwrap();
+            events.push(LadderEvent::Gap { rendition: 0, until });
+            feed(&mut packager, &mut watcher, events.into_iter().chain(late).chain(stop).collect());
+            let read = watcher.samples("720p", packager.last_session);
+            assert!(read.iter().zip(&read[1..]).all(|(a, b)| a.start + u64::from(a.duration) <= b.start));
+            let at = |sample: &crate::packager::readback::Read| i64::try_from(sample.start).unwrap() + sample.offset;
+            let shown: Vec<i64> = read.iter().map(|sample| at(sample) / 90).collect();
+            let sent = session.units(start).swap_remove(0).into_iter().map(|(unit, _)| unit.pts);
+            let sent = sent.filter(|pts| !away.contains(pts));
+            assert_eq!(shown, sent.map(MediaTime::as_millis).collect::<Vec<_>>());
+        }
+        watcher.check_alignment();
+    }
+
+    #[test]
+    fn row_32_a_rendition_without_media_in_a_run_has_gaps_as_the_others_go_on() {
+        let (mut packager, mut watcher) = (Packager::new(simulate::hls()), Watcher::default());
+        feed(&mut packager, &mut watcher, steady(100, false).events(10_000));
+        let mut events = only(steady(120, false).events(20_000), |rendition, _| rendition != 1);
+        // Told before anything has begun, and never again.
+        events.insert(1, LadderEvent::Gap { rendition: 1, until: u64::MAX });
+        events.pop();
+        feed(&mut packager, &mut watcher, events);
+        assert_eq!(tags(&packager, "360p", "#EXT-X-GAP").len(), 2);
+        assert_eq!(tags(&packager, "360p", "#EXTINF"), tags(&packager, "720p", "#EXTINF"));
+        watcher.check_alignment();
     }
 
     #[test]

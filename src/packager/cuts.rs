@@ -39,6 +39,11 @@ impl Cuts {
         self.known.get(after.checked_sub(1)?).map(|(number, _)| *number)
     }
 
+    /// The number of the latest cut that is known.
+    pub(super) fn newest(&self) -> u64 {
+        self.known.back().map_or(0, |(number, _)| *number)
+    }
+
     /// When segment `number` begins to be shown.
     pub(super) fn start(&self, number: u64) -> Option<MediaTime> {
         let position = self.known.binary_search_by_key(&number, |(n, _)| *n).ok()?;

@@ -33,6 +33,8 @@ pub(super) struct Lane {
     current: Option<u64>,
     /// The segment of the run that is to be listed next.
     next: u64,
+    /// No units come for segments of the run before this one, which may be yet to begin.
+    lacks_until: u64,
     playlist: Option<Playlist>,
     changed: Changed,
     snapshot: Option<Arc<RenditionSnapshot>>,
@@ -60,6 +62,7 @@ impl Lane {
             segmenter: None,
             current: None,
             next: 0,
+            lacks_until: 0,
             playlist: None,
             changed: Changed::default(),
             snapshot: None,
@@ -103,7 +106,7 @@ impl Lane {
     pub(super) fn begin_run(&mut self, spec: &RenditionSpec) {
         self.bandwidth.expect(expected(spec, self.hls));
         self.spec = spec.clone();
-        (self.segmenter, self.current, self.next) = (None, None, 0);
+        (self.segmenter, self.current, self.next, self.lacks_until) = (None, None, 0, 0);
         self.changed.declaration = true;
     }
 
@@ -159,8 +162,14 @@ impl Lane {
         true
     }
 
-    /// No units come for segments before `until`: lists the one that is open, up to its cut, and gaps.
-    pub(super) fn skip(&mut self, until: u64, run: &Run, facts: &mut Vec<Fact>) {
+    /// No units come for segments before `until`.
+    pub(super) fn skip(&mut self, until: u64) {
+        self.lacks_until = self.lacks_until.max(until);
+    }
+
+    /// Of segments that no units come for: lists the one that is open, up to its cut, and gaps, as far as cuts are known.
+    pub(super) fn list_gaps(&mut self, run: &Run, facts: &mut Vec<Fact>) {
+        let until = self.lacks_until.min(run.cuts.newest());
         if let Some(current) = self.current.filter(|&current| current < until) {
             let boundary = run.cuts.start(current.saturating_add(1));
             if let Some(segment) = self.segmenter.as_mut().and_then(|segmenter| segmenter.finish(boundary)) {

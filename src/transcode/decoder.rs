@@ -22,6 +22,12 @@ fn candidates(codec: VideoCodec) -> (&'static str, &'static [&'static str]) {
     }
 }
 
+/// What cannot be decoded here.
+pub(super) fn lacking() -> impl Iterator<Item = Lacking> {
+    let codecs = [VideoCodec::H264, VideoCodec::Hevc, VideoCodec::Av1, VideoCodec::Vp9];
+    codecs.into_iter().filter_map(|codec| element(codec).err())
+}
+
 /// The element that decodes this.
 ///
 /// # Errors
@@ -34,7 +40,7 @@ pub(super) fn element(codec: VideoCodec) -> Result<&'static str, Lacking> {
 /// Makes the element, with this many threads where it can be told.
 pub(super) fn make(element: &str, threads: u32) -> Result<gst::Element, gst::glib::BoolError> {
     let decoder = gst::ElementFactory::make(element).name("video decoder").build()?;
-    for property in ["max-threads", "threads"] {
+    for property in ["max-threads", "threads", "n-threads"] {
         if decoder.has_property(property) {
             decoder.set_property_from_str(property, &threads.to_string());
         }

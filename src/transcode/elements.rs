@@ -2,6 +2,8 @@
 
 use gstreamer as gst;
 
+use super::{decoder, sound};
+
 /// Each element with the Debian package that brings it.
 const NEEDED: [(&str, &str); 12] = [
     ("appsrc", "gstreamer1.0-plugins-base"),
@@ -97,6 +99,12 @@ pub fn init() -> Result<(), MissingElements> {
     }
 }
 
+/// What sources may come in that cannot be decoded here, a sentence for each codec, for the log. [`init`] comes first.
+#[must_use]
+pub fn undecodable() -> Vec<String> {
+    decoder::lacking().chain(sound::lacking()).map(|lacking| lacking.to_string()).collect()
+}
+
 fn missing(is_there: impl Fn(&str) -> bool) -> Option<MissingElements> {
     let gone: Vec<_> = NEEDED.iter().filter(|(element, _)| !is_there(element)).collect();
     let mut packages: Vec<&'static str> = gone.iter().map(|(_, package)| *package).collect();
@@ -118,6 +126,19 @@ mod tests {
              run `apt-get install gstreamer1.0-plugins-ugly gstreamer1.0-libav`"
         );
         assert_eq!(missing(|_| true), None);
+    }
+
+    #[test]
+    fn whatever_is_needed_or_may_be_is_what_the_script_installs() {
+        let script = include_str!("../../scripts/install-packages");
+        // Debian has the best of AV1's decoders in newer releases only, and the next best in all.
+        let known = NEEDED.iter().chain(&OPTIONAL).filter(|(element, _)| *element != "dav1ddec");
+        for (element, package) in known {
+            let is_named = script.split_whitespace().any(|word| word == *package);
+            assert!(is_named, "{element} is in {package}");
+        }
+        init().unwrap();
+        assert_eq!(undecodable(), [""; 0]);
     }
 
     #[test]

@@ -2,8 +2,9 @@
 
 use crate::config::EncodeProfile;
 
-use super::plan::{Encoding, VBV};
+use super::plan::Encoding;
 use super::probe::FrameRate;
+use super::sizing::VBV;
 
 /// IDRs stand at the cuts and nowhere else: x264's own limit is beyond any run of frames between two of them.
 const KEY_DISTANCE: &str = "1073741823";

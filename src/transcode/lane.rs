@@ -10,7 +10,7 @@ use bytes::Bytes;
 
 use crate::media::{AccessUnit, AudioFormat, MediaTime};
 
-use super::plan::AudioPlan;
+use super::audio_plan::AudioPlan;
 use super::silence::{self, FRAME_SAMPLES};
 
 /// Frames that wait for the picture, about 40 s. When it is full the oldest is dropped.
@@ -232,7 +232,7 @@ impl Run {
 
 #[cfg(test)]
 mod tests {
-    use super::super::plan::AudioMaking;
+    use super::super::audio_plan::AudioMaking;
     use super::*;
     use proptest::prelude::*;
 

@@ -8,6 +8,7 @@
 //! A *run* is one pipeline and one plan. A session has several where the source changes or fails in mid-stream.
 //! Nothing here knows RTMP, containers or playlists.
 
+mod audio_plan;
 mod cuts;
 mod decoder;
 mod demo;
@@ -16,6 +17,8 @@ mod encoder;
 mod gate;
 mod gst_time;
 mod lane;
+mod latched;
+mod observed;
 mod outlets;
 mod pictures;
 mod pipeline;
@@ -26,6 +29,7 @@ mod scale;
 mod sequence;
 mod session;
 mod silence;
+mod sizing;
 mod sound;
 mod tracks;
 mod traits;
@@ -34,6 +38,6 @@ mod traits;
 mod tests;
 
 pub use demo::test_source;
-pub use elements::{MissingElements, init};
-pub use plan::Latched;
+pub use elements::{MissingElements, init, undecodable};
+pub use latched::Latched;
 pub use session::{Outcome, Setup, SourceEnd, run};

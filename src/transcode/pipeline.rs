@@ -19,6 +19,7 @@ use crate::config::EncodeProfile;
 use crate::ladder::LadderEvent;
 use crate::media::{AccessUnit, AudioFormat};
 
+use super::audio_plan::AudioMaking;
 use super::cuts::{ClockCuts, Cut};
 use super::decoder;
 use super::elements::Lacking;
@@ -27,7 +28,7 @@ use super::gate::Gate;
 use super::gst_time::RunClock;
 use super::outlets::{AudioOutlet, OutletError, VideoOutlet};
 use super::pictures::{Cutter, Inlet, PendingCuts, PicturePath, Sizes};
-use super::plan::{AudioMaking, Encoding, Making, VideoPlan};
+use super::plan::{Encoding, Making, VideoPlan};
 use super::sequence::RunPlan;
 
 /// Coded frames that wait for a decoder.
@@ -140,10 +141,10 @@ impl Pipeline {
 
     /// Feeds a picture of the source, waiting for room. `cut`: a segment begins with it.
     pub(super) async fn push_video(&mut self, unit: &AccessUnit, cut: Option<Cut>) -> Result<(), PipelineError> {
+        let Some(feed) = self.video.clone() else { return Ok(()) };
         if let Some(cut) = cut {
             self.pending.lock().unwrap_or_else(PoisonError::into_inner).push_back(cut);
         }
-        let Some(feed) = self.video.clone() else { return Ok(()) };
         match self.lead.take() {
             Some(lead) => {
                 let data = Bytes::from([lead, unit.data.clone()].concat());

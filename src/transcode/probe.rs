@@ -99,6 +99,8 @@ pub(super) struct Held {
     bytes: usize,
     /// When the distance of IDRs became known.
     known: Option<MediaTime>,
+    /// When the IDR is shown that comes next and is not held.
+    next_key: Option<MediaTime>,
 }
 
 impl Probe {
@@ -131,6 +133,13 @@ impl Probe {
     fn is_full(&self) -> bool {
         let bytes: usize = self.tracks.values().map(|held| held.bytes).sum();
         bytes >= HELD_BYTES_MAX || self.tracks.values().any(|held| held.units.len() >= HELD_UNITS_MAX)
+    }
+
+    /// With the next IDR of a track, shown at `key`, something else begins: what is held ends before it.
+    pub(super) fn end(&mut self, track: u8, key: MediaTime) {
+        if let Some(held) = self.tracks.get_mut(&track) {
+            held.next_key = Some(key);
+        }
     }
 
     /// Nothing is held.
@@ -193,7 +202,7 @@ impl Held {
 
     /// What the held pictures tell.
     pub(super) fn measured(&self) -> Measured {
-        Measured { frame_rate: frame_rate(&self.units), gop: gop(&self.units), bitrate: self.bitrate() }
+        Measured { frame_rate: frame_rate(&self.units), gop: self.gop(), bitrate: self.bitrate() }
     }
 
     /// Each IDR of `reference` that this track might have is one of this track too: times differ by at most `tolerance`.
@@ -207,6 +216,14 @@ impl Held {
 
     fn keys(&self) -> impl DoubleEndedIterator<Item = MediaTime> {
         self.units.iter().filter(|unit| unit.key).map(|unit| unit.pts)
+    }
+
+    /// The longest distance of IDRs. None where there is but one, and where the last has lasted longer than any before it.
+    fn gop(&self) -> Option<MediaTime> {
+        let keys: Vec<MediaTime> = self.keys().chain(self.next_key).collect();
+        let longest = keys.iter().zip(keys.iter().skip(1)).map(|(&a, &b)| b - a).max()?;
+        let open = self.horizon()? - *keys.last()?;
+        (open <= longest).then_some(longest)
     }
 
     fn bitrate(&self) -> u64 {
@@ -249,14 +266,6 @@ fn is_usual(gop: MediaTime) -> bool {
 fn is_near(gop: MediaTime, other: MediaTime) -> bool {
     let tolerance = MediaTime::from_nanos(other.as_nanos() / 500) + MediaTime::from_millis(2);
     gop.max(other) - gop.min(other) <= tolerance
-}
-
-/// The longest distance of IDRs. None where there is but one, and where the last has lasted longer than any before it.
-fn gop(units: &[AccessUnit]) -> Option<MediaTime> {
-    let keys: Vec<MediaTime> = units.iter().filter(|unit| unit.key).map(|unit| unit.pts).collect();
-    let longest = keys.iter().zip(keys.iter().skip(1)).map(|(&a, &b)| b - a).max()?;
-    let open = units.iter().map(|unit| unit.pts).max()? - *keys.last()?;
-    (open <= longest).then_some(longest)
 }
 
 #[cfg(test)]

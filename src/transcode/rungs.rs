@@ -9,7 +9,7 @@ use std::collections::BTreeSet;
 use crate::config::{LadderConfig, MissingRungs, RenditionConfig, RenditionSource};
 use crate::ladder::RenditionName;
 
-use super::plan::Pictures;
+use super::observed::Pictures;
 
 /// Lines by which a track may miss a rung's height: encoders round to whole macroblocks.
 const LINES_NEAR: u32 = 8;

@@ -8,6 +8,9 @@
 //! Of an encoder with several tracks all this is said of the reference; the others follow it ([`tracks`](super::tracks)). Where a run ends,
 //! followers that are behind are waited for while the next run's probe goes on.
 //!
+//! A programme is planned once, by its first run. So a source that changes its format before that run begins is looked at afresh,
+//! and what was held of it is let go.
+//!
 //! Runs end with a changed format, a jump of the source's clock, or lost IDRs; not with a changed frame rate, since a source
 //! whose rate varies (a screen capture, a phone) would never have peace, and every rendition keeps the source's own times.
 
@@ -20,7 +23,9 @@ use crate::source::SourceEvent;
 
 use super::cuts::{Cut, KeyCuts};
 use super::lane::{Lane, Repairs};
-use super::plan::{Further, Latched, Pictures, Plan, Source};
+use super::latched::Latched;
+use super::observed::{Further, Pictures, Source};
+use super::plan::Plan;
 use super::probe::{Held, Probe};
 use super::tracks::{Followed, Followers, LATE_MAX};
 use super::traits::VideoTraits;
@@ -37,6 +42,10 @@ const GOP_UNITS_MAX: usize = 4096;
 
 /// Tracks of one connection that are looked at, by number; it is what an encoder can have.
 const TRACKS_MAX: u8 = 16;
+
+/// How often a source may change its format before its first run, and what is held be let go, so that the programme is planned
+/// by what the source has settled on: metadata of colour that come after the first picture, a phone that is being turned.
+const FALSE_STARTS_MAX: u8 = 3;
 
 /// Pictures that are looked at to find the first one of the next run.
 const SEAM_UNITS_MAX: usize = 256;
@@ -86,6 +95,7 @@ pub(super) struct Sequencer {
     long_gop_seen: bool,
     /// A new run is to begin with the next IDR.
     renew: bool,
+    false_starts: u8,
     state: State,
     closing: Option<Closing>,
     position: Option<MediaTime>,
@@ -153,6 +163,7 @@ impl Sequencer {
             lane: Lane::default(),
             long_gop_seen: false,
             renew: false,
+            false_starts: 0,
             state: State::Probing(probe),
             closing: None,
             position: None,
@@ -212,12 +223,22 @@ impl Sequencer {
             return;
         }
         let changes = self.formats.contains_key(&track);
-        if changes && track == self.reference {
-            self.end(None);
-        } else if changes {
-            self.follower_changes(track);
+        match changes {
+            true if track != self.reference => self.follower_changes(track),
+            true if self.is_false_start() => {
+                self.false_starts += 1;
+                self.state = self.probing();
+            }
+            true => self.end(None),
+            false => {}
         }
         self.formats.insert(track, format);
+    }
+
+    /// Nothing was decided for the programme, and it is not too late to wait for another beginning.
+    fn is_false_start(&self) -> bool {
+        let undecided = self.latched.is_none() && matches!(self.state, State::Probing(_));
+        undecided && self.false_starts < FALSE_STARTS_MAX
     }
 
     /// What comes now of a track beside the reference is of the next run.
@@ -322,7 +343,8 @@ impl Sequencer {
         let (Some(start), Some(horizon)) = (own.start(), own.horizon()) else { return };
         let plan = Plan::decide(&self.ladder, self.segment, &source, self.latched.as_ref());
         self.lane.begin(start, horizon, &plan.audio);
-        self.renew = false;
+        // A jump of the clock among what is held: which IDR is behind it is not known, the next to come is.
+        let renew = std::mem::take(&mut self.renew);
         self.reference = track;
         self.enter(plan, source, Entry { start, lead_in: Vec::new(), shown: None });
         if let State::Running(running) = &mut self.state {
@@ -333,6 +355,7 @@ impl Sequencer {
         for unit in own.into_units() {
             self.video(unit);
         }
+        self.renew |= renew;
     }
 
     /// The source that is held: the reference is the tallest track that every player can show. No track at all is no error.
@@ -367,7 +390,7 @@ impl Sequencer {
     fn enter(&mut self, plan: Plan, source: Source, entry: Entry) {
         let Some(format) = self.formats.get(&source.track).cloned() else { return };
         let Entry { start, lead_in, shown } = entry;
-        self.latched.get_or_insert_with(|| plan.latch(&source));
+        self.latched.get_or_insert_with(|| Latched::of(&plan, &source));
         let passing =
             plan.passed().map(|_| Passing { cuts: KeyCuts::new(plan.target, plan.gop), gop: Vec::new(), gop_bytes: 0 });
         let passed: Vec<u8> = plan.tracks().filter(|&track| track != source.track).collect();
@@ -462,9 +485,10 @@ impl Sequencer {
     /// with an IDR.
     fn end(&mut self, next: Option<MediaTime>) {
         self.renew = false;
-        if let State::Probing(probe) = &self.state
+        if let State::Probing(probe) = &mut self.state
             && !probe.is_empty()
         {
+            next.into_iter().for_each(|key| probe.end(self.reference, key));
             self.begin();
         }
         if let State::Seaming(_) = &self.state {

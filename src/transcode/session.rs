@@ -13,10 +13,12 @@ use crate::media::{AccessUnit, MediaTime, Track, TrackFormat};
 use crate::metrics::{ChannelLabel, KindLabel, Metrics};
 use crate::source::{ChannelName, SourceEvent};
 
+use super::audio_plan::AudioMaking;
 use super::cuts::Cut;
 use super::decoder;
+use super::latched::Latched;
 use super::pipeline::{Pipeline, PipelineError};
-use super::plan::{AudioMaking, Latched, Making, Passthrough, Plan};
+use super::plan::{Making, Passthrough, Plan};
 use super::sequence::{RunPlan, Sequencer, Step};
 use super::sound::Door;
 use super::tracks::Followed;
@@ -220,6 +222,9 @@ impl Session {
         for (index, format) in formats {
             self.send(LadderEvent::Format(index, format)).await?;
         }
+        for rendition in run.plan.missing() {
+            self.send(LadderEvent::Gap { rendition, until: u64::MAX }).await?;
+        }
         for unit in &run.lead_in {
             self.decode(unit, None).await?;
         }
@@ -234,16 +239,8 @@ impl Session {
 
     async fn video(&mut self, unit: AccessUnit, cut: Option<Cut>) -> Result<(), Interruption> {
         self.decode(&unit, cut).await?;
-        let Some(run) = &self.run else { return Ok(()) };
-        let missing = if cut.is_some() { run.missing() } else { Vec::new() };
-        let cut = cut.map(|cut| cut.number);
-        if let Some(rendition) = run.passed {
-            self.send(LadderEvent::Unit { rendition, unit, cut }).await?;
-        }
-        for rendition in missing {
-            self.send(LadderEvent::Gap { rendition, until: cut.unwrap_or(0) }).await?;
-        }
-        Ok(())
+        let Some(rendition) = self.run.as_ref().and_then(|run| run.passed) else { return Ok(()) };
+        self.send(LadderEvent::Unit { rendition, unit, cut: cut.map(|cut| cut.number) }).await
     }
 
     /// Sends what a track beside the reference gives.
@@ -376,14 +373,6 @@ impl Session {
                 }
             }
         }
-    }
-}
-
-impl ActiveRun {
-    /// Renditions without media in this run.
-    fn missing(&self) -> Vec<usize> {
-        let videos = self.plan.videos.iter().enumerate();
-        videos.filter(|(_, video)| video.making == Making::Missing).map(|(index, _)| index).collect()
     }
 }
 

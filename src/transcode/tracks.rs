@@ -139,7 +139,7 @@ impl Followers {
             let (since, last) = (follower.alone_since?, follower.waiting.back()?.dts);
             Some(last - since > REFERENCE_SILENCE)
         };
-        self.tracks.values().filter(|follower| follower.passed).any(|follower| alone(follower).unwrap_or(false))
+        self.tracks.values().any(|follower| alone(follower).unwrap_or(false))
     }
 
     /// The run ends at this time: gives out what came before it.

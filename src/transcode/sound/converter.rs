@@ -3,9 +3,9 @@
 use bytes::Bytes;
 use gstreamer as gst;
 
+use super::super::audio_plan::output_rate;
 use super::super::elements::Lacking;
 use super::super::gst_time::RunClock;
-use super::super::plan::output_rate;
 use super::super::silence::{FRAME_SAMPLES, lc_format};
 use super::chain::{Broken, Chain};
 use super::decoder;

@@ -28,6 +28,12 @@ pub(super) fn is_foreign(codec: AudioCodec) -> bool {
     candidates(codec).is_some()
 }
 
+/// What cannot be decoded here.
+pub(in super::super) fn lacking() -> impl Iterator<Item = Lacking> {
+    use AudioCodec::{Ac3, Alaw, Eac3, Flac, Mp3, Mulaw, Opus, Speex};
+    [Opus, Mp3, Ac3, Eac3, Flac, Alaw, Mulaw, Speex].into_iter().filter_map(|codec| element(codec).err())
+}
+
 /// The element that decodes this; none where it is not coded.
 ///
 /// # Errors

@@ -11,4 +11,5 @@ mod decoder;
 mod door;
 mod grid;
 
+pub(super) use decoder::lacking;
 pub(super) use door::Door;

@@ -3,6 +3,7 @@
 mod codecs;
 mod decode;
 mod media;
+mod plans;
 mod runs;
 mod sequences;
 mod sounds;

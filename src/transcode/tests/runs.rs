@@ -52,6 +52,8 @@ pub(super) struct Run {
     pub(super) start: RunStart,
     pub(super) formats: Vec<Option<TrackFormat>>,
     pub(super) units: Vec<Vec<(AccessUnit, Option<u64>)>>,
+    /// Renditions that have no media in it.
+    missing: Vec<usize>,
     stopped: bool,
 }
 
@@ -101,7 +103,8 @@ fn collect(runs: &mut Vec<Run>, event: LadderEvent) {
         LadderEvent::Start(start) => {
             assert!(runs.last().is_none_or(|run| run.stopped), "a run begins after the last one stopped");
             let count = start.renditions.len();
-            runs.push(Run { start, formats: vec![None; count], units: vec![Vec::new(); count], stopped: false });
+            let (formats, units) = (vec![None; count], vec![Vec::new(); count]);
+            runs.push(Run { start, formats, units, missing: Vec::new(), stopped: false });
         }
         LadderEvent::Format(rendition, format) => {
             let old = runs.last_mut().unwrap().formats[rendition].replace(format);
@@ -112,7 +115,8 @@ fn collect(runs: &mut Vec<Run>, event: LadderEvent) {
             assert!(!run.stopped && run.formats[rendition].is_some());
             run.units[rendition].push((unit, cut));
         }
-        LadderEvent::Gap { .. } => panic!("one track has no gaps"),
+        LadderEvent::Gap { rendition, until: u64::MAX } => runs.last_mut().unwrap().missing.push(rendition),
+        LadderEvent::Gap { .. } => panic!("no track is late"),
         LadderEvent::Stop => runs.last_mut().unwrap().stopped = true,
         LadderEvent::Finish => panic!("the stage never ends a programme"),
     }
@@ -121,9 +125,13 @@ fn collect(runs: &mut Vec<Run>, event: LadderEvent) {
 /// What holds for every run.
 fn check(run: &Run) {
     assert!(run.stopped);
-    let cuts = run.cuts(0);
+    let cuts = (0..run.videos().len()).map(|rendition| run.cuts(rendition)).find(|cuts| !cuts.is_empty()).unwrap();
     assert!(cuts.iter().zip(0..).all(|(cut, n)| cut.0 == n), "cuts have no holes: {cuts:?}");
     for (rendition, units) in run.videos().iter().enumerate() {
+        if run.missing.contains(&rendition) {
+            assert!(units.is_empty() && run.formats[rendition].is_none());
+            continue;
+        }
         assert_eq!(run.cuts(rendition), cuts, "rendition {rendition} is cut like the first");
         assert_eq!(units[0].1, Some(0));
         assert_eq!(units[0].0.pts, run.start.start);
@@ -192,13 +200,14 @@ async fn row_32_an_encoders_own_ladder_is_passed_on_and_filled() {
         SourceEvent::Unit(_, unit) => unit.dts,
         _ => MediaTime::from_nanos(i64::MIN),
     });
-    let (_, runs) = play(setup(ladder(&[240, 180]), 4000), events.clone()).await;
+    let (outcome, runs) = play(setup(ladder(&[240, 180]), 4000), events.clone()).await;
     assert_eq!(runs.len(), 1);
     assert_whole(&runs, &source_pts(&events));
     let names: Vec<&str> = runs[0].start.renditions.iter().map(|spec| spec.name.as_str()).collect();
     assert_eq!(names, ["source", "240p", "180p", "audio"]);
+    let source = events.clone();
     let own = |track| {
-        events.iter().filter_map(move |event| match event {
+        source.iter().filter_map(move |event| match event {
             SourceEvent::Unit(of, unit) if *of == track => Some(unit.clone()),
             _ => None,
         })
@@ -208,6 +217,21 @@ async fn row_32_an_encoders_own_ladder_is_passed_on_and_filled() {
     );
     let Some(TrackFormat::Video(filled)) = &runs[0].formats[1] else { panic!("a format") };
     assert_eq!((filled.width, filled.height, runs[0].cuts(1).len()), (426, 240, 2));
+
+    // It comes back with another picture in the place of its largest, which is not to be encoded.
+    let other = Clip { size: (480, 270), ..Clip::default() }.events();
+    let is_small = |event: &SourceEvent| {
+        matches!(event, SourceEvent::Format(Track::Video(1), _) | SourceEvent::Unit(Track::Video(1), _))
+    };
+    let mut events: Vec<SourceEvent> = events.iter().filter(|event| is_small(event)).cloned().chain(other).collect();
+    events.sort_by_key(|event| match event {
+        SourceEvent::Unit(_, unit) => unit.dts,
+        _ => MediaTime::from_nanos(i64::MIN),
+    });
+    let ladder = LadderConfig { missing_rungs: MissingRungs::LeaveOut, ..ladder(&[240, 180]) };
+    let (_, runs) = play(Setup { latched: outcome.latched, ..setup(ladder, 4000) }, events).await;
+    assert_eq!((runs.len(), &runs[0].missing[..]), (1, &[0][..]), "the server has nothing for it from the start");
+    assert!(units(&runs[0], 2).into_iter().eq(own(Track::Video(1))));
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -211,6 +211,13 @@ fn row_32_a_rung_may_be_left_out() {
     let mut sequencer = Sequencer::new(ladder(MissingRungs::Encode), MediaTime::from_millis(4000), latched);
     let runs = play(&mut sequencer, arriving(&tracks[..1]));
     assert!(matches!(runs[0].names()[1], ("720p", Making::Encode(_))));
+    // Where nothing would be left, all is encoded.
+    for other in [Sent { height: 900, ..sent(0, 300) }, Sent { gop: 250, ..sent(0, 300) }] {
+        let latched = sequencer.latched().cloned();
+        let mut sequencer = Sequencer::new(ladder(MissingRungs::LeaveOut), MediaTime::from_millis(4000), latched);
+        let runs = play(&mut sequencer, arriving(&[other]));
+        assert!(runs[0].names().iter().all(|(_, making)| matches!(making, Making::Encode(_))), "{:?}", runs[0].names());
+    }
 }
 
 #[test]
@@ -330,6 +337,117 @@ fn a_reference_that_vanishes_gives_way_to_the_next() {
     assert!(matches!(runs[1].names()[..2], [("source", Making::Encode(_)), ("720p", Making::Pass(1))]));
     let shown: Vec<Bytes> = runs.iter().flat_map(|run| run.data(1)).collect();
     assert_eq!(shown, all(&sent(1, 900)), "the other loses nothing");
+}
+
+#[test]
+fn a_reference_that_vanishes_gives_way_to_one_that_was_not_passed_on() {
+    let odd = Sent { gop: 45, ..sent(1, 900) };
+    let runs = play(&mut sequencer(), arriving(&[sent(0, 300), odd]));
+    assert_eq!(runs.iter().map(|run| run.plan.source.track).collect::<Vec<_>>(), [0, 1]);
+    assert!(runs[1].names().iter().all(|(_, making)| matches!(making, Making::Encode(_))), "as the programme began");
+    assert!(runs[1].data(1).len() > 500);
+}
+
+#[test]
+fn tracks_may_be_numbered_from_one() {
+    let tracks = [1, 2].map(|track| sent(track, 300));
+    let runs = play(&mut sequencer(), arriving(&tracks));
+    assert_eq!(&runs[0].names()[..2], [("source", Making::Pass(1)), ("480p", Making::Pass(2))]);
+    assert_eq!((runs.len(), runs[0].data(1), runs[0].data(2)), (1, all(&tracks[0]), all(&tracks[1])));
+}
+
+#[test]
+fn row_32_tracks_of_several_codecs_become_renditions_side_by_side() {
+    let tracks = [0, 1].map(|track| sent(track, 120));
+    let mut events = arriving(&tracks);
+    for event in &mut events {
+        if let SourceEvent::Format(Track::Video(1), TrackFormat::Video(format)) = event {
+            // Main, level 3.1, as an `hvcC` begins.
+            let config = [1, 0x01, 0x60, 0, 0, 0, 0x90, 0, 0, 0, 0, 0, 93];
+            (format.codec, format.config) = (VideoCodec::Hevc, Bytes::copy_from_slice(&config));
+        }
+    }
+    let mut first = sequencer();
+    let runs = play(&mut first, events);
+    assert_eq!(&runs[0].names()[..2], [("source", Making::Pass(0)), ("720p", Making::Pass(1))]);
+    assert_eq!(runs[0].plan.further[0].1.codec, VideoCodec::Hevc);
+    // When it comes back in H.264, what was HEVC is encoded.
+    let latched = first.latched().cloned();
+    let mut second = Sequencer::new(ladder(MissingRungs::Encode), MediaTime::from_millis(4000), latched);
+    let runs = play(&mut second, arriving(&tracks));
+    assert!(matches!(runs[0].names()[..2], [("source", Making::Pass(0)), ("720p", Making::Encode(_))]));
+}
+
+#[test]
+fn row_12_a_jump_while_the_source_is_looked_at_does_not_cost_the_passthrough() {
+    let tracks = [0, 1].map(|track| sent(track, 300));
+    for jump in [40, 1_000, 1_960] {
+        let mut events = arriving(&tracks);
+        let behind = |e: &SourceEvent| matches!(e, SourceEvent::Unit(Track::VIDEO, u) if u.dts.as_millis() == jump);
+        let at = events.iter().position(behind).unwrap();
+        events.insert(at, SourceEvent::Discontinuity);
+        let runs = play(&mut sequencer(), events);
+        assert_eq!(runs.len(), 2);
+        for run in &runs {
+            assert_eq!(&run.names()[..2], [("source", Making::Pass(0)), ("720p", Making::Pass(1))]);
+        }
+        assert_eq!(runs.iter().flat_map(|run| run.data(0)).collect::<Vec<_>>(), all(&tracks[0]));
+    }
+}
+
+#[test]
+fn row_12_a_jump_just_before_the_look_is_over_is_a_seam_all_the_same() {
+    let long = Sent { gop: 150, ..sent(0, 450) };
+    let mut events = arriving(&[long]);
+    let behind = |e: &SourceEvent| matches!(e, SourceEvent::Unit(Track::VIDEO, u) if u.dts.as_millis() == 4_200);
+    let at = events.iter().position(behind).unwrap();
+    events.insert(at, SourceEvent::Discontinuity);
+    let runs = play(&mut sequencer(), events);
+    assert_eq!(runs.iter().map(|run| run.plan.start.as_millis()).collect::<Vec<_>>(), [40, 6_040]);
+}
+
+#[test]
+fn row_24_a_source_that_settles_is_planned_by_what_it_settled_on() {
+    let [before, after] =
+        [(480, 0..25), (1080, 25..300)].map(|(height, frames)| Sent { height, frames, gop: 25, ..sent(0, 0) });
+    let formats = |sent: &Sent| arriving(std::slice::from_ref(sent));
+    let events: Vec<SourceEvent> = formats(&before).into_iter().chain(formats(&after)).collect();
+    let runs = play(&mut sequencer(), events.clone());
+    assert_eq!(runs.len(), 1);
+    assert_eq!(&runs[0].names()[..2], [("source", Making::Pass(0)), ("720p", runs[0].names()[1].1)]);
+    assert_eq!(runs[0].data(0), all(&after));
+    // Of several tracks, each of which tells its new format with its own first picture.
+    let tracks = [0, 1, 2].map(|track| Sent { frames: 25..300, gop: 25, ..sent(track, 0) });
+    let before = tracks.each_ref().map(|sent| Sent { height: sent.height / 2, frames: 0..25, ..sent.clone() });
+    let mut several = arriving(&before);
+    for event in arriving(&tracks).into_iter().filter(|event| matches!(event, SourceEvent::Unit(..))) {
+        let first = tracks.iter().find(|sent| matches!(&event, SourceEvent::Unit(track, unit) if *track == Track::Video(sent.track) && unit.dts.as_millis() == 1_000));
+        several.extend(first.map(Sent::format));
+        several.push(event);
+    }
+    let runs = play(&mut sequencer(), several);
+    assert_eq!(runs.len(), 1);
+    assert!(tracks.iter().all(|sent| runs[0].data(sent.track) == all(sent)));
+    // One that never settles is shown all the same.
+    let restless: Vec<SourceEvent> = (0..12)
+        .flat_map(|n| {
+            let sent = Sent {
+                height: if n % 2 == 0 { 480 } else { 1080 },
+                frames: n * 25..n * 25 + 25,
+                gop: 25,
+                ..sent(0, 0)
+            };
+            arriving(&[sent])
+        })
+        .collect();
+    let runs = play(&mut sequencer(), restless);
+    assert_eq!(runs.iter().map(|run| run.data(0).len()).sum::<usize>(), 9 * 25);
+    // And what the programme knows is never let go.
+    let mut first = sequencer();
+    play(&mut first, arriving(&[sent(0, 120)]));
+    let mut second =
+        Sequencer::new(ladder(MissingRungs::Encode), MediaTime::from_millis(4000), first.latched().cloned());
+    assert_eq!(play(&mut second, events).iter().map(|run| run.data(0).len()).sum::<usize>(), 300);
 }
 
 #[test]
