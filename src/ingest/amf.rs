@@ -177,13 +177,13 @@ mod tests {
     use proptest::prelude::*;
 
     #[test]
-    fn nested_objects_of_16_mb_are_refused() {
+    fn row_29_nested_objects_of_16_mb_are_refused() {
         let bytes = [0x03, 0, 1, b'a'].repeat(4 << 20);
         assert_eq!(read_values(&bytes), Err(AmfError::TooDeep));
     }
 
     #[test]
-    fn lying_counts_and_floods_are_refused() {
+    fn row_29_lying_counts_and_floods_are_refused() {
         assert_eq!(read_values(&[0x0a, 0xff, 0xff, 0xff, 0xff]), Err(AmfError::Truncated));
         assert_eq!(read_values(&[0x0c, 0xff, 0xff, 0xff, 0xff]), Err(AmfError::Truncated));
         assert_eq!(read_values(&[0x05; VALUES_MAX + 1]), Err(AmfError::TooMany));

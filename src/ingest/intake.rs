@@ -436,7 +436,7 @@ mod tests {
     }
 
     #[test]
-    fn a_format_from_within_the_stream_comes_before_its_idr() {
+    fn row_25_a_format_from_within_the_stream_comes_before_its_idr() {
         let nal = |nal: &[u8]| [&u32::try_from(nal.len()).unwrap().to_be_bytes()[..], nal].concat();
         let (mut intake, mut told) = (Intake::new(START), Told::default());
         let sets = [&[0x17, 1, 0, 0, 0][..], &nal(SPS), &nal(PPS)].concat();

@@ -496,7 +496,7 @@ mod tests {
     }
 
     #[test]
-    fn obs_sequence_is_answered_in_order() {
+    fn row_55_the_sequence_of_obs_is_answered_in_order() {
         let mut session = Session::new();
         let events = feed(
             &mut session,
@@ -781,7 +781,7 @@ mod tests {
     }
 
     #[test]
-    fn nested_amf_is_refused_and_ignored_once_publishing() {
+    fn row_29_nested_amf_is_refused_and_ignored_once_publishing() {
         let nested = [&simple("x", 0.0)[..], &[3, 0, 1, b'a'].repeat(4_000)].concat();
         let mut session = Session::new();
         assert_eq!(

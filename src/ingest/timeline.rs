@@ -725,7 +725,7 @@ mod tests {
     }
 
     #[test]
-    fn audio_is_exact_to_the_sample_under_rounding_and_bursts() {
+    fn row_14_audio_is_exact_to_the_sample_under_rounding_and_bursts() {
         let mut timeline = begun(0);
         let mut ticks = Vec::new();
         for n in 0..1600u32 {
@@ -738,7 +738,7 @@ mod tests {
     }
 
     #[test]
-    fn missing_audio_leaves_a_gap() {
+    fn row_21_missing_audio_leaves_a_gap() {
         let mut timeline = begun(0);
         assert_eq!([0, 21, 43, 500].map(|t| audio(&mut timeline, t)), [0, 21, 42, 500]);
         assert_eq!(timeline.take_repairs(), [Repair::AudioAnchored]);
@@ -833,7 +833,7 @@ mod tests {
     }
 
     #[test]
-    fn a_drifting_sound_clock_is_followed() {
+    fn lesson_14_a_drifting_sound_clock_is_followed() {
         for drift_ppm in [-300i64, 300] {
             let mut timeline = begun(0);
             let mut off = 0;

@@ -107,7 +107,7 @@ mod tests {
     }
 
     #[test]
-    fn key_frames_are_gathered_up_to_the_target() {
+    fn row_18_key_frames_are_gathered_up_to_the_target() {
         assert_eq!(key_cuts(4000, 2000, &[0, 2000, 4000, 6000, 8000]), [0, 4000, 8000]);
         assert_eq!(key_cuts(4000, 1000, &[0, 1000, 2000, 3000, 4000, 5000]), [0, 4000]);
         assert_eq!(key_cuts(4000, 3000, &[0, 3000, 6000]), [0, 3000, 6000]);

@@ -656,7 +656,7 @@ mod tests {
     }
 
     #[test]
-    fn a_long_gop_is_encoded_or_stretches_the_segments() {
+    fn row_17_a_long_gop_is_encoded_or_stretches_the_segments() {
         let long = source(1280, 720, Some(8333));
         let plan = Plan::decide(&ladder(LongGop::Encode, true, &[]), SEGMENT, &long, None);
         assert_eq!(
@@ -671,7 +671,7 @@ mod tests {
     }
 
     #[test]
-    fn what_players_cannot_decode_is_encoded() {
+    fn row_27_what_players_cannot_decode_is_encoded() {
         let mut odd = source(1280, 720, Some(2000));
         odd.video.profile = 244;
         assert_eq!(

@@ -184,7 +184,7 @@ fn row_3_a_slow_loris_is_closed_at_every_stage() {
 }
 
 #[test]
-fn ten_thousand_connections_leave_nothing_and_the_live_channel_does_not_notice() {
+fn lesson_26_ten_thousand_connections_leave_nothing_and_the_live_channel_does_not_notice() {
     let channels = "[[channels]]\nname = \"demo\"\n[[channels]]\nname = \"other\"\nstream_key = \"others-key\"\n";
     let server = Builder::new().settings(SHORT_SEGMENTS).settings(SMALL_LADDER).settings(channels).start();
     let encoder = encoders::push_live("320x180", 30, &KEYFRAME_EACH_SECOND, &server.publish_url());
@@ -231,7 +231,7 @@ fn send_single_bytes(server: &Server) {
 }
 
 #[test]
-fn lying_lengths_and_nested_values_cost_nothing() {
+fn row_29_lesson_32_lying_lengths_and_nested_values_cost_nothing() {
     let server = Builder::new().settings(SHORT_SEGMENTS).settings(SMALL_LADDER).start();
     let (rss, files) = (server.memory_mib("VmRSS"), open_files(&server));
     // Sixteen megabytes are claimed, and sent: it ends at the header.

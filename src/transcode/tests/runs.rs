@@ -211,7 +211,7 @@ async fn row_32_an_encoders_own_ladder_is_passed_on_and_filled() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_long_gop_is_encoded_too_and_cut_by_the_clock() {
+async fn row_17_a_long_gop_is_encoded_too_and_cut_by_the_clock() {
     let events = Clip { gop: 250, frames: 270, ..Clip::default() }.events();
     let source = source_pts(&events);
     let (outcome, runs) = play(setup(ladder(&[180]), 2000), events).await;
@@ -225,7 +225,7 @@ async fn a_long_gop_is_encoded_too_and_cut_by_the_clock() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_long_gop_may_stretch_the_segments() {
+async fn row_17_a_long_gop_may_stretch_the_segments() {
     let events = Clip { gop: 150, frames: 330, ..Clip::default() }.events();
     let source = source_pts(&events);
     let ladder = LadderConfig { long_gop: LongGop::Stretch, ..ladder(&[180]) };
@@ -238,7 +238,7 @@ async fn a_long_gop_may_stretch_the_segments() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_fooled_probe_leads_to_a_second_run_without_loss() {
+async fn row_17_a_fooled_probe_leads_to_a_second_run_without_loss() {
     let events = Clip { gop: 10_000, keys: &[1500], frames: 270, ..Clip::default() }.events();
     let source = source_pts(&events);
     let (outcome, runs) = play(setup(ladder(&[180]), 4000), events).await;
@@ -267,7 +267,7 @@ async fn a_fooled_probe_leads_to_a_second_run_without_loss() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_source_without_sound_gets_silence() {
+async fn row_20_a_source_without_sound_gets_silence() {
     let events = Clip { sound: None, frames: 120, ..Clip::default() }.events();
     let (outcome, runs) = play(setup(ladder(&[]), 4000), events).await;
     let audio = runs[0].audio();
@@ -294,7 +294,7 @@ async fn garbage_in_a_picture_ends_nothing() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_new_format_is_a_new_run_of_the_same_renditions() {
+async fn row_24_a_new_format_is_a_new_run_of_the_same_renditions() {
     let first = Clip { frames: 90, gop: 30, ..Clip::default() }.events();
     let shift = MediaTime::from_millis(3000);
     let second = Clip { size: (480, 360), frames: 90, gop: 30, ..Clip::default() }.events();
@@ -321,7 +321,7 @@ async fn a_new_format_is_a_new_run_of_the_same_renditions() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn odd_sizes_rates_and_shapes() {
+async fn row_27_odd_sizes_rates_and_shapes() {
     let clips = [
         Clip { size: (853, 479), raw: "format=Y444", frames: 60, gop: 30, ..Clip::default() },
         Clip { rate: (30000, 1001), frames: 120, ..Clip::default() },
@@ -340,7 +340,7 @@ async fn odd_sizes_rates_and_shapes() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn other_sound_is_encoded_in_step() {
+async fn row_22_other_sound_is_encoded_in_step() {
     let first = Clip { frames: 90, gop: 30, ..Clip::default() };
     let (outcome, _) = play(setup(ladder(&[]), 2000), first.events()).await;
     let other = Clip { sound: Some("audio/x-raw,rate=44100,channels=1 ! avenc_aac"), ..first };
@@ -490,7 +490,7 @@ async fn low_latency_is_aligned_too() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn an_interlaced_source_is_encoded_and_its_pictures_kept_in_time() {
+async fn row_27_an_interlaced_source_is_encoded_and_its_pictures_kept_in_time() {
     let events =
         Clip { raw: "format=I420,interlace-mode=interleaved", frames: 60, gop: 30, ..Clip::default() }.events();
     let source = source_pts(&events);
@@ -508,7 +508,7 @@ async fn an_interlaced_source_is_encoded_and_its_pictures_kept_in_time() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_frozen_source_does_not_stretch_a_segment() {
+async fn row_19_a_frozen_source_does_not_stretch_a_segment() {
     let mut events = Clip { gop: 250, frames: 150, sound: None, ..Clip::default() }.events();
     let (mut latest, mut shift) = (MediaTime::ZERO, MediaTime::ZERO);
     for event in &mut events {
