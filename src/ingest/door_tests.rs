@@ -4,6 +4,7 @@ use std::net::{Ipv4Addr, SocketAddr};
 use std::sync::Arc;
 use std::time::Duration;
 
+use socket2::SockRef;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{mpsc, oneshot};
@@ -300,5 +301,22 @@ async fn row_4_who_guesses_keys_is_barred_and_told_and_a_live_publisher_stays() 
     wire.message(3, 20, 0, 0, &super::scripted::command("deleteStream", 9.0, vec![]));
     live.write_all(&wire.bytes).await.unwrap();
     while !matches!(first_event(&mut taken).await, SourceEvent::End) {}
+    door.close().await;
+}
+
+/// As a NAT box or a crashed encoder ends it: without a word, and whatever was on its way is gone.
+#[tokio::test]
+async fn row_36_a_connection_that_is_reset_is_lost_and_not_ended() {
+    let mut door = Door::open(|_| {}).await;
+    let mut stream = door.connect().await;
+    publish(&mut stream, "secret").await;
+    let mut taken = door.admit().await;
+    assert!(matches!(first_event(&mut taken).await, SourceEvent::Format(..)));
+    SockRef::from(&stream).set_linger(Some(Duration::ZERO)).unwrap();
+    drop(stream);
+    while let Some(event) = timeout(PATIENCE, taken.events.recv()).await.expect("it is noticed") {
+        assert!(!matches!(event, SourceEvent::End));
+    }
+    door.errors("lost", 1).await;
     door.close().await;
 }

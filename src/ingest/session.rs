@@ -572,6 +572,38 @@ mod tests {
     }
 
     #[test]
+    fn r4_commands_cut_off_behind_any_value_do_no_harm() {
+        const NAMES: [&str; 9] = [
+            "connect",
+            "createStream",
+            "releaseStream",
+            "FCPublish",
+            "publish",
+            "FCUnpublish",
+            "deleteStream",
+            "closeStream",
+            "unheardOf",
+        ];
+        for name in NAMES {
+            let values = [Amf0Value::Utf8String(name.into()), Amf0Value::Number(2.0), Amf0Value::Null, Amf0Value::Null];
+            for count in 0..=values.len() {
+                let body = rml_amf0::serialize(&values[..count].to_vec()).unwrap();
+                let bytes = commands(&[body]);
+                let first = feed(&mut Session::new(), &bytes);
+                assert_eq!(
+                    first.is_ok(),
+                    name == "connect" || count == 0,
+                    "{name} first, of {count} values: {first:?}"
+                );
+                let mut connected = Session::new();
+                feed(&mut connected, &commands(&[connect("live")])).unwrap();
+                assert!(feed(&mut connected, &bytes).is_ok(), "{name} of {count} values");
+                assert!(feed(&mut publishing(), &bytes).is_ok(), "{name} of {count} values, publishing");
+            }
+        }
+    }
+
+    #[test]
     fn r11_publish_needs_neither_mode_nor_name() {
         for (arguments, name) in [
             (vec![Amf0Value::Null, Amf0Value::Utf8String("key".into())], "key"),

@@ -112,6 +112,8 @@ mod tests {
         assert_eq!(key_cuts(4000, 1000, &[0, 1000, 2000, 3000, 4000, 5000]), [0, 4000]);
         assert_eq!(key_cuts(4000, 3000, &[0, 3000, 6000]), [0, 3000, 6000]);
         assert_eq!(key_cuts(4000, 4000, &[0, 4000, 8001]), [0, 4000, 8001]);
+        let every_picture: Vec<i64> = (0..250).map(|n| n * 40).collect();
+        assert_eq!(key_cuts(4000, 40, &every_picture), [0, 4000, 8000], "all are IDRs");
     }
 
     #[test]

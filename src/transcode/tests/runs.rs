@@ -528,3 +528,107 @@ async fn row_19_a_frozen_source_does_not_stretch_a_segment() {
     let shown: BTreeSet<i64> = runs[0].units[1].iter().map(|(unit, _)| unit.pts.as_nanos()).collect();
     assert!(shown.is_superset(&source));
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn row_16_intra_refresh_without_a_second_idr_is_encoded_and_cut_by_the_clock() {
+    const REFRESH: &str = "x264enc name=encoder speed-preset=ultrafast intra-refresh=true key-int-max=30 bframes=0 threads=1 \
+                           ! video/x-h264,stream-format=avc,alignment=au";
+    let mut events = Clip { video: Some(REFRESH), frames: 270, ..Clip::default() }.events();
+    let pictures = events.iter_mut().filter_map(|event| match event {
+        SourceEvent::Unit(Track::VIDEO, unit) => Some(unit),
+        _ => None,
+    });
+    // GStreamer takes recovery points for starts; ingest does not.
+    pictures.skip(1).for_each(|unit| unit.key = false);
+    let source = source_pts(&events);
+    let (outcome, runs) = play(setup(ladder(&[180]), 2000), events).await;
+    assert_eq!((outcome.end, runs.len()), (SourceEnd::Lost, 1));
+    assert_whole(&runs, &source);
+    let cuts: Vec<i64> = runs[0].cuts(0).iter().map(|(_, pts)| pts / 1_000_000).collect();
+    assert_eq!(cuts, [0, 2000, 4000, 6000, 8000]);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn row_19_a_frame_rate_that_varies_keeps_every_pictures_time() {
+    // A second at 30 pictures a second, then one of 7.5, then 60, and so on: as screens and phones send.
+    let varied = |time: MediaTime| {
+        let whole = time.as_nanos().div_euclid(1_000_000_000);
+        let lasts = |second: i64| [1_000, 4_000, 500, 2_000][usize::try_from(second.rem_euclid(4)).unwrap()];
+        let before: i64 = (0..whole).map(lasts).sum();
+        MediaTime::from_millis(before + (time.as_millis() - whole * 1_000) * lasts(whole) / 1_000)
+    };
+    let mut events = Clip { gop: 30, frames: 240, sound: None, ..Clip::default() }.events();
+    for event in &mut events {
+        if let SourceEvent::Unit(_, unit) = event {
+            (unit.dts, unit.pts) = (varied(unit.dts.max(MediaTime::ZERO)), varied(unit.pts));
+        }
+    }
+    let mut last = MediaTime::from_millis(-1);
+    for event in &mut events {
+        if let SourceEvent::Unit(_, unit) = event {
+            unit.dts = unit.dts.max(last + MediaTime::from_millis(1));
+            last = unit.dts;
+        }
+    }
+    let source = source_pts(&events);
+    let (_, runs) = play(setup(ladder(&[180]), 4000), events).await;
+    assert_whole(&runs, &source);
+}
+
+/// The sound of these events from `from` on, its format before it.
+fn sound_from(events: Vec<SourceEvent>, from: MediaTime) -> Vec<SourceEvent> {
+    let (format, mut rest): (Vec<_>, Vec<_>) =
+        events.into_iter().partition(|event| matches!(event, SourceEvent::Format(Track::Audio, _)));
+    rest.retain(|event| !matches!(event, SourceEvent::Unit(Track::Audio, unit) if unit.pts < from));
+    let first = rest.iter().position(|event| matches!(event, SourceEvent::Unit(Track::Audio, _))).unwrap();
+    rest.splice(first..first, format);
+    rest
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn row_20_sound_that_comes_later_joins_the_rendition_that_was_silent() {
+    let late = MediaTime::from_millis(6_500);
+    let clip = |sound| Clip { frames: 360, gop: 30, sound: Some(sound), ..Clip::default() }.events();
+    let events = sound_from(clip(super::media::AAC_48), late);
+    let heard = |data: &AccessUnit| data.data != crate::transcode::silence::frame(2);
+    let sent = events.iter().filter(|event| matches!(event, SourceEvent::Unit(Track::Audio, _))).count();
+    let (_, runs) = play(setup(ladder(&[]), 2000), events).await;
+    assert_eq!(runs.len(), 1, "the same format needs no seam");
+    let sounding: Vec<MediaTime> = units(&runs[0], 1).iter().filter(|unit| heard(unit)).map(|unit| unit.pts).collect();
+    assert!((sounding[0] - late).as_millis().abs() < 50 && sounding.len() + 3 > sent, "{:?}", sounding[0]);
+
+    let other = sound_from(clip("audio/x-raw,rate=44100,channels=1 ! avenc_aac"), late);
+    let source = source_pts(&other);
+    let (_, runs) = play(setup(ladder(&[]), 2000), other).await;
+    assert_eq!(runs.len(), 2, "one seam, at the next IDR");
+    assert_whole(&runs, &source);
+    let formats: Vec<_> = runs.iter().map(|run| run.formats.last().unwrap().clone()).collect();
+    let Some(TrackFormat::Audio(format)) = &formats[1] else { panic!("a format") };
+    assert_eq!((format.sample_rate, format.channels), (48_000, 2), "it is encoded in the format of the silence");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn row_22_sound_that_changes_its_rate_goes_on_in_the_first_format() {
+    let first = Clip { frames: 90, gop: 30, ..Clip::default() };
+    let second = Clip { sound: Some("audio/x-raw,rate=44100,channels=1 ! avenc_aac"), ..first };
+    let mut shift = MediaTime::from_millis(3_000);
+    let mut events = first.events();
+    for clip in [second, Clip { frames: 90, gop: 30, ..Clip::default() }] {
+        events.extend(clip.events().into_iter().filter_map(|event| match event {
+            SourceEvent::Unit(track, unit) => {
+                Some(SourceEvent::Unit(track, AccessUnit { pts: unit.pts + shift, dts: unit.dts + shift, ..unit }))
+            }
+            SourceEvent::Format(Track::VIDEO, _) => None,
+            other => Some(other),
+        }));
+        shift = shift + shift;
+    }
+    let source = source_pts(&events);
+    let (_, runs) = play(setup(ladder(&[180]), 2000), events).await;
+    assert_whole(&runs, &source);
+    assert_eq!(runs.len(), 3, "a seam at each change, and none else");
+    for run in &runs {
+        let Some(TrackFormat::Audio(format)) = run.formats.last().unwrap() else { panic!("a format") };
+        assert_eq!((format.sample_rate, format.channels), (48_000, 2));
+    }
+}
