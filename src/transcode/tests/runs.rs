@@ -632,3 +632,19 @@ async fn row_22_sound_that_changes_its_rate_goes_on_in_the_first_format() {
         assert_eq!((format.sample_rate, format.channels), (48_000, 2));
     }
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn row_27_samples_of_full_range_stay_so_and_say_so() {
+    let full = "format=I420,colorimetry=(string)1:3:5:1";
+    let clip = Clip { pattern: "white", raw: full, frames: 30, gop: 30, sound: None, ..Clip::default() };
+    let (_, runs) = play(setup(ladder(&[180]), 2000), clip.events()).await;
+    let picture = |rendition: usize| {
+        let format = runs[0].formats[rendition].as_ref().unwrap();
+        decode(format, &units(&runs[0], rendition)).swap_remove(10)
+    };
+    let (source, small) = (picture(0), picture(1));
+    assert!(source.colorimetry.as_ref().is_some_and(|said| said.starts_with("1:")), "{:?}", source.colorimetry);
+    assert_eq!(small.colorimetry, source.colorimetry);
+    let (white, smaller) = (source.colour((640, 360), (320, 180)), small.colour((320, 180), (160, 90)));
+    assert!(white.iter().zip(smaller).all(|(a, b)| a.abs_diff(b) <= 3), "{white:?} {smaller:?}");
+}
