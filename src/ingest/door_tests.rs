@@ -166,6 +166,23 @@ async fn an_encoder_publishes_by_tls_and_is_told_by_tls() {
     door.close().await;
 }
 
+/// As a NAT box or a crashed encoder ends it: without a word, and whatever was on its way is gone.
+#[tokio::test]
+async fn row_36_a_connection_that_is_reset_is_lost_and_not_ended() {
+    let mut door = Door::open(|_| {}).await;
+    let mut stream = door.connect().await;
+    publish(&mut stream, "secret").await;
+    let mut taken = door.admit().await;
+    assert!(matches!(first_event(&mut taken).await, SourceEvent::Format(..)));
+    SockRef::from(&stream).set_linger(Some(Duration::ZERO)).unwrap();
+    drop(stream);
+    while let Some(event) = timeout(PATIENCE, taken.events.recv()).await.expect("it is noticed") {
+        assert!(!matches!(event, SourceEvent::End));
+    }
+    door.errors("lost", 1).await;
+    door.close().await;
+}
+
 #[tokio::test]
 async fn row_2_plain_rtmp_on_the_port_of_tls_is_named_and_harms_nobody() {
     let door = Door::open(|_| {}).await;
@@ -301,22 +318,5 @@ async fn row_4_who_guesses_keys_is_barred_and_told_and_a_live_publisher_stays() 
     wire.message(3, 20, 0, 0, &super::scripted::command("deleteStream", 9.0, vec![]));
     live.write_all(&wire.bytes).await.unwrap();
     while !matches!(first_event(&mut taken).await, SourceEvent::End) {}
-    door.close().await;
-}
-
-/// As a NAT box or a crashed encoder ends it: without a word, and whatever was on its way is gone.
-#[tokio::test]
-async fn row_36_a_connection_that_is_reset_is_lost_and_not_ended() {
-    let mut door = Door::open(|_| {}).await;
-    let mut stream = door.connect().await;
-    publish(&mut stream, "secret").await;
-    let mut taken = door.admit().await;
-    assert!(matches!(first_event(&mut taken).await, SourceEvent::Format(..)));
-    SockRef::from(&stream).set_linger(Some(Duration::ZERO)).unwrap();
-    drop(stream);
-    while let Some(event) = timeout(PATIENCE, taken.events.recv()).await.expect("it is noticed") {
-        assert!(!matches!(event, SourceEvent::End));
-    }
-    door.errors("lost", 1).await;
     door.close().await;
 }

@@ -1,7 +1,7 @@
 //! Which renditions a run makes of a source: a pure function of the ladder, the source, and what is latched.
 //!
 //! A source with several tracks is planned by its tallest one, the reference ([`tracks`](super::tracks)); the others only add
-//! renditions that need no encoding ([`rungs`](super::rungs)). Where the reference cannot be passed on, none is.
+//! renditions that need no encoding ([`rungs`]). Where the reference cannot be passed on, none is.
 
 use crate::config::{LadderConfig, LongGop, MissingRungs, RenditionSource};
 use crate::ladder::{RenditionKind, RenditionName, RenditionSpec};
@@ -656,7 +656,7 @@ mod tests {
     }
 
     #[test]
-    fn row_17_a_long_gop_is_encoded_or_stretches_the_segments() {
+    fn a_long_gop_is_encoded_or_stretches_the_segments() {
         let long = source(1280, 720, Some(8333));
         let plan = Plan::decide(&ladder(LongGop::Encode, true, &[]), SEGMENT, &long, None);
         assert_eq!(
@@ -671,7 +671,7 @@ mod tests {
     }
 
     #[test]
-    fn row_27_what_players_cannot_decode_is_encoded() {
+    fn what_players_cannot_decode_is_encoded() {
         let mut odd = source(1280, 720, Some(2000));
         odd.video.profile = 244;
         assert_eq!(
