@@ -3,7 +3,7 @@
 //! `cargo bench --bench publishers`, with `-- COUNT` for another number than 200. Each publisher sends 720p30 H.264 at 2.5 Mbit/s
 //! with AAC, in real time, each message in a write of its own. Headwater passes it through: it cuts segments and parts, writes
 //! playlists and keeps all in files. nginx-rtmp is measured twice: doing no more than receive, and writing HLS too.
-#![expect(clippy::unwrap_used, clippy::indexing_slicing, reason = "a measurement that cannot go on has failed")]
+#![expect(clippy::unwrap_used, reason = "a measurement that cannot go on has failed")]
 #![expect(clippy::disallowed_methods, reason = "it measures real time")]
 
 #[path = "../tests/support/mod.rs"]
@@ -95,7 +95,7 @@ fn nginx(movie: &Movie, count: usize, hls: bool, directory: &Path) -> Cost {
     let file = place.join("nginx.conf");
     std::fs::write(&file, config).unwrap();
     let mut command = Command::new("/usr/sbin/nginx");
-    let child = command.arg("-c").arg(&file).stdin(Stdio::null()).spawn().expect("libnginx-mod-rtmp is installed");
+    let child = command.arg("-c").arg(&file).stdin(Stdio::null()).spawn().unwrap();
     let nginx = Killed(child);
     let url = format!("rtmp://127.0.0.1:{port}/live");
     support::wait_for("nginx", Duration::from_secs(10), || {

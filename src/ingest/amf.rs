@@ -1,4 +1,4 @@
-//! Reads AMF0 values that a stranger wrote, and the [AMF3](super::amf3) ones to which they may switch.
+//! Reads AMF0 values that a stranger wrote, and the AMF3 ones (`amf3`) to which they may switch.
 //!
 //! Tolerant of what encoders really send (dates, long strings, XML, typed objects, a missing object end), and
 //! bounded in depth and in number. What has no counterpart among [`Amf0Value`]s becomes the nearest one.
@@ -185,13 +185,13 @@ mod tests {
     use proptest::prelude::*;
 
     #[test]
-    fn nested_objects_of_16_mb_are_refused() {
+    fn row_29_nested_objects_of_16_mb_are_refused() {
         let bytes = [0x03, 0, 1, b'a'].repeat(4 << 20);
         assert_eq!(read_values(&bytes), Err(AmfError::TooDeep));
     }
 
     #[test]
-    fn lying_counts_and_floods_are_refused() {
+    fn row_29_lying_counts_and_floods_are_refused() {
         assert_eq!(read_values(&[0x0a, 0xff, 0xff, 0xff, 0xff]), Err(AmfError::Truncated));
         assert_eq!(read_values(&[0x0c, 0xff, 0xff, 0xff, 0xff]), Err(AmfError::Truncated));
         assert_eq!(read_values(&[0x05; VALUES_MAX + 1]), Err(AmfError::TooMany));

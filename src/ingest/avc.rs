@@ -307,6 +307,15 @@ mod tests {
     }
 
     #[test]
+    fn row_16_a_recovery_point_is_no_start() {
+        // An SEI message (6) with a recovery point, and a slice that is no IDR's: open GOPs and intra refresh have these.
+        let recovery: &[u8] = &[6, 6, 1, 0xc4, 0x80];
+        let data = lengths(4, &[recovery, SLICE]);
+        let (picture, _) = configured(4).picture(&data).unwrap();
+        assert_eq!(picture, Picture { key: false, data });
+    }
+
+    #[test]
     fn row_25_annex_b_is_taken_too() {
         let mut reader = AvcReader::default();
         let data =

@@ -4,6 +4,7 @@ use std::net::{Ipv4Addr, SocketAddr};
 use std::sync::Arc;
 use std::time::Duration;
 
+use socket2::SockRef;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{mpsc, oneshot};
@@ -162,6 +163,23 @@ async fn an_encoder_publishes_by_tls_and_is_told_by_tls() {
     let mut wrong = door.connect_tls().await;
     publish(&mut wrong, "guess").await;
     assert!(rest(wrong).await.contains("no channel has this stream key"));
+    door.close().await;
+}
+
+/// As a NAT box or a crashed encoder ends it: without a word, and whatever was on its way is gone.
+#[tokio::test]
+async fn row_36_a_connection_that_is_reset_is_lost_and_not_ended() {
+    let mut door = Door::open(|_| {}).await;
+    let mut stream = door.connect().await;
+    publish(&mut stream, "secret").await;
+    let mut taken = door.admit().await;
+    assert!(matches!(first_event(&mut taken).await, SourceEvent::Format(..)));
+    SockRef::from(&stream).set_linger(Some(Duration::ZERO)).unwrap();
+    drop(stream);
+    while let Some(event) = timeout(PATIENCE, taken.events.recv()).await.expect("it is noticed") {
+        assert!(!matches!(event, SourceEvent::End));
+    }
+    door.errors("lost", 1).await;
     door.close().await;
 }
 

@@ -178,7 +178,7 @@ impl<'a> Client<'a> {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_client_publishes_and_stops() {
+async fn row_37_a_client_publishes_and_stops() {
     let mut bench = Bench::new();
     let mut client = Client::connect(&mut bench).await;
     client.request("secret").await;
@@ -202,7 +202,7 @@ async fn a_client_publishes_and_stops() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_wrong_key_is_told_so_after_a_delay() {
+async fn row_4_a_wrong_key_is_told_so_after_a_delay() {
     let mut bench = Bench::new();
     let mut client = Client::connect(&mut bench).await;
     client.request("guess").await;
@@ -240,7 +240,7 @@ async fn a_channel_that_is_gone_refuses() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_pipelined_start_loses_nothing() {
+async fn row_1_a_pipelined_start_loses_nothing() {
     let mut bench = Bench::new();
     bench.pipeline().await;
     sleep(Duration::from_secs(3)).await;
@@ -319,7 +319,7 @@ async fn row_36_silence_closes_without_an_end_but_back_pressure_does_not() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_lost_connection_is_not_an_end() {
+async fn row_36_row_37_a_lost_connection_is_not_an_end() {
     let mut bench = Bench::new();
     bench.pipeline().await;
     let mut channel = bench.admit(16).await;
@@ -455,7 +455,7 @@ async fn row_4_connections_are_limited_and_all_are_joined() {
 }
 
 #[tokio::test]
-async fn strangers_cannot_flood_the_log() {
+async fn row_2_strangers_cannot_flood_the_log() {
     let log = Log::default();
     let writer = log.clone();
     let subscriber = tracing_subscriber::fmt().with_ansi(false).with_writer(move || writer.clone()).finish();

@@ -134,7 +134,7 @@ async fn publish(program: &str, arguments: &[&str]) -> Received {
 }
 
 #[tokio::test]
-async fn ffmpeg_with_b_frames() {
+async fn row_55_ffmpeg_with_b_frames() {
     #[rustfmt::skip]
     let received = publish("ffmpeg", &[
         "-f", "lavfi", "-i", "testsrc2=size=320x180:rate=30", "-f", "lavfi", "-i", "sine=sample_rate=48000", "-t", "3",
@@ -162,7 +162,7 @@ async fn ffmpeg_with_b_frames() {
 }
 
 #[tokio::test]
-async fn gstreamer_rtmp2sink() {
+async fn row_55_gstreamer_rtmp2sink() {
     #[rustfmt::skip]
     let received = publish("gst-launch-1.0", &[
         "-q", "flvmux", "name=mux", "streamable=true", "!", "rtmp2sink", "location=rtmp://127.0.0.1:{}/live/secret",
@@ -184,7 +184,7 @@ async fn gstreamer_rtmp2sink() {
 
 /// GStreamer's `rtmpsink` is librtmp, as OBS is.
 #[tokio::test]
-async fn librtmp_by_rtmpsink_with_the_key_in_the_server_address() {
+async fn row_55_librtmp_by_rtmpsink_with_the_key_in_the_server_address() {
     #[rustfmt::skip]
     let received = publish("gst-launch-1.0", &[
         "-q", "flvmux", "name=mux", "streamable=true", "!", "rtmpsink", "location=rtmp://127.0.0.1:{}/live/secret?token=x live=1",

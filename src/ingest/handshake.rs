@@ -85,6 +85,8 @@ fn check_first(byte: u8) -> Result<(), NotRtmp> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use hmac::{Hmac, Mac as _};
+    use sha2::Sha256;
 
     fn client_hello() -> (Inner, Vec<u8>) {
         let mut client = Inner::new(PeerType::Client);
@@ -125,6 +127,46 @@ mod tests {
         assert_eq!(&answer[1537..], &hello[1..], "S2 is an echo of C1");
         let done = server.feed(&answer[1..1537]).unwrap();
         assert_eq!(done, Progress::Done { response: vec![], rest: vec![] });
+    }
+
+    fn hmac(key: &[u8], bytes: &[u8]) -> [u8; 32] {
+        Hmac::<Sha256>::new_from_slice(key).unwrap().chain_update(bytes).finalize().into_bytes().into()
+    }
+
+    /// Where a digest stands that is pointed at by the four bytes at `pointer` (8 or 772), and what it is computed over.
+    fn digest_place(packet: &[u8], pointer: usize) -> (usize, Vec<u8>) {
+        let sum: usize = packet[pointer..pointer + 4].iter().map(|byte| usize::from(*byte)).sum();
+        let at = sum % 728 + pointer + 4;
+        (at, [&packet[..at], &packet[at + 32..]].concat())
+    }
+
+    /// What Flash and its encoders do: C1 holds a digest in one of two places, and S1 and S2 must prove as much.
+    #[test]
+    fn row_1_digests_in_both_places_are_answered_with_digests() {
+        const PLAYER: &[u8] = b"Genuine Adobe Flash Player 001";
+        const SERVER: &[u8] = b"Genuine Adobe Flash Media Server 001";
+        const CRUD: [u8; 32] = [
+            0xf0, 0xee, 0xc2, 0x4a, 0x80, 0x68, 0xbe, 0xe8, 0x2e, 0x00, 0xd0, 0xd1, 0x02, 0x9e, 0x7e, 0x57, 0x6e, 0xec,
+            0x5d, 0x2d, 0x29, 0x80, 0x6f, 0xab, 0x93, 0xb8, 0xe6, 0x36, 0xcf, 0xeb, 0x31, 0xae,
+        ];
+        for pointer in [8, 772] {
+            let mut c1: Vec<u8> = (0..1536u32).map(|n| (n * 7 % 251).to_be_bytes()[3]).collect();
+            c1[..8].copy_from_slice(&[0, 0, 0, 0, 9, 0, 124, 2]);
+            let (at, around) = digest_place(&c1, pointer);
+            let digest = hmac(PLAYER, &around);
+            c1[at..at + 32].copy_from_slice(&digest);
+            let mut server = Handshake::new();
+            let Ok(Progress::Going(answer)) = server.feed(&[&[3][..], &c1].concat()) else { panic!("not going") };
+            let (s1, s2) = (&answer[1..1537], &answer[1537..]);
+            let proven = [8, 772].into_iter().any(|pointer| {
+                let (at, around) = digest_place(s1, pointer);
+                s1[at..at + 32] == hmac(SERVER, &around)
+            });
+            assert!(proven, "S1, for a digest at {pointer}");
+            let key = hmac(&[SERVER, &CRUD].concat(), &digest);
+            assert_eq!(s2[1504..], hmac(&key, &s2[..1504]), "S2, for a digest at {pointer}");
+            assert!(matches!(server.feed(&[7; 1536]), Ok(Progress::Done { .. })));
+        }
     }
 
     #[test]

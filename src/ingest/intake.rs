@@ -389,7 +389,7 @@ mod tests {
     }
 
     #[test]
-    fn row_20_audio_from_before_the_first_idr_is_kept_where_it_belongs_behind_it() {
+    fn row_20_row_26_lesson_35_audio_from_before_the_first_idr_is_kept_where_it_belongs_behind_it() {
         let (mut intake, mut told) = (Intake::new(START), Told::default());
         audio(&mut intake, &mut told, 0, AUDIO_FRAME);
         audio(&mut intake, &mut told, 0, AUDIO_CONFIG);
@@ -436,7 +436,7 @@ mod tests {
     }
 
     #[test]
-    fn a_format_from_within_the_stream_comes_before_its_idr() {
+    fn row_25_a_format_from_within_the_stream_comes_before_its_idr() {
         let nal = |nal: &[u8]| [&u32::try_from(nal.len()).unwrap().to_be_bytes()[..], nal].concat();
         let (mut intake, mut told) = (Intake::new(START), Told::default());
         let sets = [&[0x17, 1, 0, 0, 0][..], &nal(SPS), &nal(PPS)].concat();
@@ -580,7 +580,7 @@ mod tests {
     }
 
     #[test]
-    fn row_30_odd_tags_are_counted_and_change_nothing() {
+    fn row_22_row_30_odd_tags_are_counted_and_change_nothing() {
         let (mut intake, mut told) = (Intake::new(START), Told::default());
         for body in [&[][..], &[0x17], &[0x57, 0], &[0x17, 2, 0, 0, 0], &[0x17, 0, 0, 0, 0], &[0x17, 7, 0, 0, 0]] {
             video(&mut intake, &mut told, 0, body);
@@ -603,6 +603,34 @@ mod tests {
                 "empty_tag"
             ]
         );
+    }
+
+    #[test]
+    fn row_30_an_end_of_sequence_ends_nothing() {
+        let (mut intake, mut told) = (Intake::new(START), Told::default());
+        audio(&mut intake, &mut told, 0, AUDIO_CONFIG);
+        video(&mut intake, &mut told, 0, &video_config(SPS));
+        video(&mut intake, &mut told, 0, &picture(true, 0));
+        video(&mut intake, &mut told, 40, &[0x17, 2, 0, 0, 0]);
+        video(&mut intake, &mut told, 40, b"\x92avc1");
+        audio(&mut intake, &mut told, 40, b"\x92mp4a");
+        video(&mut intake, &mut told, 40, &picture(false, 0));
+        audio(&mut intake, &mut told, 40, AUDIO_FRAME);
+        assert_eq!(told.words(), ["video 1080", "audio 48000", "IDR", "P", "sound"]);
+        assert_eq!(kinds(&mut intake), ["end_of_sequence"; 3]);
+    }
+
+    #[test]
+    fn row_16_what_the_tag_calls_a_keyframe_is_none_without_an_idr() {
+        let (mut intake, mut told) = (Intake::new(START), Told::default());
+        let recovery = [0x17, 1, 0, 0, 0, 0, 0, 0, 4, 0x41, 1, 2, 3];
+        video(&mut intake, &mut told, 0, &video_config(SPS));
+        video(&mut intake, &mut told, 0, &recovery);
+        assert!(told.0.is_empty(), "nothing begins with it");
+        video(&mut intake, &mut told, 40, &picture(true, 0));
+        video(&mut intake, &mut told, 80, &recovery);
+        assert_eq!(told.words(), ["video 1080", "IDR", "P"]);
+        assert_eq!(kinds(&mut intake), ["video_before_idr"]);
     }
 
     #[test]

@@ -216,7 +216,7 @@ mod tests {
     }
 
     #[test]
-    fn forms_that_people_get_wrong_are_accepted() {
+    fn lesson_34_forms_that_people_get_wrong_are_accepted() {
         for (app, name) in [
             ("live", "first-key"),
             ("live/", "first-key/"),

@@ -82,6 +82,8 @@ pub struct Ingest {
 #[cfg(test)]
 mod bitstream_tests;
 #[cfg(test)]
+mod client_tests;
+#[cfg(test)]
 mod door_tests;
 #[cfg(test)]
 mod driver_tests;

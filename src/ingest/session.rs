@@ -502,7 +502,7 @@ mod tests {
     }
 
     #[test]
-    fn obs_sequence_is_answered_in_order() {
+    fn row_55_the_sequence_of_obs_is_answered_in_order() {
         let mut session = Session::new();
         let events = feed(
             &mut session,
@@ -573,6 +573,38 @@ mod tests {
                 let skips = if body.is_empty() { &whole[..2] } else { &whole };
                 let expected = skips.repeat(times).into_iter().map(skipped).collect();
                 assert_eq!(feed(&mut session, &wire.bytes), Ok(expected));
+            }
+        }
+    }
+
+    #[test]
+    fn r4_commands_cut_off_behind_any_value_do_no_harm() {
+        const NAMES: [&str; 9] = [
+            "connect",
+            "createStream",
+            "releaseStream",
+            "FCPublish",
+            "publish",
+            "FCUnpublish",
+            "deleteStream",
+            "closeStream",
+            "unheardOf",
+        ];
+        for name in NAMES {
+            let values = [Amf0Value::Utf8String(name.into()), Amf0Value::Number(2.0), Amf0Value::Null, Amf0Value::Null];
+            for count in 0..=values.len() {
+                let body = rml_amf0::serialize(&values[..count].to_vec()).unwrap();
+                let bytes = commands(&[body]);
+                let first = feed(&mut Session::new(), &bytes);
+                assert_eq!(
+                    first.is_ok(),
+                    name == "connect" || count == 0,
+                    "{name} first, of {count} values: {first:?}"
+                );
+                let mut connected = Session::new();
+                feed(&mut connected, &commands(&[connect("live")])).unwrap();
+                assert!(feed(&mut connected, &bytes).is_ok(), "{name} of {count} values");
+                assert!(feed(&mut publishing(), &bytes).is_ok(), "{name} of {count} values, publishing");
             }
         }
     }
@@ -787,7 +819,7 @@ mod tests {
     }
 
     #[test]
-    fn nested_amf_is_refused_and_ignored_once_publishing() {
+    fn row_29_nested_amf_is_refused_and_ignored_once_publishing() {
         let nested = [&simple("x", 0.0)[..], &[3, 0, 1, b'a'].repeat(4_000)].concat();
         let mut session = Session::new();
         assert_eq!(

@@ -2,11 +2,11 @@
 //!
 //! Pure: timestamps in, times out. The rules:
 //!
-//! 1. A time is the source's timestamp and an offset. The offset holds until the source's clock jumps ([`Source`]): then the
+//! 1. A time is the source's timestamp and an offset. The offset holds until the source's clock jumps (`Source`): then the
 //!    track that sees it first chooses another, so that the output goes on, and the others follow when they get there.
 //! 2. Further tracks join where their timestamps say; by their arrival, where that cannot be true.
 //! 3. Decoding times that do not increase are moved behind the last, and those after them are where they would have been.
-//! 4. Sound is placed by counting its samples, and the count follows the timestamps ([`SampleGrid`]).
+//! 4. Sound is placed by counting its samples, and the count follows the timestamps (`SampleGrid`).
 //!
 //! So what leaves strictly increases in each track, keeps the distance of the tracks, and no repair outlasts its fault.
 //! Every repair is reported.
@@ -601,6 +601,38 @@ mod tests {
         }
     }
 
+    /// Cameras stay on for months: 2^31 ms are 25 days, 2^32 are 50.
+    #[test]
+    fn lesson_13_row_10_sixty_days_are_no_jump() {
+        for bits in [24, 31, 32] {
+            let mut timeline = begun(0);
+            for n in 1..=60 * 24 * 400u64 {
+                let now = n * 9_000;
+                let timestamp = u32::try_from(now % (1 << bits)).unwrap();
+                assert_eq!(dts(&mut timeline, timestamp), i64::try_from(now).unwrap(), "{bits} bits");
+                let sound = audio(&mut timeline, timestamp);
+                assert_eq!(sound, i64::try_from(now).unwrap(), "{bits} bits");
+                assert!(!timeline.take_repairs().contains(&Repair::TimestampJump), "{bits} bits, after {now} ms");
+            }
+        }
+    }
+
+    #[test]
+    fn lesson_11_a_clock_that_jumps_at_every_picture_makes_neither_holes_nor_heaps() {
+        let mut timeline = begun(0);
+        let (mut last, mut heard) = (0, 0);
+        for n in 1..1_000u32 {
+            let timestamp = n.wrapping_mul(1_000_003_777);
+            let time = dts(&mut timeline, timestamp);
+            assert!((1..=1_000).contains(&(time - last)), "{last} {time}");
+            last = time;
+            if let AudioTime::At(time) = timeline.audio(timestamp, 0, 1024) {
+                heard = (time - START).as_millis();
+            }
+        }
+        assert!((heard - last).abs() < 5_000, "they stay together: {heard} {last}");
+    }
+
     #[test]
     fn row_12_jumps_leave_no_gap_and_keep_sound_and_picture_together() {
         for jump in [3_600_000i64, -3_000, -50_000] {
@@ -699,6 +731,8 @@ mod tests {
         let mut timeline = Timeline::new(START);
         assert_eq!(video(&mut timeline, 0, -400, false), None);
         assert_eq!(video(&mut timeline, 0, 0, true), Some(PictureTime { dts: START, pts: START }));
+        let time = video(&mut timeline, 500, 1_200, false).unwrap();
+        assert_eq!((time.pts - time.dts).as_millis(), 1_200, "more than a second is long, not absurd");
         let time = video(&mut timeline, 1_000, 8_000_000, false).unwrap();
         assert_eq!((time.pts - time.dts).as_millis(), COMPOSITION_MILLIS_MAX);
         assert_eq!(timeline.take_repairs(), [Repair::CompositionClamped]);
@@ -725,7 +759,7 @@ mod tests {
     }
 
     #[test]
-    fn audio_is_exact_to_the_sample_under_rounding_and_bursts() {
+    fn row_14_audio_is_exact_to_the_sample_under_rounding_and_bursts() {
         let mut timeline = begun(0);
         let mut ticks = Vec::new();
         for n in 0..1600u32 {
@@ -738,7 +772,7 @@ mod tests {
     }
 
     #[test]
-    fn missing_audio_leaves_a_gap() {
+    fn row_21_missing_audio_leaves_a_gap() {
         let mut timeline = begun(0);
         assert_eq!([0, 21, 43, 500].map(|t| audio(&mut timeline, t)), [0, 21, 42, 500]);
         assert_eq!(timeline.take_repairs(), [Repair::AudioAnchored]);
@@ -833,7 +867,7 @@ mod tests {
     }
 
     #[test]
-    fn a_drifting_sound_clock_is_followed() {
+    fn lesson_14_a_drifting_sound_clock_is_followed() {
         for drift_ppm in [-300i64, 300] {
             let mut timeline = begun(0);
             let mut off = 0;

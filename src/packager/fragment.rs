@@ -114,6 +114,18 @@ mod tests {
         })
     }
 
+    #[test]
+    fn row_10_times_beyond_32_bits_are_written_whole() {
+        let sixty_days = 60 * 86_400 * 90_000;
+        let sample =
+            Sample { start: sixty_days, duration: 3_000, offset: 0, key: true, data: bytes::Bytes::from_static(b"x") };
+        let chunk = write(7, std::slice::from_ref(&sample));
+        assert_eq!(readback::chunks(&chunk), vec![(7, vec![Read::of(&sample)])]);
+        // ISO/IEC 14496-12, 8.8.12: version 1 has 64 bits.
+        let at = chunk.windows(4).position(|four| four == b"tfdt").unwrap();
+        assert_eq!((chunk[at + 4], &chunk[at + 8..at + 16]), (1, &sixty_days.to_be_bytes()[..]));
+    }
+
     proptest! {
         #[test]
         fn what_is_written_is_read_back(samples in samples(), sequence in 1u32..) {

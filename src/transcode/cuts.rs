@@ -107,11 +107,13 @@ mod tests {
     }
 
     #[test]
-    fn key_frames_are_gathered_up_to_the_target() {
+    fn row_18_key_frames_are_gathered_up_to_the_target() {
         assert_eq!(key_cuts(4000, 2000, &[0, 2000, 4000, 6000, 8000]), [0, 4000, 8000]);
         assert_eq!(key_cuts(4000, 1000, &[0, 1000, 2000, 3000, 4000, 5000]), [0, 4000]);
         assert_eq!(key_cuts(4000, 3000, &[0, 3000, 6000]), [0, 3000, 6000]);
         assert_eq!(key_cuts(4000, 4000, &[0, 4000, 8001]), [0, 4000, 8001]);
+        let every_picture: Vec<i64> = (0..250).map(|n| n * 40).collect();
+        assert_eq!(key_cuts(4000, 40, &every_picture), [0, 4000, 8000], "all are IDRs");
     }
 
     #[test]

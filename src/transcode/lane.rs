@@ -279,7 +279,7 @@ mod tests {
     }
 
     #[test]
-    fn a_hole_is_filled_and_an_overlap_dropped() {
+    fn row_21_a_hole_is_filled_and_an_overlap_dropped() {
         let mut lane = lane();
         for n in (0..20).chain(40..60) {
             lane.push(frame(rtmp(n)));
@@ -298,7 +298,7 @@ mod tests {
     }
 
     #[test]
-    fn a_muted_source_does_not_hold_up_the_picture() {
+    fn row_21_a_muted_source_does_not_hold_up_the_picture() {
         let mut lane = lane();
         (0..20).for_each(|n| lane.push(frame(rtmp(n))));
         lane.begin(ms(0), ms(400), &plan(AudioMaking::Pass));
@@ -309,7 +309,7 @@ mod tests {
     }
 
     #[test]
-    fn late_sound_teaches_patience() {
+    fn row_14_late_sound_teaches_patience() {
         let mut lane = lane();
         lane.begin(ms(0), ms(0), &plan(AudioMaking::Pass));
         let mut out = Vec::new();
@@ -328,7 +328,7 @@ mod tests {
     }
 
     #[test]
-    fn without_a_source_there_is_silence_from_the_start() {
+    fn row_20_without_a_source_there_is_silence_from_the_start() {
         let mut lane = Lane::default();
         lane.begin(ms(700), ms(700), &plan(AudioMaking::Silence));
         let mut out = Vec::new();

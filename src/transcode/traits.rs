@@ -156,7 +156,7 @@ mod tests {
     }
 
     #[test]
-    fn samples_that_players_do_not_take_are_seen() {
+    fn row_27_samples_that_players_do_not_take_are_seen() {
         let coded = |coding| VideoTraits::of(&VideoFormat { coding, ..format(X264_640X360) }).unwrap();
         assert!(coded(VideoCoding::PLAIN).is_playable());
         assert!(!coded(VideoCoding { interlaced: true, ..VideoCoding::PLAIN }).is_playable());

@@ -213,11 +213,21 @@ pub(crate) struct Push {
 
 impl Push {
     /// Sends these packets, which last `millis`, from `publisher`'s beginning on.
-    pub(crate) fn start(mut publisher: Publisher, packets: Vec<Packet>, millis: u32) -> Self {
+    pub(crate) fn start(publisher: Publisher, packets: Vec<Packet>, millis: u32) -> Self {
+        Self::with_clock(publisher, packets, millis, |at| at)
+    }
+
+    /// The same, by a clock of its own: it makes timestamps of the milliseconds since the start.
+    pub(crate) fn with_clock(
+        mut publisher: Publisher,
+        packets: Vec<Packet>,
+        millis: u32,
+        clock: impl Fn(u32) -> u32 + Send + 'static,
+    ) -> Self {
         let over = Arc::new(AtomicBool::new(false));
         let told = Arc::clone(&over);
         let thread = std::thread::spawn(move || {
-            send_until(&mut publisher, &packets, millis, &told);
+            send_until(&mut publisher, &packets, millis, &clock, &told);
             publisher
         });
         Self { over, thread: Some(thread) }
@@ -242,16 +252,22 @@ impl Drop for Push {
 }
 
 #[expect(clippy::disallowed_methods, reason = "encoders live in real time")]
-fn send_until(publisher: &mut Publisher, packets: &[Packet], millis: u32, over: &AtomicBool) {
+fn send_until(
+    publisher: &mut Publisher,
+    packets: &[Packet],
+    millis: u32,
+    clock: &dyn Fn(u32) -> u32,
+    over: &AtomicBool,
+) {
     let started = Instant::now();
     for round in 0.. {
         for packet in packets {
             let at = round * millis + packet.millis;
             std::thread::sleep(Duration::from_millis(at.into()).saturating_sub(started.elapsed()));
             if packet.is_video {
-                publisher.video(at, &packet.body)
+                publisher.video(clock(at), &packet.body)
             } else {
-                publisher.audio(at, &packet.body)
+                publisher.audio(clock(at), &packet.body)
             }
             if over.load(Ordering::Relaxed) || publisher.flush().is_err() {
                 return;

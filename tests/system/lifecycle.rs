@@ -7,7 +7,7 @@ use crate::support::{encoders, hls, http, probe, wait_for};
 use crate::{KEYFRAME_EACH_SECOND, PATIENCE, SHORT_SEGMENTS, SMALL_LADDER, small_server};
 
 #[test]
-fn a_killed_publisher_returns_into_the_same_playlists() {
+fn row_36_lesson_8_a_killed_publisher_returns_into_the_same_playlists() {
     let server = small_server();
     let push = || encoders::push_live("640x360", 30, &KEYFRAME_EACH_SECOND, &server.publish_url());
     let first = push();
@@ -44,7 +44,7 @@ fn a_killed_publisher_returns_into_the_same_playlists() {
 }
 
 #[test]
-fn the_programme_ends_when_the_grace_is_over() {
+fn row_37_the_programme_ends_when_the_grace_is_over() {
     let grace = "[channel]\ngrace = \"2s\"\n";
     let server = Builder::new().settings(SHORT_SEGMENTS).settings(SMALL_LADDER).settings(grace).start();
     let encoder = encoders::push_live("320x180", 30, &KEYFRAME_EACH_SECOND, &server.publish_url());
@@ -65,7 +65,7 @@ fn the_programme_ends_when_the_grace_is_over() {
 }
 
 #[test]
-fn a_second_publisher_is_told_why_it_is_refused() {
+fn row_39_a_second_publisher_is_told_why_it_is_refused() {
     let server = small_server();
     let first = encoders::push_live("320x180", 30, &KEYFRAME_EACH_SECOND, &server.publish_url());
     hls::wait_until_live(&server, PATIENCE);
@@ -128,7 +128,7 @@ fn sigterm_finishes_what_is_open_and_exits_with_0() {
 }
 
 #[test]
-fn publishers_that_come_and_go_leave_nothing_behind() {
+fn row_41_lesson_26_publishers_that_come_and_go_leave_nothing_behind() {
     let server = small_server();
     let once = |last: u64| {
         let encoder = encoders::push_live("320x180", 30, &KEYFRAME_EACH_SECOND, &server.publish_url());

@@ -8,7 +8,7 @@ use crate::{PATIENCE, SHORT_SEGMENTS, SMALL_LADDER};
 const OBS_DEFAULTS: [&str; 8] = ["-g", "250", "-bf", "2", "-sc_threshold", "0", "-preset", "veryfast"];
 
 #[test]
-fn is_encoded_for_its_own_rendition_too() {
+fn row_17_is_encoded_for_its_own_rendition_too() {
     let server = Builder::new().settings(SHORT_SEGMENTS).settings(SMALL_LADDER).start();
     let encoder = encoders::push_live("640x360", 30, &OBS_DEFAULTS, &server.publish_url());
     let names = hls::wait_until_live(&server, PATIENCE);
@@ -27,7 +27,7 @@ fn is_encoded_for_its_own_rendition_too() {
 }
 
 #[test]
-fn or_stretches_the_segments() {
+fn row_17_or_stretches_the_segments() {
     let stretch = "long_gop = \"stretch\"\n";
     let server = Builder::new().settings(SHORT_SEGMENTS).settings(SMALL_LADDER).settings(stretch).start();
     let encoder =

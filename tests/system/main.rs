@@ -22,6 +22,7 @@ mod stores;
 #[path = "../support/mod.rs"]
 #[expect(dead_code, reason = "the measurement of whole processes uses more of it")]
 mod support;
+mod times;
 mod tracks;
 
 use std::time::Duration;

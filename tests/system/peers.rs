@@ -160,6 +160,9 @@ fn wait_for_rest(server: &Server, rss_mib: u64, files: usize) {
     println!("RSS {rss_mib} -> {} MiB, files {files} -> {}", server.memory_mib("VmRSS"), open_files(server));
 }
 
+/// Sends too slowly; says how long it could.
+type Trickling<'a> = Box<dyn FnOnce() -> Duration + Send + 'a>;
+
 #[test]
 fn row_3_a_slow_loris_is_closed_at_every_stage() {
     let server = Builder::new().settings(SHORT_SEGMENTS).settings(SMALL_LADDER).settings(SHORT_DEADLINES).start();
@@ -167,7 +170,7 @@ fn row_3_a_slow_loris_is_closed_at_every_stage() {
     let (connecting, pings) = (message(20, 0, &connect()), ping());
     std::thread::scope(|scope| {
         let server = &server;
-        let stages: [(&str, u64, Box<dyn FnOnce() -> Duration + Send + '_>); 5] = [
+        let stages: [(&str, u64, Trickling<'_>); 5] = [
             ("before the handshake", 1, Box::new(|| Peer::connect(server).trickle(&[]))),
             ("in the handshake", 1, Box::new(|| Peer::connect(server).trickle(&[3]))),
             ("after the handshake", 2, Box::new(|| Peer::shaken(server).trickle(&connecting))),
@@ -184,7 +187,7 @@ fn row_3_a_slow_loris_is_closed_at_every_stage() {
 }
 
 #[test]
-fn ten_thousand_connections_leave_nothing_and_the_live_channel_does_not_notice() {
+fn lesson_26_ten_thousand_connections_leave_nothing_and_the_live_channel_does_not_notice() {
     let channels = "[[channels]]\nname = \"demo\"\n[[channels]]\nname = \"other\"\nstream_key = \"others-key\"\n";
     let server = Builder::new().settings(SHORT_SEGMENTS).settings(SMALL_LADDER).settings(channels).start();
     let encoder = encoders::push_live("320x180", 30, &KEYFRAME_EACH_SECOND, &server.publish_url());
@@ -231,7 +234,7 @@ fn send_single_bytes(server: &Server) {
 }
 
 #[test]
-fn lying_lengths_and_nested_values_cost_nothing() {
+fn row_29_lesson_32_lying_lengths_and_nested_values_cost_nothing() {
     let server = Builder::new().settings(SHORT_SEGMENTS).settings(SMALL_LADDER).start();
     let (rss, files) = (server.memory_mib("VmRSS"), open_files(&server));
     // Sixteen megabytes are claimed, and sent: it ends at the header.

@@ -16,7 +16,7 @@ const SAME: f64 = 0.000_02;
 const AUDIO_RATE: f64 = 48_000.0;
 
 #[test]
-fn ffmpeg_with_b_frames_becomes_an_aligned_ladder_in_step() {
+fn row_16_ffmpeg_with_b_frames_becomes_an_aligned_ladder_in_step() {
     let server = Builder::new().settings(SHORT_SEGMENTS).start();
     let source = encoders::flash_and_beep(server.directory.path(), 24);
     let encoder = encoders::push_file(&source, &server.publish_url());
