@@ -42,6 +42,7 @@ pub mod picture;
 mod pressure;
 pub mod proxy_protocol;
 mod replies;
+mod sample_grid;
 pub mod session;
 pub mod sound;
 pub mod sps;
