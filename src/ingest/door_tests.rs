@@ -302,3 +302,19 @@ async fn row_4_who_guesses_keys_is_barred_and_told_and_a_live_publisher_stays() 
     while !matches!(first_event(&mut taken).await, SourceEvent::End) {}
     door.close().await;
 }
+
+#[tokio::test]
+async fn messages_that_an_encoder_gives_up_are_counted() {
+    let mut door = Door::open(|_| {}).await;
+    let mut stream = door.connect().await;
+    publish(&mut stream, "secret").await;
+    let mut taken = door.admit().await;
+    let mut wire = Wire::default();
+    wire.header0(6, 9, 40, 1, 300).raw(&[0; 128]).message(6, 9, 80, 1, &super::scripted::picture(false, 0));
+    wire.message(3, 20, 0, 0, &super::scripted::command("deleteStream", 9.0, vec![]));
+    stream.write_all(&wire.bytes).await.unwrap();
+    while !matches!(first_event(&mut taken).await, SourceEvent::End) {}
+    let repairs = &door.metrics.ingest_repairs;
+    assert_eq!(repairs.get_or_create(&KindLabel { kind: "unfinished_message" }).get(), 1);
+    door.close().await;
+}
