@@ -5,7 +5,7 @@
 
 use std::io::ErrorKind;
 use std::net::SocketAddr;
-use std::time::{Duration, SystemTime};
+use std::time::Duration;
 
 use bytes::{Buf, BytesMut};
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
@@ -17,10 +17,9 @@ use tracing::{Span, info};
 
 use super::Ingest;
 use super::access::Grant;
-use super::close::{Close, Stage};
+use super::close::{Close, Stage, WRONG_KEY_DELAY};
 use super::handshake::{Handshake, Progress};
 use super::intake::{Intake, Note};
-use super::keys::PublishAddress;
 use super::outlet::Outlet;
 use super::pacer::Pacer;
 use super::session::{Session, SessionError, SessionEvent};
@@ -130,8 +129,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<'_, S> {
                 }
             }
         };
-        self.may_try_key()?;
-        let grant = self.find_channel(&address).await?;
+        let grant = self.ingest.access.authorise(&address, self.peer).await?;
         let channel = grant.channel.clone();
         Span::current().record("channel", channel.as_str());
         let (last_media, seen) = watch::channel(Instant::now());
@@ -142,22 +140,6 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<'_, S> {
         self.flush().await?;
         info!(peer = %self.peer, %channel, "publisher accepted");
         Ok(Admitted { channel, admission, last_media, _notice: notice })
-    }
-
-    fn may_try_key(&self) -> Result<(), Close> {
-        self.ingest.guard.barred_for(self.peer.ip()).map_or(Ok(()), |left| Err(Close::Barred(left)))
-    }
-
-    /// An empty key is nobody's guess.
-    fn note_wrong_key(&self, close: &Close, address: &PublishAddress) {
-        if matches!(close, Close::WrongKey | Close::HookRefused(_)) {
-            self.ingest.guard.wrong_key(self.peer.ip(), &format!("{}/{}", address.app, address.name));
-        }
-    }
-
-    async fn find_channel(&self, address: &PublishAddress) -> Result<Grant, Close> {
-        let granted = self.ingest.access.authorise(address, self.peer, wall_clock()).await;
-        granted.inspect_err(|close| self.note_wrong_key(close, address))
     }
 
     /// Asks the channel. One that does not answer was removed just now, and is there again at the second attempt; or
@@ -368,11 +350,6 @@ fn carries_media(event: &SessionEvent) -> bool {
     }
 }
 
-#[expect(clippy::disallowed_methods, reason = "stream keys expire by the calendar")]
-fn wall_clock() -> SystemTime {
-    SystemTime::now()
-}
-
 /// Waits for the channel to dismiss the publisher; one that drops the means never does.
 async fn dismissal(dismissed: &mut oneshot::Receiver<String>) -> String {
     match dismissed.await {
@@ -388,7 +365,5 @@ const STRANGER_READ_BYTES: usize = 4 << 10;
 /// What is looked at between two chances for others to run, at most: 4096 messages, if they are empty.
 const SLICE_BYTES: usize = 4 << 10;
 const UNBROKEN_MESSAGES_MAX: u32 = 256;
-/// How long a wrong key waits for its answer, so that guessing is slow.
-const WRONG_KEY_DELAY: Duration = Duration::from_millis(500);
 /// How long an encoder has to take in why its connection ends.
 const LINGER: Duration = Duration::from_secs(1);

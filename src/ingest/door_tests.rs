@@ -56,6 +56,7 @@ impl Door {
         ingest.config.connections_max = 100;
         change(&mut ingest.config);
         ingest.guard = Guard::new(ingest.config.limits.clone());
+        Arc::get_mut(&mut ingest.access).unwrap().guard = ingest.guard.clone();
         let (metrics, guard) = (ingest.metrics.clone(), ingest.guard.clone());
         let bind = || TcpListener::bind((Ipv4Addr::LOCALHOST, 0));
         let (rtmp, listener) = (bind().await.unwrap(), bind().await.unwrap());
@@ -292,7 +293,7 @@ async fn row_4_who_guesses_keys_is_barred_and_told_and_a_live_publisher_stays() 
     let mut stream = door.connect().await;
     publish(&mut stream, "secret").await;
     assert!(rest(stream).await.contains("wait 1 min"), "not even the right one is looked at");
-    assert!(!door.guard.may_try_key(Ipv4Addr::LOCALHOST.into()), "nor at another port");
+    assert!(door.guard.barred_for(Ipv4Addr::LOCALHOST.into()).is_some(), "nor at another port");
     door.errors("wrong_key", 8).await;
     door.errors("keys_barred", 1).await;
 
@@ -300,6 +301,49 @@ async fn row_4_who_guesses_keys_is_barred_and_told_and_a_live_publisher_stays() 
     wire.message(3, 20, 0, 0, &super::scripted::command("deleteStream", 9.0, vec![]));
     live.write_all(&wire.bytes).await.unwrap();
     while !matches!(first_event(&mut taken).await, SourceEvent::End) {}
+    door.close().await;
+}
+
+#[tokio::test]
+async fn row_4_who_guesses_behind_a_load_balancer_is_barred_alone_whichever_port() {
+    let mut door = Door::open(|config| {
+        config.limits.wrong_keys_per_minute = 2;
+        config.proxy_protocol.add("127.0.0.1").unwrap();
+    })
+    .await;
+    for guess in ["a", "b", "c"] {
+        let mut stream = TcpStream::connect(door.rtmps).await.unwrap();
+        stream.write_all(&version_2([203, 0, 113, 9])).await.unwrap();
+        let mut stream = door.shake_tls(stream).await;
+        publish(&mut stream, guess).await;
+        assert!(rest(stream).await.contains("no channel has this stream key"));
+    }
+    let mut stream = door.connect().await;
+    stream.write_all(&version_2([203, 0, 113, 9])).await.unwrap();
+    publish(&mut stream, "secret").await;
+    assert!(rest(stream).await.contains("wait 1 min"));
+    let mut stream = door.connect().await;
+    stream.write_all(&version_2([203, 0, 113, 10])).await.unwrap();
+    publish(&mut stream, "secret").await;
+    assert_eq!(door.admit().await.peer.ip(), Ipv4Addr::new(203, 0, 113, 10));
+    door.close().await;
+}
+
+#[tokio::test]
+async fn row_3_what_a_stranger_may_send_is_bounded_by_tls_behind_a_load_balancer_too() {
+    let door = Door::open(|config| config.proxy_protocol.add("127.0.0.1").unwrap()).await;
+    let mut stream = TcpStream::connect(door.rtmps).await.unwrap();
+    stream.write_all(&version_2([203, 0, 113, 9])).await.unwrap();
+    let mut stream = door.shake_tls(stream).await;
+    stream.write_all(&[&[3][..], &[0; 1536]].concat()).await.unwrap();
+    stream.read_exact(&mut [0; 1 + 2 * 1536]).await.unwrap();
+    let mut wire = Wire::default();
+    for _ in 0..10 {
+        wire.message(2, 4, 0, 0, &[0; 60_000]);
+    }
+    // The server may close before it has taken all.
+    let _ = stream.write_all(&[&[0; 1536][..], &wire.bytes].concat()).await;
+    door.errors("budget", 1).await;
     door.close().await;
 }
 

@@ -54,9 +54,9 @@ pub(super) fn ingest() -> (Ingest, mpsc::Receiver<PublishRequest>) {
     let (sender, requests) = mpsc::channel(4);
     let keys = StreamKeys::new([(channel_name(), StreamKey::Plain("secret".into()))]);
     let channels = BTreeMap::from([(channel_name(), sender)]);
-    let access = Arc::new(Access { keys, channels, hooks: None });
     let config = rtmp_config((Ipv4Addr::LOCALHOST, 0).into());
     let guard = Guard::new(config.limits.clone());
+    let access = Arc::new(Access { keys, channels, hooks: None, guard: guard.clone() });
     (Ingest { config, access, guard, metrics: Metrics::default() }, requests)
 }
 

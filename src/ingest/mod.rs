@@ -62,6 +62,7 @@ pub use access::{Access, Hooks};
 pub use client_configuration::driver::Configurator;
 pub use keys::StreamKeys;
 pub use listener::{Listeners, Rtmps, serve};
+pub use throttle::SharedThrottle;
 pub use tls::{Certificate, CertificateError};
 
 use crate::config::RtmpConfig;
@@ -75,7 +76,7 @@ pub struct Ingest {
     pub config: RtmpConfig,
     /// Who may publish where.
     pub access: Arc<Access>,
-    /// Who may connect, and try a key.
+    /// Who may connect.
     pub guard: Guard,
     /// What is counted.
     pub metrics: Metrics,
