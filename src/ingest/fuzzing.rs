@@ -345,22 +345,27 @@ mod tests {
         runs
     }
 
-    /// Every input there is, and mutations of them: two seconds for each target, or `FUZZ_SECONDS` for all together.
+    /// Every input there is, and mutations of them: two seconds for each target, or `FUZZ_SECONDS`. All at one time.
     #[test]
     fn every_corpus_input_is_taken() {
-        let seconds = std::env::var("FUZZ_SECONDS").ok().map(|seconds| seconds.parse::<f64>().unwrap());
-        let each = Duration::from_secs_f64(seconds.map_or(2.0, |all| all / TARGETS.len() as f64));
+        let seconds = std::env::var("FUZZ_SECONDS").map_or(2.0, |seconds| seconds.parse().unwrap());
         let seed = std::env::var("FUZZ_SEED").map_or_else(|_| getrandom::u64().unwrap(), |seed| seed.parse().unwrap());
-        for (name, target) in TARGETS {
-            let inputs = inputs(name);
-            assert!(!inputs.is_empty(), "{name} has a corpus");
-            for (path, input) in &inputs {
-                let taken = catch_unwind(|| target(input));
-                assert!(taken.is_ok(), "{}", path.display());
+        std::thread::scope(|scope| {
+            for (name, target) in TARGETS {
+                scope.spawn(move || take_all(name, target, Duration::from_secs_f64(seconds), seed));
             }
-            let runs = mutate_for(each, seed, target, &inputs);
-            println!("{name}: {} inputs, {runs} mutations of them", inputs.len());
+        });
+    }
+
+    fn take_all(name: &str, target: fn(&[u8]), time: Duration, seed: u64) {
+        let inputs = inputs(name);
+        assert!(!inputs.is_empty(), "{name} has a corpus");
+        for (path, input) in &inputs {
+            let taken = catch_unwind(|| target(input));
+            assert!(taken.is_ok(), "{}", path.display());
         }
+        let runs = mutate_for(time, seed, target, &inputs);
+        println!("{name}: {} inputs, {runs} mutations of them", inputs.len());
     }
 
     /// The corpus holds what is worth mutating: the seeds get to the ends of what they are to try.
