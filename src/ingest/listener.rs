@@ -210,9 +210,8 @@ impl Caller {
                 Progress::Done(source) => return Ok(source),
                 Progress::More(count) => {
                     let read = (&mut self.stream).take(count as u64).read_buf(&mut header).await;
-                    match read.map_err(Close::Lost)? {
-                        0 => return Err(Close::Unused),
-                        _ => {}
+                    if read.map_err(Close::Lost)? == 0 {
+                        return Err(Close::Unused);
                     }
                 }
             }
