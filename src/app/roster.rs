@@ -195,8 +195,7 @@ impl Roster {
         let gone: Vec<ChannelName> = self.fleeting.keys().filter(is_gone).cloned().collect();
         for name in gone {
             self.fleeting.remove(&name);
-            let renditions = directory.get(&name).map(|view| view.live.borrow().renditions.clone()).unwrap_or_default();
-            self.setup.metrics.forget(name.as_str(), renditions.iter().map(|rendition| rendition.name.as_str()));
+            self.setup.metrics.forget(name.as_str());
             self.directory.send_modify(|directory| {
                 Arc::make_mut(directory).remove(&name);
             });
