@@ -160,6 +160,9 @@ fn wait_for_rest(server: &Server, rss_mib: u64, files: usize) {
     println!("RSS {rss_mib} -> {} MiB, files {files} -> {}", server.memory_mib("VmRSS"), open_files(server));
 }
 
+/// Sends too slowly; says how long it could.
+type Trickling<'a> = Box<dyn FnOnce() -> Duration + Send + 'a>;
+
 #[test]
 fn row_3_a_slow_loris_is_closed_at_every_stage() {
     let server = Builder::new().settings(SHORT_SEGMENTS).settings(SMALL_LADDER).settings(SHORT_DEADLINES).start();
@@ -167,7 +170,7 @@ fn row_3_a_slow_loris_is_closed_at_every_stage() {
     let (connecting, pings) = (message(20, 0, &connect()), ping());
     std::thread::scope(|scope| {
         let server = &server;
-        let stages: [(&str, u64, Box<dyn FnOnce() -> Duration + Send + '_>); 5] = [
+        let stages: [(&str, u64, Trickling<'_>); 5] = [
             ("before the handshake", 1, Box::new(|| Peer::connect(server).trickle(&[]))),
             ("in the handshake", 1, Box::new(|| Peer::connect(server).trickle(&[3]))),
             ("after the handshake", 2, Box::new(|| Peer::shaken(server).trickle(&connecting))),
