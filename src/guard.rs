@@ -42,27 +42,17 @@ impl Guard {
         Ok(Pass { guard: self.clone(), address })
     }
 
-    /// Whether this address may try a stream key now. If not, the key is not even to be looked at.
-    #[must_use]
-    pub fn may_try_key(&self, address: IpAddr) -> bool {
-        self.barred_for(address).is_none()
-    }
-
-    /// How long this address may still try no stream key; none where it may.
+    /// How long this address may still try no stream key; none where it may. While it may not, the key is not even to be
+    /// looked at.
     #[must_use]
     pub fn barred_for(&self, address: IpAddr) -> Option<Duration> {
         self.table().barred_for(address, Instant::now())
     }
 
-    /// Notes that this address tried a stream key that is none.
-    pub fn failed_key(&self, address: IpAddr) {
-        self.table().failed_key(address, None, Instant::now());
-    }
-
-    /// The same, where the text that it tried is known: the same one again is an encoder that tries again, not a guess.
-    /// Only a digest is kept.
+    /// Notes that this address tried a stream key that is none. The same one again is an encoder that tries again, not a
+    /// guess. Only a digest is kept.
     pub fn wrong_key(&self, address: IpAddr, key: &str) {
-        self.table().failed_key(address, Some(key), Instant::now());
+        self.table().wrong_key(address, key, Instant::now());
     }
 
     fn table(&self) -> MutexGuard<'_, Table> {

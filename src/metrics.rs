@@ -3,6 +3,9 @@
 //! Names and units: `headwater_` first, `_total` last on counters, seconds and bytes. Labels are the channel and
 //! rendition only: never a peer's address or a connection, which would grow without bound.
 
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::{Arc, Mutex, PoisonError};
+
 use prometheus_client::encoding::EncodeLabelSet;
 use prometheus_client::encoding::text::encode;
 use prometheus_client::metrics::counter::Counter;
@@ -45,6 +48,8 @@ pub struct ResponseLabel {
 /// All metrics; clones share the same values.
 #[derive(Clone, Debug, Default)]
 pub struct Metrics {
+    /// The renditions of each channel of which segments were counted, in all its programmes: as many as there are labels.
+    renditions: Arc<Mutex<BTreeMap<String, BTreeSet<String>>>>,
     /// RTMP connections that are open.
     pub rtmp_connections: Gauge,
     /// RTMP connections that were ended by an error, by its kind.
@@ -119,8 +124,17 @@ impl Metrics {
 }
 
 impl Metrics {
+    /// Counts a segment that was completed.
+    pub fn count_segment(&self, channel: &str, rendition: &str, bytes: usize) {
+        let label = RenditionLabel { channel: channel.to_owned(), rendition: rendition.to_owned() };
+        self.segments.get_or_create(&label).inc();
+        self.segment_bytes.get_or_create(&label).inc_by(u64::try_from(bytes).unwrap_or(u64::MAX));
+        let mut renditions = self.renditions.lock().unwrap_or_else(PoisonError::into_inner);
+        renditions.entry(label.channel).or_default().insert(label.rendition);
+    }
+
     /// Forgets what belongs to a channel that is no more, so that channels made on the fly leave nothing behind.
-    pub fn forget<'a>(&self, channel: &str, renditions: impl IntoIterator<Item = &'a str>) {
+    pub fn forget(&self, channel: &str) {
         let label = ChannelLabel { channel: channel.to_owned() };
         for family in [
             &self.ingest_bytes,
@@ -133,8 +147,9 @@ impl Metrics {
             family.remove(&label);
         }
         self.store_behind.remove(&label);
-        for rendition in renditions {
-            let label = RenditionLabel { channel: channel.to_owned(), rendition: rendition.to_owned() };
+        let renditions = self.renditions.lock().unwrap_or_else(PoisonError::into_inner).remove(channel);
+        for rendition in renditions.into_iter().flatten() {
+            let label = RenditionLabel { channel: channel.to_owned(), rendition };
             self.segments.remove(&label);
             self.segment_bytes.remove(&label);
         }
@@ -149,4 +164,22 @@ pub fn render(registry: &Registry) -> Result<String, std::fmt::Error> {
     let mut text = String::new();
     encode(&mut text, registry)?;
     Ok(text)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn row_41_nothing_of_a_forgotten_channel_is_left_whatever_renditions_it_had() {
+        let metrics = Metrics::default();
+        for (channel, rendition) in [("gone", "source"), ("gone", "720p"), ("stays", "source")] {
+            metrics.count_segment(channel, rendition, 1);
+            metrics.ingest_bytes.get_or_create(&ChannelLabel { channel: channel.to_owned() }).inc();
+        }
+        metrics.forget("gone");
+        let text = render(&metrics.registry()).unwrap();
+        assert!(!text.contains("gone") && text.contains(r#"rendition="source""#), "{text}");
+        assert_eq!(metrics.renditions.lock().unwrap().len(), 1);
+    }
 }

@@ -1,6 +1,6 @@
-//! Sets of addresses as an operator writes them: single ones, and networks in CIDR notation.
+//! Addresses as people write them: sets of an operator, of single ones and of networks in CIDR notation; and peers.
 
-use std::net::IpAddr;
+use std::net::{IpAddr, SocketAddr};
 
 use ipnet::IpNet;
 
@@ -39,6 +39,12 @@ impl Networks {
     }
 }
 
+/// A peer as people write it: an IPv4 one of a listener for both families comes as IPv6.
+#[must_use]
+pub fn plain(peer: SocketAddr) -> SocketAddr {
+    SocketAddr::new(peer.ip().to_canonical(), peer.port())
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -55,5 +61,12 @@ mod tests {
         for wrong in ["", "10.0.0.0/33", "host", "10.0.0", "::1/129", "10.0.0.1:80"] {
             assert!(networks.add(wrong).is_err(), "{wrong}");
         }
+    }
+
+    #[test]
+    fn a_peer_of_either_family_is_written_plainly() {
+        let written = |peer: &str| plain(peer.parse().unwrap()).to_string();
+        assert_eq!(written("[::ffff:192.0.2.7]:4000"), "192.0.2.7:4000");
+        assert_eq!(written("[2001:db8::1]:4000"), "[2001:db8::1]:4000");
     }
 }

@@ -22,7 +22,9 @@ use crate::admin::{self, Admin};
 use crate::config::{ChannelConfig, Config, RtmpsConfig, check_environment};
 use crate::guard::Guard;
 use crate::ingest::webhook::client::{Webhook, notify};
-use crate::ingest::{self, Access, Certificate, Configurator, Hooks, Ingest, Listeners, Rtmps, StreamKeys};
+use crate::ingest::{
+    self, Access, Certificate, Configurator, Hooks, Ingest, Listeners, Rtmps, SharedThrottle, StreamKeys,
+};
 use crate::metrics::Metrics;
 use crate::origin::{self, Origin};
 use crate::source::{ClientConfiguration, OpenRequest};
@@ -49,6 +51,14 @@ struct Addresses {
 
 /// Requests for channels on the fly that wait for the supervisor. When it is full, the connections that ask wait.
 const OPEN_QUEUE: usize = 16;
+
+/// What the HTTP ports are made from.
+struct Http {
+    origin: TcpListener,
+    admin: TcpListener,
+    configuration: Arc<dyn ClientConfiguration>,
+    guard: Guard,
+}
 
 /// The tasks of a running server, by the order in which they end.
 struct Server {
@@ -92,11 +102,11 @@ pub async fn serve(config: Config, demo: bool, stop: CancellationToken) -> anyho
     let (opens, mut asked) = mpsc::channel(OPEN_QUEUE);
     let hooks = server.start_hooks(&config, opens, &metrics)?;
     let channels = config.channels.iter().map(|channel| (channel.name.clone(), server.roster.start(channel))).collect();
-    let access = Arc::new(Access { keys: stream_keys(&keys), channels, hooks });
-    let configuration = Arc::new(configurator(&config, &access, addresses.rtmp.port()));
-    server.start_http(origin, admin, configuration, &metrics);
-    announce(addresses, &keys);
     let guard = Guard::new(config.rtmp.limits.clone());
+    let access = Arc::new(Access { keys: stream_keys(&keys), channels, hooks, guard: guard.clone() });
+    let configuration = Arc::new(configurator(&config, &access, addresses.rtmp.port()));
+    server.start_http(Http { origin, admin, configuration, guard: guard.clone() }, &metrics);
+    announce(addresses, &keys);
     server.start_ingest(Listeners { rtmp, rtmps }, Ingest { config: config.rtmp, access, guard, metrics });
     if let Some(url) = demo_url {
         server.demo.spawn(|stop| transcode::test_source(url, stop));
@@ -159,16 +169,11 @@ impl Server {
         Ok(Some(Hooks { webhook, opens }))
     }
 
-    fn start_http(
-        &mut self,
-        origin: TcpListener,
-        admin: TcpListener,
-        configuration: Arc<dyn ClientConfiguration>,
-        metrics: &Metrics,
-    ) {
+    fn start_http(&mut self, http: Http, metrics: &Metrics) {
+        let Http { origin, admin, configuration, guard } = http;
         let (directory, metrics, draining) = (self.roster.directory(), metrics.clone(), self.draining.clone());
         let for_admin = Admin { directory: directory.clone(), metrics: metrics.clone() };
-        let for_origin = Origin { directory, configuration, metrics, draining };
+        let for_origin = Origin { directory, configuration, guard, metrics, draining };
         self.http.spawn(|stop| origin::serve(origin, for_origin, stop));
         self.http.spawn(|stop| admin::serve(admin, for_admin, stop));
     }
@@ -223,6 +228,7 @@ fn configurator(config: &Config, access: &Arc<Access>, rtmp_port: u16) -> Config
         segment_duration: config.hls.segment_duration,
         public_url: config.rtmp.public_url.clone(),
         rtmp_port,
+        refusals: SharedThrottle::default(),
     }
 }
 

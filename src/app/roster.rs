@@ -94,7 +94,8 @@ impl Roster {
 
     /// Starts a channel that stays.
     pub(super) fn start(&mut self, config: &ChannelConfig) -> mpsc::Sender<PublishRequest> {
-        self.start_channel(config.clone(), None)
+        // Whoever comes to a channel has shown its key before.
+        self.start_channel(ChannelConfig { keys: Vec::new(), ..config.clone() }, None)
     }
 
     /// No further publisher is admitted, and nobody who is lost is waited for.
@@ -194,8 +195,7 @@ impl Roster {
         let gone: Vec<ChannelName> = self.fleeting.keys().filter(is_gone).cloned().collect();
         for name in gone {
             self.fleeting.remove(&name);
-            let renditions = directory.get(&name).map(|view| view.live.borrow().renditions.clone()).unwrap_or_default();
-            self.setup.metrics.forget(name.as_str(), renditions.iter().map(|rendition| rendition.name.as_str()));
+            self.setup.metrics.forget(name.as_str());
             self.directory.send_modify(|directory| {
                 Arc::make_mut(directory).remove(&name);
             });

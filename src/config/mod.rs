@@ -15,6 +15,8 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
+use sha2::{Digest as _, Sha256};
+
 use crate::ladder::RenditionName;
 use crate::networks::Networks;
 use crate::source::ChannelName;
@@ -352,6 +354,17 @@ pub enum StreamKey {
     Sha256([u8; 32]),
 }
 
+impl StreamKey {
+    /// Its SHA-256.
+    #[must_use]
+    pub fn digest(&self) -> [u8; 32] {
+        match self {
+            Self::Plain(text) => Sha256::digest(text).into(),
+            Self::Sha256(digest) => *digest,
+        }
+    }
+}
+
 impl std::fmt::Debug for StreamKey {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.write_str("StreamKey(hidden)")
@@ -523,6 +536,8 @@ mod tests {
             wrong("[hooks]\non_publish = \"http://a/\"\ntimeout = \"1m\"")
                 .contains("is not shorter than rtmp.publish_timeout")
         );
+        let unasked = wrong("[hooks]\non_unpublish = \"http://h/\"\nalways = true");
+        assert!(unasked.contains("h.toml:3: hooks.always: has no meaning without on_publish"), "{unasked}");
         assert!(wrong("[hooks]\non_publish = \"hook\"").contains("hooks.on_publish: `hook` is not a URL"));
         assert!(wrong("[rtmp]\npublic_url = \"http://x\"").contains("is not an RTMP URL"));
         assert!(wrong("x = [1").contains("h.toml:1: "));
@@ -548,6 +563,20 @@ mod tests {
         assert_eq!(warned.len(), 2);
         assert!(warned[0].contains("channel a: its stream key `truck` expired at 2026-12-31T18:00:00Z"), "{warned:?}");
         assert!(warned[1].contains("number 3"), "{warned:?}");
+    }
+
+    #[test]
+    fn a_key_of_two_channels_is_refused_in_whatever_form() {
+        let digest: String =
+            StreamKey::Plain("same".into()).digest().iter().map(|byte| format!("{byte:02x}")).collect();
+        let of = |other: &str, name: &str| {
+            format!("[[channels]]\nname = \"a\"\nstream_key = \"same\"\n[[channels]]\nname = \"{name}\"\n{other}")
+        };
+        for other in ["stream_key = \"same\"".to_owned(), format!("[[channels.keys]]\nsha256 = \"{digest}\"")] {
+            let text = wrong(&of(&other, "b"));
+            assert!(text.contains("channels[1]") && text.contains("a key of channel `a` too"), "{text}");
+        }
+        assert!(parse(&of("stream_key = \"another\"", "b"), []).is_ok());
     }
 
     #[test]

@@ -172,6 +172,9 @@ fn hooks(mut section: Section<'_>, rtmp: Option<&RtmpConfig>) -> Option<HooksCon
     if hooks.on_publish.is_some() && rtmp.is_some_and(|rtmp| hooks.timeout >= rtmp.publish_timeout) {
         section.complain("timeout", "is not shorter than rtmp.publish_timeout, within which the encoder waits for it");
     }
+    if hooks.always && hooks.on_publish.is_none() {
+        section.complain("always", "has no meaning without on_publish; give the URL that is to be asked");
+    }
     section.close();
     let given = hooks.on_publish.is_some() || hooks.on_unpublish.is_some();
     given.then_some(hooks)
@@ -268,6 +271,7 @@ fn rendition(mut section: Section<'_>) -> Option<RenditionConfig> {
 
 fn channels(sections: Vec<Section<'_>>, ladders: &BTreeMap<String, Arc<LadderConfig>>) -> Vec<ChannelConfig> {
     let mut names = BTreeSet::new();
+    let mut holders = BTreeMap::new();
     let mut channels = Vec::new();
     for mut section in sections {
         let name = section.required("name", None, |text| ChannelName::new(text).map(Some).map_err(|e| e.to_string()));
@@ -280,6 +284,12 @@ fn channels(sections: Vec<Section<'_>>, ladders: &BTreeMap<String, Arc<LadderCon
             section.complain("ladder", format!("there is no ladder `{missing}`{}", nearest(&missing, &valid)));
         });
         let keys = keys(&mut section);
+        for key in &keys {
+            let earlier = holders.insert(key.key.digest(), name.clone()).flatten();
+            if let Some(other) = earlier.filter(|other| name.as_ref() != Some(other)) {
+                section.complain("keys", format!("has a key of channel `{other}` too; a key opens one channel"));
+            }
+        }
         section.close();
         if let (Some(name), Ok(ladder)) = (name, ladder) {
             channels.push(ChannelConfig { name, ladder, keys });

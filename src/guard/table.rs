@@ -120,16 +120,16 @@ impl Table {
         Some(barred.until.saturating_duration_since(now)).filter(|left| !left.is_zero())
     }
 
-    /// Notes a wrong key; what it was, where that is known.
-    pub fn failed_key(&mut self, address: IpAddr, key: Option<&str>, now: Instant) {
+    /// Notes a wrong key.
+    pub fn wrong_key(&mut self, address: IpAddr, key: &str, now: Instant) {
         if self.limits.exempt.contains(address) {
             return;
         }
-        let digest = key.map(|key| self.digest.hash_one(key));
+        let digest = Some(self.digest.hash_one(key));
         let per_minute = self.limits.wrong_keys_per_minute.max(1);
         let rate = Rate { burst: per_minute, interval: Duration::from_secs(60) / per_minute };
         let known = self.address(address, now);
-        if digest.is_some() && known.tried.contains(&digest) {
+        if known.tried.contains(&digest) {
             return;
         }
         known.tried.rotate_right(1);
@@ -260,8 +260,8 @@ mod tests {
         }
         assert!(table.admit(ip("2001:db8:0:1::5"), now).is_err());
         assert_eq!(table.admit(ip("2001:db8:0:2::1"), now), Ok(()));
-        for _ in 0..6 {
-            table.failed_key(ip("::ffff:192.0.2.9"), None, now);
+        for guess in ["a", "b", "c", "d", "e", "f"] {
+            table.wrong_key(ip("::ffff:192.0.2.9"), guess, now);
         }
         assert!(table.barred_for(ip("192.0.2.9"), now).is_some());
     }
@@ -274,7 +274,7 @@ mod tests {
         for round in 0..8 {
             let mut guesses = 0;
             while table.barred_for(guesser, now).is_none() {
-                table.failed_key(guesser, Some(&format!("guess {round} {guesses}")), now);
+                table.wrong_key(guesser, &format!("guess {round} {guesses}"), now);
                 guesses += 1;
             }
             assert_eq!(guesses, 6, "five a minute");
@@ -285,7 +285,7 @@ mod tests {
         assert_eq!(lengths, [1, 2, 4, 8, 16, 32, 60, 60]);
         now += BARRED_MAX;
         for guess in 0..6 {
-            table.failed_key(guesser, Some(&format!("later {guess}")), now);
+            table.wrong_key(guesser, &format!("later {guess}"), now);
         }
         assert_eq!(table.barred_for(guesser, now), Some(BARRED_MIN));
         assert_eq!(table.barred_for(ip("192.0.2.2"), now), None);
@@ -296,7 +296,7 @@ mod tests {
         let (mut table, mut now) = (table(), Instant::now());
         for _ in 0..1_000 {
             for key in ["yesterday's", "my cat's", "third"] {
-                table.failed_key(ip("192.0.2.1"), Some(key), now);
+                table.wrong_key(ip("192.0.2.1"), key, now);
             }
             now += seconds(2);
         }
@@ -306,9 +306,9 @@ mod tests {
     #[test]
     fn who_is_exempt_is_not_limited() {
         let (mut table, now) = (table(), Instant::now());
-        for _ in 0..1_000 {
+        for guess in 0..1_000 {
             assert_eq!(table.admit(ip("127.0.0.1"), now), Ok(()));
-            table.failed_key(ip("127.0.0.1"), None, now);
+            table.wrong_key(ip("127.0.0.1"), &format!("guess {guess}"), now);
         }
         assert_eq!(table.barred_for(ip("127.0.0.1"), now), None);
         assert!(table.addresses.is_empty());

@@ -1,5 +1,8 @@
 //! Who may publish, and to which channel: first the keys of the config, then the webhook.
 //!
+//! Every stream key that anybody tries, over RTMP or HTTP, is checked here and nowhere else, so that no port lets keys be
+//! guessed when another has had enough.
+//!
 //! A hook that does not answer lets nobody in. It is asked by the task of the connection that waits for it, so nobody
 //! else does.
 
@@ -14,6 +17,7 @@ use super::close::Close;
 use super::keys::{Holder, KeyFault, PublishAddress, StreamKeys};
 use super::webhook::client::{Published, Webhook, random_id};
 use super::webhook::{Subject, Verdict};
+use crate::guard::Guard;
 use crate::source::{ChannelName, OpenRequest, PublishRequest, Refusal};
 
 /// What decides on publishers, and where those go that may publish.
@@ -25,6 +29,8 @@ pub struct Access {
     pub channels: BTreeMap<ChannelName, mpsc::Sender<PublishRequest>>,
     /// What decides where the config does not.
     pub hooks: Option<Hooks>,
+    /// Who may try a key.
+    pub guard: Guard,
 }
 
 /// The webhook, and what opens the channels that it names.
@@ -49,17 +55,23 @@ pub(crate) struct Grant {
 }
 
 impl Access {
-    /// Says where a publisher may publish. `now` is for keys that expire.
+    /// Says where a publisher may publish.
     ///
     /// # Errors
     /// Why it may not.
-    pub(crate) async fn authorise(
-        &self,
-        address: &PublishAddress,
-        peer: SocketAddr,
-        now: SystemTime,
-    ) -> Result<Grant, Close> {
-        let known = match self.keys.find(address, now) {
+    pub(crate) async fn authorise(&self, address: &PublishAddress, peer: SocketAddr) -> Result<Grant, Close> {
+        if let Some(left) = self.guard.barred_for(peer.ip()) {
+            return Err(Close::Barred(left));
+        }
+        let decided = self.decide(address, peer).await;
+        if let Err(Close::WrongKey | Close::HookRefused(_)) = &decided {
+            self.guard.wrong_key(peer.ip(), &format!("{}/{}", address.app, address.name));
+        }
+        decided
+    }
+
+    async fn decide(&self, address: &PublishAddress, peer: SocketAddr) -> Result<Grant, Close> {
+        let known = match self.keys.find(address, wall_clock()) {
             Ok(holder) => Some(holder),
             Err(KeyFault::Expired) => return Err(Close::ExpiredKey),
             Err(KeyFault::Unknown) => None,
@@ -125,33 +137,39 @@ impl Grant {
     }
 }
 
+#[expect(clippy::disallowed_methods, reason = "stream keys expire by the calendar")]
+fn wall_clock() -> SystemTime {
+    SystemTime::now()
+}
+
 #[cfg(test)]
 mod tests {
     use std::time::Duration;
 
     use super::*;
     use crate::config::{HooksConfig, KeyConfig, StreamKey};
+    use crate::ingest::scripted::rtmp_config;
     use crate::ingest::webhook::client::scripted::{Hook, answer, config};
     use crate::metrics::Metrics;
-
-    const NOW: SystemTime = SystemTime::UNIX_EPOCH;
 
     /// The channel `demo` with the key `known` and the expired key `old`, and what is asked for beside it.
     fn access(hooks: HooksConfig) -> (Access, mpsc::Receiver<OpenRequest>) {
         let demo = ChannelName::new("demo").unwrap();
         let key = |text: &str| KeyConfig::from(StreamKey::Plain(text.into()));
-        let old = KeyConfig { expires: Some(NOW), ..key("old") };
+        let old = KeyConfig { expires: Some(SystemTime::UNIX_EPOCH), ..key("old") };
         let keys = StreamKeys::new([(demo.clone(), key("known")), (demo.clone(), old)]);
         let (webhook, _) = Webhook::new(hooks, Metrics::default()).unwrap();
         // Of each only one is sent.
         let ((requests, _), (opens, asked)) = (mpsc::channel(1), mpsc::channel(1));
         let hooks = Some(Hooks { webhook, opens });
-        (Access { keys, channels: BTreeMap::from([(demo, requests)]), hooks }, asked)
+        let mut limits = rtmp_config(([127, 0, 0, 1], 0).into()).limits;
+        limits.wrong_keys_per_minute = 3;
+        (Access { keys, channels: BTreeMap::from([(demo, requests)]), hooks, guard: Guard::new(limits) }, asked)
     }
 
     async fn authorise(access: &Access, name: &str) -> Result<(String, Option<String>), Close> {
         let address = PublishAddress { app: "live".into(), name: name.into(), ..PublishAddress::default() };
-        let grant = access.authorise(&address, ([192, 0, 2, 7], 4000).into(), NOW).await?;
+        let grant = access.authorise(&address, ([192, 0, 2, 7], 4000).into()).await?;
         Ok((grant.channel.to_string(), grant.ladder))
     }
 
@@ -187,11 +205,29 @@ mod tests {
     }
 
     #[tokio::test]
+    async fn row_4_what_the_hook_refuses_is_a_guess_and_what_it_does_not_answer_is_none() {
+        let no = answer("200 OK", "1");
+        let hook = Hook::start(&[&no, &no, &no, &no]).await;
+        let (guessed, _) = access(config(&hook.url()));
+        for guess in ["a", "b", "c", "d"] {
+            assert!(matches!(authorise(&guessed, guess).await, Err(Close::HookRefused(None))));
+        }
+        assert!(matches!(authorise(&guessed, "known").await, Err(Close::Barred(_))), "not even the right one");
+        let hook = Hook::start(&[""]).await;
+        let timeout = Duration::from_millis(50);
+        let (unanswered, _) = access(HooksConfig { timeout, ..config(&hook.url()) });
+        for key in ["a", "b", "c", "d", "e"] {
+            assert!(matches!(authorise(&unanswered, key).await, Err(Close::HookFailed)));
+        }
+        assert!(authorise(&unanswered, "known").await.is_ok());
+    }
+
+    #[tokio::test]
     async fn a_channel_that_the_config_lacks_is_asked_for() {
         let hook = Hook::start(&[&answer("200 OK", r#"{"code":0,"data":{"channel":"show","ladder":"small"}}"#)]).await;
         let (access, mut asked) = access(config(&hook.url()));
         let address = PublishAddress { name: "other".into(), ..PublishAddress::default() };
-        let grant = access.authorise(&address, ([192, 0, 2, 7], 4000).into(), NOW).await.unwrap();
+        let grant = access.authorise(&address, ([192, 0, 2, 7], 4000).into()).await.unwrap();
         let supervisor = async {
             let request = asked.recv().await.unwrap();
             assert_eq!((request.channel.as_str(), request.ladder.as_deref()), ("show", Some("small")));

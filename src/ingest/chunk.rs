@@ -112,6 +112,8 @@ pub struct ChunkReader {
     chunk: Option<(usize, usize)>,
     pending_bytes: usize,
     discarded: u64,
+    /// Messages that concern chunks.
+    controls: u64,
 }
 
 impl ChunkReader {
@@ -125,6 +127,7 @@ impl ChunkReader {
             chunk: None,
             pending_bytes: 0,
             discarded: 0,
+            controls: 0,
         }
     }
 
@@ -137,6 +140,12 @@ impl ChunkReader {
     #[must_use]
     pub fn discarded(&self) -> u64 {
         self.discarded
+    }
+
+    /// Messages that [`ChunkReader::next`] did not give: those that concern chunks, and those that were given up.
+    #[must_use]
+    pub fn kept(&self) -> u64 {
+        self.controls.saturating_add(self.discarded)
     }
 
     /// Bytes for which room is made: those of the messages that are not complete yet.
@@ -236,7 +245,7 @@ impl ChunkReader {
     fn discard(&mut self, position: usize) {
         let Some(stream) = self.streams.get_mut(position) else { return };
         if std::mem::take(&mut stream.open) {
-            self.discarded += 1;
+            self.discarded = self.discarded.saturating_add(1);
             self.pending_bytes = self.pending_bytes.saturating_sub(stream.length as usize);
             stream.payload = BytesMut::new();
         }
@@ -279,6 +288,9 @@ impl ChunkReader {
         let payload = std::mem::take(&mut stream.payload).freeze();
         self.pending_bytes = self.pending_bytes.saturating_sub(payload.len());
         let Stream { timestamp, kind, message_stream, .. } = *stream;
+        if matches!(kind, SET_CHUNK_SIZE | ABORT) {
+            self.controls = self.controls.saturating_add(1);
+        }
         match kind {
             SET_CHUNK_SIZE => self.set_chunk_size(control_value(&payload)?).map(|()| None),
             ABORT => {

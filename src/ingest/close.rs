@@ -173,5 +173,7 @@ impl Close {
     }
 }
 
+/// How long a wrong key waits for its answer, so that guessing is slow.
+pub(crate) const WRONG_KEY_DELAY: Duration = Duration::from_millis(500);
 const BAD_NAME: &str = "NetStream.Publish.BadName";
 const REJECTED: &str = "NetStream.Publish.Rejected";

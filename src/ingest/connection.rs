@@ -6,32 +6,27 @@
 use std::future::ready;
 use std::io::ErrorKind;
 use std::net::SocketAddr;
-use std::time::{Duration, SystemTime};
+use std::time::Duration;
 
 use bytes::{Buf, BytesMut};
-use prometheus_client::metrics::counter::Counter;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
-use tokio::sync::{mpsc, oneshot, watch};
+use tokio::sync::{oneshot, watch};
 use tokio::task::{unconstrained, yield_now};
 use tokio::time::{Instant, sleep, sleep_until, timeout, timeout_at};
 use tokio_util::sync::CancellationToken;
-use tracing::{Span, debug, info, warn};
+use tracing::{Span, info};
 
 use super::Ingest;
 use super::access::Grant;
-use super::backlog::Backlog;
-use super::close::{Close, Stage};
+use super::close::{Close, Stage, WRONG_KEY_DELAY};
 use super::handshake::{Handshake, Progress};
 use super::intake::{Intake, Note};
-use super::keys::PublishAddress;
+use super::outlet::Outlet;
 use super::pacer::Pacer;
-use super::pressure::Pressure;
-use super::session::{Session, SessionError, SessionEvent, Skipped};
+use super::session::{Session, SessionError, SessionEvent};
 use super::vigil::{Due, Vigil};
 use super::webhook::client::Published;
-use crate::media::MediaTime;
-use crate::metrics::{ChannelLabel, KindLabel, Metrics};
-use crate::source::{Admission, ChannelName, PublishRequest, Refusal, SourceEvent};
+use crate::source::{Admission, ChannelName, PublishRequest, Refusal};
 
 /// A connection's end.
 #[derive(Debug)]
@@ -135,8 +130,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<'_, S> {
                 }
             }
         };
-        self.may_try_key()?;
-        let grant = self.find_channel(&address).await?;
+        let grant = self.ingest.access.authorise(&address, self.peer).await?;
         let channel = grant.channel.clone();
         Span::current().record("channel", channel.as_str());
         let (last_media, seen) = watch::channel(Instant::now());
@@ -147,22 +141,6 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<'_, S> {
         self.flush().await?;
         info!(peer = %self.peer, %channel, "publisher accepted");
         Ok(Admitted { channel, admission, last_media, _notice: notice })
-    }
-
-    fn may_try_key(&self) -> Result<(), Close> {
-        self.ingest.guard.barred_for(self.peer.ip()).map_or(Ok(()), |left| Err(Close::Barred(left)))
-    }
-
-    /// An empty key is nobody's guess.
-    fn note_wrong_key(&self, close: &Close, address: &PublishAddress) {
-        if matches!(close, Close::WrongKey | Close::HookRefused(_)) {
-            self.ingest.guard.wrong_key(self.peer.ip(), &format!("{}/{}", address.app, address.name));
-        }
-    }
-
-    async fn find_channel(&self, address: &PublishAddress) -> Result<Grant, Close> {
-        let granted = self.ingest.access.authorise(address, self.peer, wall_clock()).await;
-        granted.inspect_err(|close| self.note_wrong_key(close, address))
     }
 
     /// Asks the channel. One that does not answer was removed just now, and is there again at the second attempt; or
@@ -195,11 +173,11 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<'_, S> {
     async fn publish(&mut self, admitted: Admitted) -> Result<Close, Close> {
         let Admitted { channel, admission, last_media, _notice } = admitted;
         let Admission { start, events, mut dismissed } = admission;
-        let output = Output::new(&self.ingest.metrics, &channel, events.clone(), last_media);
+        let outlet = Outlet::new(&self.ingest.metrics, &channel, events.clone(), last_media);
         let close = tokio::select! {
             // What the encoder says comes first: after its end, the channel may close at once.
             biased;
-            close = self.pump(Intake::new(start), output) => close,
+            close = self.pump(Intake::new(start), outlet) => close,
             text = dismissal(&mut dismissed) => Ok(Close::Dismissed(text)),
             () = events.closed() => Ok(Close::ChannelGone),
         };
@@ -211,7 +189,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<'_, S> {
     }
 
     /// Media from the socket to the channel, until something ends it.
-    async fn pump(&mut self, mut intake: Intake, mut output: Output) -> Result<Close, Close> {
+    async fn pump(&mut self, mut intake: Intake, mut outlet: Outlet) -> Result<Close, Close> {
         let config = &self.ingest.config;
         let mut vigil = Vigil::new(config.first_media_timeout, config.idle_timeout, Instant::now());
         let mut pacer = Pacer::new(config.run_ahead_max);
@@ -220,15 +198,17 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<'_, S> {
             while let Some(event) = self.next_event().await? {
                 let before = Instant::now();
                 let media = carries_media(&event);
-                if output.handle(&mut intake, event).await? {
+                outlet.discarded(self.session.discarded());
+                if outlet.handle(&mut intake, event).await? {
                     return Ok(Close::Stopped);
                 }
-                self.pace(&mut pacer, &mut output).await?;
+                self.pace(&mut pacer, &mut outlet).await?;
                 // The time that the channel took, or that the encoder was ahead, is not the encoder's.
                 let now = Instant::now();
                 vigil.held_up(now.saturating_duration_since(before));
                 if media {
                     vigil.media(now);
+                    outlet.heard(now);
                 }
             }
             if intake.has_begun() {
@@ -236,29 +216,23 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<'_, S> {
             }
             let count = self.session.messages() - std::mem::replace(&mut messages, self.session.messages());
             if let Some(until) = pacer.messages(count, Instant::now()) {
-                output.report(Note::Repair("too_many_messages"));
+                outlet.report(Note::Repair("too_many_messages"));
                 sleep_until(until).await;
             }
-            let received = self.receive_media(&mut vigil).await?;
-            output.bytes.inc_by(received);
+            self.receive_media(&mut vigil, &outlet).await?;
         }
     }
 
     /// Waits while the encoder is too far ahead of the clock.
-    async fn pace(&mut self, pacer: &mut Pacer, output: &mut Output) -> Result<(), Close> {
-        let Some(newest) = output.newest.take() else { return Ok(()) };
+    async fn pace(&mut self, pacer: &mut Pacer, outlet: &mut Outlet) -> Result<(), Close> {
+        let Some(newest) = outlet.take_newest() else { return Ok(()) };
         let Some(until) = pacer.media(newest, Instant::now()) else { return Ok(()) };
-        if !std::mem::replace(&mut output.paced, true) {
-            info!(
-                run_ahead_max = ?self.ingest.config.run_ahead_max,
-                "the encoder sends faster than real time: it is held up to it (ffmpeg: use -re)"
-            );
-        }
+        outlet.paced(self.ingest.config.run_ahead_max);
         sleep_until(until).await;
         Ok(())
     }
 
-    async fn receive_media(&mut self, vigil: &mut Vigil) -> Result<u64, Close> {
+    async fn receive_media(&mut self, vigil: &mut Vigil, outlet: &Outlet) -> Result<(), Close> {
         loop {
             let (deadline, due) = vigil.next();
             // Bytes that are always there must not hide that the time is over.
@@ -268,9 +242,12 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<'_, S> {
             };
             match (received, due) {
                 (Some(received), _) => {
-                    let received = received as u64;
-                    vigil.received(received, Instant::now());
-                    return Ok(received);
+                    let (received, now) = (received as u64, Instant::now());
+                    outlet.received(received);
+                    if vigil.received(received, now) {
+                        outlet.heard(now);
+                    }
+                    return Ok(());
                 }
                 (None, Due::Lost(stage)) => return Err(Close::Timeout(stage)),
                 (None, Due::Ping) => {
@@ -386,149 +363,11 @@ fn carries_media(event: &SessionEvent) -> bool {
     }
 }
 
-#[expect(clippy::disallowed_methods, reason = "stream keys expire by the calendar")]
-fn wall_clock() -> SystemTime {
-    SystemTime::now()
-}
-
 /// Waits for the channel to dismiss the publisher; one that drops the means never does.
 async fn dismissal(dismissed: &mut oneshot::Receiver<String>) -> String {
     match dismissed.await {
         Ok(text) => text,
         Err(_) => std::future::pending().await,
-    }
-}
-
-/// The way to the channel, and the counters beside it.
-struct Output {
-    events: mpsc::Sender<SourceEvent>,
-    last_media: watch::Sender<Instant>,
-    metrics: Metrics,
-    bytes: Counter,
-    units: Counter,
-    /// Events of one message, kept to spare the allocation.
-    batch: Vec<SourceEvent>,
-    /// The kinds of repair that were logged already.
-    logged: Vec<&'static str>,
-    /// What waits in the channel's queue.
-    backlog: Backlog,
-    /// The newest time stamp, until it is looked at.
-    newest: Option<MediaTime>,
-    /// It was said that the encoder is held up.
-    paced: bool,
-    /// How much the channel holds the publisher up, and since when the next wait counts.
-    pressure: Pressure,
-    passed: Instant,
-}
-
-impl Output {
-    fn new(
-        metrics: &Metrics,
-        channel: &ChannelName,
-        events: mpsc::Sender<SourceEvent>,
-        last_media: watch::Sender<Instant>,
-    ) -> Self {
-        let label = ChannelLabel { channel: channel.to_string() };
-        let bytes = metrics.ingest_bytes.get_or_create(&label).clone();
-        let units = metrics.ingest_units.get_or_create(&label).clone();
-        Self {
-            events,
-            last_media,
-            metrics: metrics.clone(),
-            bytes,
-            units,
-            batch: Vec::new(),
-            logged: Vec::new(),
-            backlog: Backlog::default(),
-            newest: None,
-            paced: false,
-            pressure: Pressure::default(),
-            passed: Instant::now(),
-        }
-    }
-
-    /// Passes a message on. True after the encoder's goodbye.
-    async fn handle(&mut self, intake: &mut Intake, event: SessionEvent) -> Result<bool, Close> {
-        if matches!(event, SessionEvent::Video(_) | SessionEvent::Audio(_)) {
-            self.last_media.send_replace(Instant::now());
-        }
-        match event {
-            SessionEvent::Video(message) => intake.video(message.timestamp, message.payload, &mut self.batch)?,
-            SessionEvent::Audio(message) => intake.audio(message.timestamp, message.payload, &mut self.batch),
-            SessionEvent::Stop => self.batch.push(SourceEvent::End),
-            SessionEvent::Skipped(kind) => self.skipped(kind),
-            SessionEvent::Publish { .. } => {}
-        }
-        for note in intake.take_notes() {
-            self.report(note);
-        }
-        let mut ended = false;
-        let waiting = Instant::now();
-        let mut batch = std::mem::take(&mut self.batch);
-        for event in batch.drain(..) {
-            ended = matches!(event, SourceEvent::End);
-            self.send(event).await?;
-        }
-        self.batch = batch;
-        self.note_pressure(waiting);
-        Ok(ended)
-    }
-
-    /// Waits for room in the channel's queue, of events and of bytes.
-    async fn send(&mut self, event: SourceEvent) -> Result<(), Close> {
-        let mut size = 0;
-        if let SourceEvent::Unit(_, unit) = &event {
-            self.units.inc();
-            size = unit.data.len();
-            self.newest = self.newest.max(Some(unit.dts));
-        }
-        let free = self.events.capacity();
-        let excess = self.backlog.excess(self.events.max_capacity() - free, size);
-        let places = if excess > 0 { free + excess } else { 1 };
-        let mut room = self.events.reserve_many(places).await.map_err(|_| Close::ChannelGone)?;
-        if let Some(place) = room.next() {
-            place.send(event);
-            self.backlog.push(size);
-        }
-        Ok(())
-    }
-
-    /// Says when the channel is too slow for its publisher, as an operator must know before viewers tell.
-    fn note_pressure(&mut self, waiting: Instant) {
-        let now = Instant::now();
-        let elapsed = now.saturating_duration_since(std::mem::replace(&mut self.passed, now));
-        if self.pressure.note(elapsed, now.saturating_duration_since(waiting)) {
-            warn!(
-                "the channel takes media more slowly than the encoder sends it: this machine is too slow for the channel's \
-                 ladder, or the encoder sends faster than real time; offer fewer or smaller renditions, or pass the source through"
-            );
-        }
-    }
-
-    /// Every encoder sends its metadata, which is no reason for a line in the log.
-    fn skipped(&mut self, kind: Skipped) {
-        match kind {
-            Skipped::Data => {
-                self.metrics.ingest_repairs.get_or_create(&KindLabel { kind: "data_message" }).inc();
-            }
-            Skipped::Aggregate => self.report(Note::Repair("aggregate_message")),
-        }
-    }
-
-    /// Counts each; logs the first of a kind.
-    fn report(&mut self, note: Note) {
-        match note {
-            Note::AudioCodec(codec) => warn!(%codec, "audio is left out: use AAC, Opus, MP3, AC-3 or FLAC"),
-            Note::Repair(kind) => {
-                self.metrics.ingest_repairs.get_or_create(&KindLabel { kind }).inc();
-                if self.logged.contains(&kind) {
-                    debug!(kind, "input repaired or skipped");
-                } else {
-                    self.logged.push(kind);
-                    info!(kind, "input repaired or skipped; more of this kind is only counted");
-                }
-            }
-        }
     }
 }
 
@@ -541,7 +380,5 @@ const OWED_BYTES_MAX: usize = 4 << 10;
 /// What is looked at between two chances for others to run, at most: 4096 messages, if they are empty.
 const SLICE_BYTES: usize = 4 << 10;
 const UNBROKEN_MESSAGES_MAX: u32 = 256;
-/// How long a wrong key waits for its answer, so that guessing is slow.
-const WRONG_KEY_DELAY: Duration = Duration::from_millis(500);
 /// How long an encoder has to take in why its connection ends.
 const LINGER: Duration = Duration::from_secs(1);

@@ -57,6 +57,7 @@ impl Door {
         ingest.config.connections_max = 100;
         change(&mut ingest.config);
         ingest.guard = Guard::new(ingest.config.limits.clone());
+        Arc::get_mut(&mut ingest.access).unwrap().guard = ingest.guard.clone();
         let (metrics, guard) = (ingest.metrics.clone(), ingest.guard.clone());
         let bind = || TcpListener::bind((Ipv4Addr::LOCALHOST, 0));
         let (rtmp, listener) = (bind().await.unwrap(), bind().await.unwrap());
@@ -310,7 +311,7 @@ async fn row_4_who_guesses_keys_is_barred_and_told_and_a_live_publisher_stays() 
     let mut stream = door.connect().await;
     publish(&mut stream, "secret").await;
     assert!(rest(stream).await.contains("wait 1 min"), "not even the right one is looked at");
-    assert!(!door.guard.may_try_key(Ipv4Addr::LOCALHOST.into()), "nor at another port");
+    assert!(door.guard.barred_for(Ipv4Addr::LOCALHOST.into()).is_some(), "nor at another port");
     door.errors("wrong_key", 8).await;
     door.errors("keys_barred", 1).await;
 
@@ -318,5 +319,64 @@ async fn row_4_who_guesses_keys_is_barred_and_told_and_a_live_publisher_stays() 
     wire.message(3, 20, 0, 0, &super::scripted::command("deleteStream", 9.0, vec![]));
     live.write_all(&wire.bytes).await.unwrap();
     while !matches!(first_event(&mut taken).await, SourceEvent::End) {}
+    door.close().await;
+}
+
+#[tokio::test]
+async fn row_4_who_guesses_behind_a_load_balancer_is_barred_alone_whichever_port() {
+    let mut door = Door::open(|config| {
+        config.limits.wrong_keys_per_minute = 2;
+        config.proxy_protocol.add("127.0.0.1").unwrap();
+    })
+    .await;
+    for guess in ["a", "b", "c"] {
+        let mut stream = TcpStream::connect(door.rtmps).await.unwrap();
+        stream.write_all(&version_2([203, 0, 113, 9])).await.unwrap();
+        let mut stream = door.shake_tls(stream).await;
+        publish(&mut stream, guess).await;
+        assert!(rest(stream).await.contains("no channel has this stream key"));
+    }
+    let mut stream = door.connect().await;
+    stream.write_all(&version_2([203, 0, 113, 9])).await.unwrap();
+    publish(&mut stream, "secret").await;
+    assert!(rest(stream).await.contains("wait 1 min"));
+    let mut stream = door.connect().await;
+    stream.write_all(&version_2([203, 0, 113, 10])).await.unwrap();
+    publish(&mut stream, "secret").await;
+    assert_eq!(door.admit().await.peer.ip(), Ipv4Addr::new(203, 0, 113, 10));
+    door.close().await;
+}
+
+#[tokio::test]
+async fn row_3_what_a_stranger_may_send_is_bounded_by_tls_behind_a_load_balancer_too() {
+    let door = Door::open(|config| config.proxy_protocol.add("127.0.0.1").unwrap()).await;
+    let mut stream = TcpStream::connect(door.rtmps).await.unwrap();
+    stream.write_all(&version_2([203, 0, 113, 9])).await.unwrap();
+    let mut stream = door.shake_tls(stream).await;
+    stream.write_all(&[&[3][..], &[0; 1536]].concat()).await.unwrap();
+    stream.read_exact(&mut [0; 1 + 2 * 1536]).await.unwrap();
+    let mut wire = Wire::default();
+    for _ in 0..10 {
+        wire.message(2, 4, 0, 0, &[0; 60_000]);
+    }
+    // The server may close before it has taken all.
+    let _ = stream.write_all(&[&[0; 1536][..], &wire.bytes].concat()).await;
+    door.errors("budget", 1).await;
+    door.close().await;
+}
+
+#[tokio::test]
+async fn messages_that_an_encoder_gives_up_are_counted() {
+    let mut door = Door::open(|_| {}).await;
+    let mut stream = door.connect().await;
+    publish(&mut stream, "secret").await;
+    let mut taken = door.admit().await;
+    let mut wire = Wire::default();
+    wire.header0(6, 9, 40, 1, 300).raw(&[0; 128]).message(6, 9, 80, 1, &super::scripted::picture(false, 0));
+    wire.message(3, 20, 0, 0, &super::scripted::command("deleteStream", 9.0, vec![]));
+    stream.write_all(&wire.bytes).await.unwrap();
+    while !matches!(first_event(&mut taken).await, SourceEvent::End) {}
+    let repairs = &door.metrics.ingest_repairs;
+    assert_eq!(repairs.get_or_create(&KindLabel { kind: "unfinished_message" }).get(), 1);
     door.close().await;
 }

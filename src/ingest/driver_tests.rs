@@ -13,7 +13,7 @@ use rml_rtmp::sessions::{
 use rml_rtmp::time::RtmpTimestamp;
 use tokio::io::{AsyncReadExt, AsyncWriteExt, DuplexStream, duplex};
 use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::{mpsc, oneshot};
+use tokio::sync::{mpsc, oneshot, watch};
 use tokio::task::JoinSet;
 use tokio::time::{Instant, sleep, timeout};
 use tokio_util::sync::CancellationToken;
@@ -41,6 +41,7 @@ pub(super) struct Bench {
 /// The channel's end of a publisher.
 pub(super) struct Channel {
     pub(super) events: mpsc::Receiver<SourceEvent>,
+    pub(super) last_media: watch::Receiver<Instant>,
     dismiss: oneshot::Sender<String>,
 }
 
@@ -53,9 +54,9 @@ pub(super) fn ingest() -> (Ingest, mpsc::Receiver<PublishRequest>) {
     let (sender, requests) = mpsc::channel(4);
     let keys = StreamKeys::new([(channel_name(), StreamKey::Plain("secret".into()))]);
     let channels = BTreeMap::from([(channel_name(), sender)]);
-    let access = Arc::new(Access { keys, channels, hooks: None });
     let config = rtmp_config((Ipv4Addr::LOCALHOST, 0).into());
     let guard = Guard::new(config.limits.clone());
+    let access = Arc::new(Access { keys, channels, hooks: None, guard: guard.clone() });
     (Ingest { config, access, guard, metrics: Metrics::default() }, requests)
 }
 
@@ -84,7 +85,7 @@ impl Bench {
         let (dismiss, dismissed) = oneshot::channel();
         let admission = Admission { start: MediaTime::ZERO, events: sender, dismissed };
         request.reply.send(Ok(admission)).ok().unwrap();
-        Channel { events, dismiss }
+        Channel { events, last_media: request.last_media, dismiss }
     }
 
     pub(super) async fn shake_hands(&mut self) {
@@ -346,7 +347,7 @@ async fn a_dismissed_publisher_is_told_even_while_the_channel_is_full() {
 async fn a_channel_that_closes_right_after_dismissing_is_heard_out() {
     let mut bench = Bench::new();
     bench.pipeline().await;
-    let Channel { events, dismiss } = bench.admit(1).await;
+    let Channel { events, dismiss, .. } = bench.admit(1).await;
     sleep(Duration::from_millis(10)).await;
     dismiss.send("enough".into()).unwrap();
     drop(events);
@@ -366,7 +367,7 @@ async fn a_probe_of_the_port_is_no_error() {
 async fn a_dropped_means_of_dismissal_dismisses_nobody_and_a_closed_channel_closes() {
     let mut bench = Bench::new();
     bench.pipeline().await;
-    let Channel { events, dismiss } = bench.admit(16).await;
+    let Channel { events, dismiss, .. } = bench.admit(16).await;
     drop(dismiss);
     sleep(Duration::from_secs(1)).await;
     assert!(bench.connection.try_join_next().is_none());

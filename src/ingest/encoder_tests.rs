@@ -84,9 +84,9 @@ impl Server {
         let keys = StreamKeys::new([(channel.clone(), StreamKey::Plain("secret".into()))]);
         let channels = BTreeMap::from([(channel, requests)]);
         let metrics = Metrics::default();
-        let access = Arc::new(Access { keys, channels, hooks: None });
         let config = rtmp_config(address);
         let guard = Guard::new(config.limits.clone());
+        let access = Arc::new(Access { keys, channels, hooks: None, guard: guard.clone() });
         let ingest = Ingest { config, access, guard, metrics: metrics.clone() };
         let stop = CancellationToken::new();
         let mut tasks = JoinSet::new();

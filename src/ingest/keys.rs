@@ -1,14 +1,14 @@
 //! Stream keys: who may publish to which channel.
 //!
-//! Only digests are kept, and every lookup compares with all of them in constant time, so that neither a dump of the
-//! process nor the time of an answer tells a key.
+//! Only digests are kept here, and every lookup compares with all of them in constant time, so that the time of an answer
+//! tells nothing of a key.
 
 use std::time::SystemTime;
 
 use sha2::{Digest, Sha256};
 use subtle::{Choice, ConditionallySelectable, ConstantTimeEq};
 
-use crate::config::{KeyConfig, StreamKey};
+use crate::config::KeyConfig;
 use crate::source::ChannelName;
 
 /// The stream keys of all channels.
@@ -44,12 +44,12 @@ impl std::fmt::Debug for StreamKeys {
 }
 
 impl StreamKeys {
-    /// From the keys of the config. A channel may have several; of two channels with one key the later gets it.
+    /// From the keys of the config. A channel may have several, and no two channels one.
     #[must_use]
     pub fn new(keys: impl IntoIterator<Item = (ChannelName, impl Into<KeyConfig>)>) -> Self {
         let entry = |(channel, key): (ChannelName, KeyConfig)| {
             let KeyConfig { key, name: key_name, expires } = key;
-            (digest(key), Holder { channel, key_name, expires })
+            (key.digest(), Holder { channel, key_name, expires })
         };
         Self { entries: keys.into_iter().map(|(channel, key)| entry((channel, key.into()))).collect() }
     }
@@ -88,13 +88,6 @@ impl StreamKeys {
             }
         }
         Err(fault)
-    }
-}
-
-fn digest(key: StreamKey) -> [u8; 32] {
-    match key {
-        StreamKey::Plain(text) => Sha256::digest(text).into(),
-        StreamKey::Sha256(digest) => digest,
     }
 }
 
@@ -165,6 +158,7 @@ mod tests {
     use std::time::Duration;
 
     use super::*;
+    use crate::config::StreamKey;
     use proptest::prelude::*;
 
     const NOW: SystemTime = SystemTime::UNIX_EPOCH;

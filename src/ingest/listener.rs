@@ -2,7 +2,7 @@
 
 use std::io;
 use std::net::SocketAddr;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 use std::time::Duration;
 
 use socket2::{SockRef, TcpKeepalive};
@@ -21,11 +21,12 @@ use super::Ingest;
 use super::close::{Close, Stage};
 use super::connection::{self, Arrival, End};
 use super::proxy_protocol::{self, Progress, Source};
-use super::throttle::Throttle;
+use super::throttle::{SharedThrottle, Throttle};
 use super::tls::{self, Certificate};
 use crate::config::RtmpsConfig;
 use crate::guard::Pass;
 use crate::metrics::KindLabel;
+use crate::networks::plain;
 
 /// Where encoders come in, bound by the caller.
 #[derive(Debug)]
@@ -57,13 +58,13 @@ impl From<TcpListener> for Listeners {
 struct Port {
     ingest: Ingest,
     /// Of the lines about strangers.
-    throttle: Mutex<Throttle>,
+    throttle: SharedThrottle,
 }
 
 /// Accepts until `stop` is cancelled, then drops publishers (their `events` senders close) and joins all connections.
 pub async fn serve(listeners: impl Into<Listeners>, ingest: Ingest, stop: CancellationToken) {
     let Listeners { rtmp, rtmps } = listeners.into();
-    let port = Arc::new(Port { ingest, throttle: Mutex::default() });
+    let port = Arc::new(Port { ingest, throttle: SharedThrottle::default() });
     let mut door = Door { port, stop, connections: JoinSet::new(), number: 0, errors: Throttle::sparing() };
     match rtmps {
         None => door.keep(&rtmp, None).await,
@@ -113,6 +114,8 @@ impl Door {
                 turn_away(&self.port, plain(remote));
             }
             Ok((stream, remote)) => self.attend(Caller { stream, remote: plain(remote), tls }),
+            // One that has gone again is no fault of this side, and must not make others wait.
+            Err(error) if error.kind() == io::ErrorKind::ConnectionAborted => {}
             Err(error) => {
                 if let Some(left_out) = self.errors.pass(Instant::now()) {
                     warn!(%error, left_out, "cannot accept RTMP connections");
@@ -249,7 +252,7 @@ impl Drop for OpenGauge<'_> {
 impl Port {
     /// Whether a line about a stranger may be written; says how many were not.
     fn may_log(&self) -> bool {
-        let passed = self.throttle.lock().unwrap_or_else(PoisonError::into_inner).pass(Instant::now());
+        let passed = self.throttle.pass(Instant::now());
         if let Some(left_out @ 1..) = passed {
             info!(left_out, "there were more RTMP connections of strangers than is logged");
         }
@@ -293,11 +296,6 @@ fn turn_away(port: &Port, peer: SocketAddr) {
 
 fn count(ingest: &Ingest, kind: &'static str) {
     ingest.metrics.rtmp_errors.get_or_create(&KindLabel { kind }).inc();
-}
-
-/// An IPv4 peer of a listener for both families, as people write it.
-fn plain(address: SocketAddr) -> SocketAddr {
-    SocketAddr::new(address.ip().to_canonical(), address.port())
 }
 
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);

@@ -3,7 +3,7 @@
 //! The way of a byte: [`listener`], over [`proxy_protocol`] and [`tls`] where they are on, → `connection` → [`handshake`], then
 //! [`session`] over [`chunk`] and [`amf`] → [`intake`] over [`flv`] and `enhanced`, a reader for each codec ([`avc`], [`hevc`],
 //! [`av1`], [`vp9`]; [`sound`]) and [`timeline`] → the channel. `access` says who may publish, by [`keys`] and [`webhook`].
-//! All but the drivers (listener, connection, access and the `client` and `driver` below webhook and
+//! All but the drivers (listener, connection and its outlet, access and the `client` and `driver` below webhook and
 //! [`client_configuration`]) are pure. This stage knows nothing of what becomes of the media, and is the only one that
 //! knows `rml_rtmp`.
 
@@ -37,11 +37,13 @@ pub mod listener;
 pub mod mp3;
 mod nal;
 pub mod opus;
+mod outlet;
 mod pacer;
 pub mod picture;
 mod pressure;
 pub mod proxy_protocol;
 mod replies;
+mod sample_grid;
 pub mod session;
 pub mod sound;
 pub mod sps;
@@ -60,6 +62,7 @@ pub use access::{Access, Hooks};
 pub use client_configuration::driver::Configurator;
 pub use keys::StreamKeys;
 pub use listener::{Listeners, Rtmps, serve};
+pub use throttle::SharedThrottle;
 pub use tls::{Certificate, CertificateError};
 
 use crate::config::RtmpConfig;
@@ -73,7 +76,7 @@ pub struct Ingest {
     pub config: RtmpConfig,
     /// Who may publish where.
     pub access: Arc<Access>,
-    /// Who may connect, and try a key.
+    /// Who may connect.
     pub guard: Guard,
     /// What is counted.
     pub metrics: Metrics,

@@ -33,14 +33,13 @@ const KILOBITS_LOW: [u32; 14] = [8, 16, 24, 32, 40, 48, 56, 64, 80, 96, 112, 128
 #[cfg(test)]
 mod tests {
     use super::super::sound::told_by_frames;
-    use super::*;
 
     #[test]
     fn row_23_mp3_of_lame_is_read() {
         let mut frame = vec![0xff, 0xfb, 0x90, 0x64];
         frame.resize(417, 0);
         let read = |data: &[u8]| {
-            told_by_frames(frame, data).map(|(format, samples)| (format.sample_rate, format.channels, samples))
+            told_by_frames(super::frame, data).map(|(format, samples)| (format.sample_rate, format.channels, samples))
         };
         assert_eq!(read(&frame), Some((44_100, 2, 1152)));
         assert_eq!(read(&frame.repeat(2)), Some((44_100, 2, 2304)));

@@ -108,6 +108,24 @@ async fn row_3_a_publisher_of_pings_and_empty_messages_alone_is_lost() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn row_38_only_media_keeps_a_publisher_from_being_replaced() {
+    let mut bench = Bench::new();
+    bench.pipeline().await;
+    let channel = bench.admit(16).await;
+    sleep(Duration::from_secs(1)).await;
+    let heard = *channel.last_media.borrow();
+    let mut wire = Wire::default();
+    wire.message(2, 4, 0, 0, &[0, 6, 0, 0, 0, 1]).message(6, 9, 40, 1, &[]).message(4, 8, 40, 1, &[0xaf, 1]);
+    write(&mut bench, &wire.bytes).await;
+    sleep(Duration::from_secs(1)).await;
+    assert_eq!(*channel.last_media.borrow(), heard, "empty messages are none");
+    let picture = large_picture(40, 1 << 20);
+    write(&mut bench, &picture[..300 << 10]).await;
+    sleep(Duration::from_secs(1)).await;
+    assert!(*channel.last_media.borrow() > heard, "part of a picture that is long on its way is some");
+}
+
+#[tokio::test(start_paused = true)]
 async fn row_36_a_silent_publisher_is_asked_whether_it_is_there() {
     let mut bench = Bench::new();
     bench.pipeline().await;
@@ -179,6 +197,20 @@ async fn a_flood_of_empty_messages_is_held_up() {
     }
     assert!(timeout(Duration::from_secs(5), write(&mut bench, &wire.bytes)).await.is_err(), "held up");
     assert!(matches!(bench.closed().await, Close::Timeout(Stage::Idle)));
+}
+
+#[tokio::test(start_paused = true)]
+async fn row_5_a_flood_of_chunk_sizes_and_of_unfinished_messages_is_held_up() {
+    let mut unfinished = Wire::default();
+    unfinished.header0(6, 9, 0, 1, 4 << 20).raw(&[0; 128]);
+    for flood in [[0xc2, 0, 0, 0, 128].repeat(100_000), unfinished.bytes.repeat(100_000)] {
+        let mut bench = Bench::new();
+        bench.pipeline().await;
+        let _channel = bench.admit(16).await;
+        let mut wire = Wire::default();
+        wire.message(2, 1, 0, 0, &[0, 0, 0, 128]).raw(&flood);
+        assert!(timeout(Duration::from_secs(5), write(&mut bench, &wire.bytes)).await.is_err(), "held up");
+    }
 }
 
 #[tokio::test(start_paused = true)]

@@ -164,6 +164,7 @@ impl Session {
             // Before an error is: a stranger's budget must not depend on how its bytes arrive.
             self.count(before - input.len())?;
             let event = match message? {
+                Some(Ok(message)) if self.aggregate.is_some() => self.aggregated_message(message)?,
                 Some(Ok(message)) => self.message(message)?,
                 Some(Err(Malformed)) => self.skipped(Skipped::Aggregate),
                 None => break,
@@ -175,10 +176,16 @@ impl Session {
         Ok(None)
     }
 
-    /// How many messages have come, those of which nothing is told too.
+    /// How many messages have come, those of which nothing is told too: what they cost is to be bounded.
     #[must_use]
     pub fn messages(&self) -> u64 {
-        self.messages
+        self.messages.saturating_add(self.chunks.kept())
+    }
+
+    /// How many messages the encoder gave up before they were complete.
+    #[must_use]
+    pub fn discarded(&self) -> u64 {
+        self.chunks.discarded()
     }
 
     /// Asks the encoder whether it is there (7.1.7); `timestamp` comes back in its answer, if it answers.
@@ -219,6 +226,16 @@ impl Session {
             self.aggregate = None;
         }
         next
+    }
+
+    /// 7.1.6: an aggregate holds audio, video and data. Whatever else is in one is told of and not acted on: a message of
+    /// megabytes could hold hundreds of thousands of pings.
+    fn aggregated_message(&mut self, message: Message) -> Result<Option<SessionEvent>, SessionError> {
+        if matches!(message.kind, AUDIO | VIDEO | DATA | DATA_AMF3) {
+            return self.message(message);
+        }
+        self.count_message()?;
+        Ok(self.skipped(Skipped::Aggregate))
     }
 
     fn is_stranger(&self) -> bool {
@@ -277,10 +294,9 @@ impl Session {
         }
     }
 
-    /// 7.1.6. An aggregate in an aggregate is none: its messages would have no end.
     fn begin_aggregate(&mut self, message: Message) -> Option<SessionEvent> {
-        if self.is_stranger() || self.aggregate.is_some() {
-            return self.skipped(Skipped::Aggregate);
+        if self.is_stranger() {
+            return None;
         }
         self.aggregate = Some(Aggregate::new(message));
         None
@@ -743,6 +759,35 @@ mod tests {
                 ("audio", 3_000)
             ]
         );
+    }
+
+    #[test]
+    fn row_34_an_aggregate_of_other_things_than_media_is_not_acted_on() {
+        const PINGS: usize = 10_000;
+        let ping = [4, 0, 0, 6, 0, 0, 0, 0, 0, 0, 0, 0, 6, 0, 0, 0, 1, 0, 0, 0, 17];
+        let mut session = publishing();
+        let mut wire = Wire::default();
+        wire.message(6, 22, 0, 1, &ping.repeat(PINGS));
+        let events = feed(&mut session, &wire.bytes).unwrap();
+        assert_eq!(
+            events,
+            vec![SessionEvent::Skipped(Skipped::Aggregate); PINGS],
+            "each is told, so that others may run"
+        );
+        assert!(session.take_output().is_empty(), "and none is answered");
+    }
+
+    #[test]
+    fn row_5_what_the_chunk_layer_keeps_to_itself_counts_as_messages() {
+        let mut session = publishing();
+        let before = session.messages();
+        let mut wire = Wire::default();
+        wire.message(2, 1, 0, 0, &[0, 0, 0, 128]).message(2, 2, 0, 0, &[0, 0, 0, 9]);
+        for _ in 0..3 {
+            wire.header0(6, 9, 0, 1, 300).raw(&[0; 128]);
+        }
+        assert_eq!(feed(&mut session, &wire.bytes), Ok(vec![]));
+        assert_eq!((session.messages() - before, session.discarded()), (4, 2), "and the third may go on");
     }
 
     #[test]

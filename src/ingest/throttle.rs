@@ -1,5 +1,6 @@
 //! How many log lines strangers may cause. Pure: the time comes from outside.
 
+use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
 use tokio::time::Instant;
@@ -41,6 +42,17 @@ impl Throttle {
         }
         self.lines += 1;
         Some(std::mem::take(&mut self.left_out))
+    }
+}
+
+/// A throttle of lines that several tasks write.
+#[derive(Debug, Default)]
+pub struct SharedThrottle(Mutex<Throttle>);
+
+impl SharedThrottle {
+    /// As [`Throttle::pass`].
+    pub(crate) fn pass(&self, now: Instant) -> Option<u64> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).pass(now)
     }
 }
 

@@ -13,6 +13,7 @@
 
 use std::collections::BTreeMap;
 
+use super::sample_grid::{Placed, SampleGrid};
 use crate::media::MediaTime;
 
 /// What was mended.
@@ -32,6 +33,8 @@ pub enum Repair {
     AudioTrimmed,
     /// The sound's timestamps left what its samples add up to; it was placed anew.
     AudioAnchored,
+    /// The clock of the sound's samples drifts from that of its timestamps; it was followed by a millisecond.
+    AudioDrift,
 }
 
 impl Repair {
@@ -46,6 +49,7 @@ impl Repair {
             Self::TrackAligned => "track_aligned",
             Self::AudioTrimmed => "audio_trimmed",
             Self::AudioAnchored => "audio_anchored",
+            Self::AudioDrift => "audio_drift",
         }
     }
 }
@@ -165,7 +169,7 @@ impl Timeline {
             self.join_audio(raw);
         }
         let Some(grid) = &mut self.grid else { return AudioTime::Early };
-        let stuck = grid.surplus >= STUCK_MAX;
+        let stuck = grid.is_stuck();
         let base = self.audio.place(raw, MediaTime::ZERO, stuck, &mut self.source, &mut self.repairs);
         let measured = base + MediaTime::from_nanos(nanos.into());
         if self.audio.last.is_none() && measured + grid.span(samples) <= self.start {
@@ -173,6 +177,10 @@ impl Timeline {
         }
         match grid.place(measured, samples) {
             Placed::Counted(time) => self.heard(time),
+            Placed::Drifted(time) => {
+                self.repairs.push(Repair::AudioDrift);
+                self.heard(time)
+            }
             Placed::Anchored(time) => {
                 self.repairs.push(Repair::AudioAnchored);
                 self.heard(time)
@@ -402,130 +410,6 @@ impl PictureLane {
     }
 }
 
-/// Audio times by counting samples: exact to the sample, where the timestamps are rounded to milliseconds.
-///
-/// The timestamps are followed where they say that the count is wrong: at once where samples are missing, after
-/// [`BEHIND_FRAMES_MAX`] frames where there are too many (bursts of frames with one timestamp look like that for a moment),
-/// after a window of frames that were all off by more than one of them, and by a millisecond at a time where two clocks
-/// drift apart.
-#[derive(Debug)]
-struct SampleGrid {
-    rate: u32,
-    /// The time of the next frame, in samples.
-    next: Option<i64>,
-    /// Frames in a row whose timestamps were behind the count.
-    behind: u32,
-    /// Frames in a row that were left out; none while there is no surplus.
-    surplus: u32,
-    window: Window,
-}
-
-/// Where a frame is heard.
-enum Placed {
-    Counted(MediaTime),
-    Anchored(MediaTime),
-    Surplus,
-}
-
-/// Frames that were looked at together, and the least and the largest deviation of them.
-#[derive(Debug)]
-struct Window {
-    frames: u32,
-    least: MediaTime,
-    largest: MediaTime,
-}
-
-impl Default for Window {
-    fn default() -> Self {
-        Self { frames: 0, least: MediaTime::from_nanos(i64::MAX), largest: MediaTime::from_nanos(i64::MIN) }
-    }
-}
-
-impl SampleGrid {
-    fn new(rate: u32) -> Self {
-        Self { rate: rate.max(1), next: None, behind: 0, surplus: 0, window: Window::default() }
-    }
-
-    /// The same place in time, counted at another rate.
-    fn converted(&self, rate: u32) -> Self {
-        let mut converted = Self::new(rate);
-        // Rounded up, so that nothing is heard twice.
-        converted.next = self.next.map(|next| MediaTime::from_ticks(next, self.rate).to_ticks(converted.rate) + 1);
-        converted
-    }
-
-    fn span(&self, samples: u32) -> MediaTime {
-        MediaTime::from_ticks(i64::from(samples), self.rate)
-    }
-
-    /// The time of the next frame, whose timestamp says `measured`.
-    fn place(&mut self, measured: MediaTime, samples: u32) -> Placed {
-        let measured_ticks = measured.to_ticks(self.rate);
-        let next = self.next.unwrap_or(measured_ticks);
-        let deviation = measured - MediaTime::from_ticks(next, self.rate);
-        let frame = self.span(samples);
-        if self.is_surplus(deviation, frame) {
-            self.window = Window::default();
-            return Placed::Surplus;
-        }
-        let (at, anchored) = match self.correction(deviation, frame) {
-            Some(moved) => (next.saturating_add(moved), false),
-            None => (measured_ticks.max(next), true),
-        };
-        self.next = Some(at.saturating_add(i64::from(samples)));
-        let time = MediaTime::from_ticks(at, self.rate);
-        if anchored { Placed::Anchored(time) } else { Placed::Counted(time) }
-    }
-
-    /// There is more sound than time, for long enough to be true.
-    fn is_surplus(&mut self, deviation: MediaTime, frame: MediaTime) -> bool {
-        let limit = MediaTime::from_millis(DEVIATION_MILLIS_MAX);
-        self.behind = if deviation < -limit { self.behind + 1 } else { 0 };
-        let begins = self.behind >= BEHIND_FRAMES_MAX;
-        let goes_on = self.surplus > 0 && deviation < -frame;
-        // What no longer moves is another fault, for the caller to mend.
-        self.surplus = if (begins || goes_on) && self.surplus < STUCK_MAX { self.surplus + 1 } else { 0 };
-        if self.surplus > 0 {
-            self.behind = 0;
-        }
-        self.surplus > 0
-    }
-
-    /// Samples to move by. None where the count is to be given up.
-    fn correction(&mut self, deviation: MediaTime, frame: MediaTime) -> Option<i64> {
-        if deviation > MediaTime::from_millis(DEVIATION_MILLIS_MAX) {
-            self.window = Window::default();
-            return None;
-        }
-        let Window { frames, least, largest } = self.window;
-        self.window = Window { frames: frames + 1, least: least.min(deviation), largest: largest.max(deviation) };
-        if self.window.frames < DRIFT_WINDOW_FRAMES {
-            return Some(0);
-        }
-        let Window { least, largest, .. } = std::mem::take(&mut self.window);
-        self.settle(least, largest, frame)
-    }
-
-    /// What a whole window says: a gap, a surplus, or a millisecond's worth of drift.
-    fn settle(&mut self, least: MediaTime, largest: MediaTime, frame: MediaTime) -> Option<i64> {
-        let limit = MediaTime::from_millis(DRIFT_MILLIS_MAX);
-        let millisecond = i64::from(self.rate) / 1_000;
-        if least > frame {
-            return None;
-        }
-        if largest < -frame {
-            self.surplus = 1;
-        }
-        Some(if largest > limit {
-            millisecond
-        } else if largest < -limit {
-            -millisecond
-        } else {
-            0
-        })
-    }
-}
-
 /// A step forward beyond this is a jump of the source's clock; up to it, a pause.
 const JUMP_MILLIS_MAX: i64 = 10_000;
 /// A step back beyond this is a jump; up to it, disorder.
@@ -538,16 +422,12 @@ const COMPOSITION_MILLIS_MAX: i64 = 5_000;
 /// The most that a picture is shown before its nominal decoding: encoders with such times shift them by a reordering of
 /// two or three pictures.
 const COMPOSITION_MILLIS_BACK_MAX: i64 = 500;
-/// How far timestamps and samples may be apart: less than three frames.
-const DEVIATION_MILLIS_MAX: i64 = 60;
-const BEHIND_FRAMES_MAX: u32 = 32;
-const DRIFT_WINDOW_FRAMES: u32 = 64;
-const DRIFT_MILLIS_MAX: i64 = 10;
 /// Pictures, or frames of sound, that a fault may last which mends itself; after that the clock is taken to have jumped.
-const STUCK_MAX: u32 = 64;
+pub(super) const STUCK_MAX: u32 = 64;
 
 #[cfg(test)]
 mod tests {
+    use super::super::sample_grid::DEVIATION_MILLIS_MAX;
     use super::*;
     use proptest::prelude::*;
 
@@ -830,7 +710,8 @@ mod tests {
             let off = audio(&mut timeline, u32::try_from(timestamp).unwrap()) - timestamp;
             assert!(n < 150 || off.abs() <= 2, "{off} at {n}");
         }
-        assert_eq!(timeline.take_repairs(), [Repair::AudioAnchored]);
+        // The window in which they are missing looks like drift.
+        assert_eq!(timeline.take_repairs(), [Repair::AudioDrift, Repair::AudioAnchored]);
     }
 
     #[test]
@@ -870,13 +751,26 @@ mod tests {
     fn lesson_14_a_drifting_sound_clock_is_followed() {
         for drift_ppm in [-300i64, 300] {
             let mut timeline = begun(0);
-            let mut off = 0;
             for n in 0..100_000i64 {
                 let timestamp = n * 1024 * (1_000_000 + drift_ppm) / 48_000_000;
-                off = audio(&mut timeline, u32::try_from(timestamp).unwrap()) - timestamp;
+                let off = audio(&mut timeline, u32::try_from(timestamp).unwrap()) - timestamp;
                 assert!(off.abs() <= 15, "{off} at {n}");
             }
-            assert_eq!(timeline.take_repairs(), [], "{off}");
+            let repairs = timeline.take_repairs();
+            assert!(repairs.len() > 500 && repairs.iter().all(|repair| *repair == Repair::AudioDrift), "{repairs:?}");
+        }
+    }
+
+    #[test]
+    fn sound_in_tiny_packets_is_not_moved_behind_the_last() {
+        let mut timeline = begun(0);
+        let mut last = MediaTime::ZERO;
+        for n in 0..300 {
+            let timestamp = if n < 64 { 1_000 } else { 970 };
+            if let AudioTime::At(time) = timeline.audio(timestamp, 0, 1) {
+                assert!(time > last, "{time:?} after {last:?}, packet {n}");
+                last = time;
+            }
         }
     }
 

@@ -49,13 +49,16 @@ impl Vigil {
         self.bytes = 0;
     }
 
-    /// Bytes have come. So many that they can only be of a large picture on a slow line count as media.
-    pub(super) fn received(&mut self, bytes: u64, now: Instant) {
+    /// Bytes have come. True where they are so many since the last media that they can only be of a large picture on a slow
+    /// line, and count as media.
+    pub(super) fn received(&mut self, bytes: u64, now: Instant) -> bool {
         self.heard = now;
         self.bytes = self.bytes.saturating_add(bytes);
-        if self.bytes >= PICTURE_BYTES {
+        let is_media = self.bytes >= PICTURE_BYTES;
+        if is_media {
             self.media(now);
         }
+        is_media
     }
 
     /// A ping was sent.

@@ -26,9 +26,11 @@ use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 use tracing::{Instrument, info_span};
 
+use crate::guard::Guard;
 use crate::http_server::{self, Body, BodyFault, Limits, Received};
 use crate::live::Directory;
 use crate::metrics::{Metrics, ResponseLabel};
+use crate::networks::plain;
 use crate::origin::answer::{Asked, World, answer};
 use crate::origin::route::{Target, route};
 use crate::source::ClientConfiguration;
@@ -40,6 +42,8 @@ pub struct Origin {
     pub directory: watch::Receiver<Directory>,
     /// Answers encoders that ask for their configuration.
     pub configuration: Arc<dyn ClientConfiguration>,
+    /// How often one of them may ask, which counts as a connection to publish.
+    pub guard: Guard,
     /// Where responses are counted.
     pub metrics: Metrics,
     /// Cancelled once the shutdown began: `/readyz` then says so, and everything else goes on.
@@ -73,9 +77,10 @@ impl Origin {
         answer(target, &asked, &World { directory: &directory, draining: self.draining.is_cancelled() })
     }
 
-    /// The one resource that takes a body.
+    /// The one resource that takes a body, and a stream key.
     async fn configure(&self, request: Received) -> Response<Bytes> {
-        let peer = request.peer;
+        let peer = plain(request.peer);
+        let Ok(_pass) = self.guard.admit(peer.ip()) else { return refused(StatusCode::TOO_MANY_REQUESTS) };
         let of_header = request.head.headers.get(HOST).and_then(|host| host.to_str().ok());
         // HTTP/2 says it in the request line.
         let host = of_header.or_else(|| request.head.uri.authority().map(Authority::as_str)).map(str::to_owned);

@@ -11,7 +11,7 @@ use super::fact::Fact;
 use crate::config::HlsConfig;
 use crate::ladder::{LadderEvent, RenditionName};
 use crate::live::ChannelSnapshot;
-use crate::metrics::{KindLabel, Metrics, RenditionLabel};
+use crate::metrics::{KindLabel, Metrics};
 use crate::source::ChannelName;
 
 /// What the packager of a channel is made of.
@@ -83,10 +83,7 @@ impl Setup {
     }
 
     fn count(&self, rendition: &RenditionName, bytes: usize) {
-        let label =
-            RenditionLabel { channel: self.channel.as_str().to_owned(), rendition: rendition.as_str().to_owned() };
-        self.metrics.segments.get_or_create(&label).inc();
-        self.metrics.segment_bytes.get_or_create(&label).inc_by(u64::try_from(bytes).unwrap_or(u64::MAX));
+        self.metrics.count_segment(self.channel.as_str(), rendition.as_str(), bytes);
     }
 
     fn fault(&self, kind: &'static str) {
@@ -97,6 +94,7 @@ impl Setup {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::metrics::RenditionLabel;
     use crate::packager::simulate;
 
     fn setup() -> Setup {

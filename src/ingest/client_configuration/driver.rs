@@ -4,18 +4,20 @@
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::sync::Arc;
-use std::time::{Duration, SystemTime};
+use std::time::Duration;
 
 use async_trait::async_trait;
 use bytes::Bytes;
 use serde_json::Value;
-use tokio::time::sleep;
+use tokio::time::{Instant, sleep};
 use tracing::{info, warn};
 
 use super::{Asked, Offer, configuration, refusal};
 use crate::config::LadderConfig;
 use crate::ingest::access::{Access, Grant};
+use crate::ingest::close::WRONG_KEY_DELAY;
 use crate::ingest::keys::PublishAddress;
+use crate::ingest::throttle::SharedThrottle;
 use crate::ingest::webhook::client::random_id;
 use crate::source::{ChannelName, ClientConfiguration};
 
@@ -34,6 +36,8 @@ pub struct Configurator {
     pub public_url: Option<String>,
     /// The RTMP port.
     pub rtmp_port: u16,
+    /// Of the lines about those that may not publish.
+    pub refusals: SharedThrottle,
 }
 
 #[async_trait]
@@ -66,15 +70,16 @@ impl Configurator {
         Ok(answer)
     }
 
-    /// The one place where a key is checked here, and so where failures of an address are to be counted and limited.
     async fn authorise(&self, asked: &Asked, peer: SocketAddr) -> Result<Grant, String> {
         let address =
             PublishAddress { app: "live".into(), name: asked.authentication.clone(), ..PublishAddress::default() };
-        let authorised = self.access.authorise(&address, peer, wall_clock()).await;
+        let authorised = self.access.authorise(&address, peer).await;
         match authorised {
             Ok(grant) => Ok(grant),
             Err(close) => {
-                warn!(%peer, reason = %close, "an encoder that asked which tracks to send may not publish");
+                if let Some(left_out) = self.refusals.pass(Instant::now()) {
+                    warn!(%peer, reason = %close, left_out, "an encoder that asked which tracks to send may not publish");
+                }
                 if close.is_failed_key() {
                     sleep(WRONG_KEY_DELAY).await;
                 }
@@ -104,21 +109,15 @@ impl Configurator {
     }
 }
 
-/// How long a wrong key waits for its answer, so that guessing is slow.
-const WRONG_KEY_DELAY: Duration = Duration::from_millis(500);
-
-#[expect(clippy::disallowed_methods, reason = "stream keys expire by the calendar")]
-fn wall_clock() -> SystemTime {
-    SystemTime::now()
-}
-
 #[cfg(test)]
 mod tests {
     use tokio::sync::mpsc;
 
     use super::*;
-    use crate::config::{self, StreamKey};
+    use crate::config::{self, AddressLimits, StreamKey};
+    use crate::guard::Guard;
     use crate::ingest::StreamKeys;
+    use crate::networks::Networks;
 
     fn configurator(public_url: Option<&str>) -> Configurator {
         let config = config::load(None, []).unwrap();
@@ -127,13 +126,15 @@ mod tests {
         // Nobody publishes here.
         let (requests, _) = mpsc::channel(1);
         let channels = BTreeMap::from([(channel.name.clone(), requests)]);
+        let limits = AddressLimits { wrong_keys_per_minute: 3, exempt: Networks::default(), ..config.rtmp.limits };
         Configurator {
-            access: Arc::new(Access { keys, channels, hooks: None }),
+            access: Arc::new(Access { keys, channels, hooks: None, guard: Guard::new(limits) }),
             channels: BTreeMap::from([(channel.name, channel.ladder)]),
             ladders: config.ladders,
             segment_duration: config.hls.segment_duration,
             public_url: public_url.map(str::to_owned),
             rtmp_port: 1936,
+            refusals: SharedThrottle::default(),
         }
     }
 
@@ -157,6 +158,21 @@ mod tests {
         let answer = ask(&configurator(Some("rtmps://live.example/")), "key", None).await;
         assert_eq!(url(&answer).as_deref(), Some("rtmps://live.example/live/{stream_key}"));
         assert_eq!(answer["ingest_endpoints"][0]["protocol"], "RTMPS");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn row_4_keys_are_not_guessed_here_either() {
+        let configurator = configurator(None);
+        for guess in ["a", "b", "c", "d"] {
+            assert_eq!(ask(&configurator, guess, Some("h")).await["status"]["result"], "error");
+        }
+        let answer = ask(&configurator, "key", Some("h")).await;
+        let text = answer["status"]["html_en_us"].as_str().unwrap();
+        assert!(text.contains("too many wrong stream keys were tried from your address: wait"), "{text}");
+        let guard = &configurator.access.guard;
+        assert!(guard.barred_for([192, 0, 2, 7].into()).is_some() && guard.barred_for([192, 0, 2, 8].into()).is_none());
+        tokio::time::sleep(Duration::from_secs(60)).await;
+        assert_eq!(ask(&configurator, "key", Some("h")).await["status"]["result"], "success");
     }
 
     #[tokio::test(start_paused = true)]

@@ -12,12 +12,13 @@ use hyper_util::client::legacy::connect::HttpConnector;
 use hyper_util::rt::TokioExecutor;
 use rustls::crypto::aws_lc_rs;
 use tokio::sync::{Semaphore, mpsc};
-use tokio::time::{sleep, timeout};
+use tokio::time::{Instant, sleep, timeout};
 use tokio_util::sync::CancellationToken;
 use tracing::{debug, warn};
 
 use super::{ANSWER_BYTES_MAX, Action, HookFault, Subject, Verdict, body, hex, signature, verdict};
 use crate::config::HooksConfig;
+use crate::ingest::throttle::SharedThrottle;
 use crate::metrics::{KindLabel, Metrics};
 use crate::source::ChannelName;
 
@@ -31,6 +32,8 @@ pub struct Webhook {
     server_id: String,
     notices: mpsc::Sender<Notice>,
     metrics: Metrics,
+    /// Of the lines about calls that failed, which strangers can cause.
+    faults: SharedThrottle,
 }
 
 /// A publisher that is gone, still to be told.
@@ -68,7 +71,8 @@ impl Webhook {
         let client = Client::builder(TokioExecutor::new()).build(connector);
         let (notices, receiver) = mpsc::channel(NOTICES_MAX);
         let calls = Semaphore::new(config.calls_max);
-        Ok((Arc::new(Self { config, client, calls, server_id: random_id(), notices, metrics }), receiver))
+        let (server_id, faults) = (random_id(), SharedThrottle::default());
+        Ok((Arc::new(Self { config, client, calls, server_id, notices, metrics, faults }), receiver))
     }
 
     /// The hook decides also of keys that the config has.
@@ -98,7 +102,9 @@ impl Webhook {
         let verdict = timeout(limit, asked).await.unwrap_or(Err(HookFault::Timeout(limit)));
         if let Err(fault) = &verdict {
             self.metrics.hook_faults.get_or_create(&KindLabel { kind: "on_publish" }).inc();
-            warn!(peer = %subject.peer, %fault, "the webhook did not say who may publish: refused");
+            if let Some(left_out) = self.faults.pass(Instant::now()) {
+                warn!(peer = %subject.peer, %fault, left_out, "the webhook did not say who may publish: refused");
+            }
         }
         verdict
     }
@@ -171,7 +177,10 @@ pub async fn notify(webhook: Arc<Webhook>, mut notices: mpsc::Receiver<Notice>, 
         let mut wait = RETRY;
         while !webhook.tell(&url, &notice).await {
             tokio::select! {
-                () = stop.cancelled() => break,
+                () = stop.cancelled() => {
+                    webhook.metrics.hook_dropped.inc();
+                    break;
+                }
                 () = sleep(wait) => wait = (wait * 2).min(RETRY_MAX),
             }
         }

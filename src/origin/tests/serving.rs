@@ -17,7 +17,10 @@ use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
 use super::fixture::{Fixture, SEGMENT};
+use crate::config::AddressLimits;
+use crate::guard::Guard;
 use crate::metrics::{Metrics, ResponseLabel, render};
+use crate::networks::Networks;
 use crate::origin::{Origin, serve};
 use crate::source::ClientConfiguration;
 
@@ -51,7 +54,14 @@ impl Running {
         let address = listener.local_addr().unwrap();
         let (_, directory) = watch::channel(fixture.directory.clone());
         let configuration = Arc::new(Echo);
-        let origin = Origin { directory, configuration, metrics: metrics.clone(), draining: draining.clone() };
+        let guard = Guard::new(AddressLimits {
+            connections_max: 3,
+            connects_per_second: 1,
+            wrong_keys_per_minute: 1,
+            handshakes_per_second: 10,
+            exempt: Networks::default(),
+        });
+        let origin = Origin { directory, configuration, guard, metrics: metrics.clone(), draining: draining.clone() };
         let mut server = JoinSet::new();
         server.spawn(serve(listener, origin, stop.clone()));
         Self { fixture, address, metrics, draining, stop, server }
@@ -142,7 +152,7 @@ async fn a_new_snapshot_is_served_at_once() {
 }
 
 #[tokio::test]
-async fn an_encoder_is_answered_and_a_long_question_is_not_read() {
+async fn an_encoder_is_answered_and_long_and_frequent_questions_are_not_read() {
     let running = Running::start().await;
     let client = Client::builder(TokioExecutor::new()).build_http();
     let ask = async |body: String| {
@@ -154,5 +164,10 @@ async fn an_encoder_is_answered_and_a_long_question_is_not_read() {
     let text = response.into_body().collect().await.unwrap().to_bytes();
     assert_eq!(text, format!("{{}} of 127.0.0.1 at {}", running.address));
     assert_eq!(ask("x".repeat(65 * 1024)).await.status(), 413);
+    let mut statuses = Vec::new();
+    for _ in 0..4 {
+        statuses.push(ask("{}".to_owned()).await.status().as_u16());
+    }
+    assert!(statuses.contains(&429), "{statuses:?}: one address asks so often and no more");
     running.stop().await;
 }
