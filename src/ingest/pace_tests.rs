@@ -171,7 +171,9 @@ async fn a_flood_of_empty_messages_lets_others_run() {
     sleep(Duration::from_secs(1)).await;
     assert!(bench.io.read(&mut [0; 4096]).await.unwrap() > 0);
     let mut wire = Wire::default();
-    wire.message(2, 4, 0, 0, &[]).raw(&EMPTY_MESSAGES).message(2, 4, 0, 0, &[0, 6, 0, 0, 0, 1]);
+    // Fewer than are held up: time does not go on while this test is never idle.
+    let flood = &EMPTY_MESSAGES[..40_000];
+    wire.message(2, 4, 0, 0, &[]).raw(flood).message(2, 4, 0, 0, &[0, 6, 0, 0, 0, 1]);
     bench.io.write_all(&wire.bytes).await.unwrap();
     // The answer to the ping behind the flood comes when all is read.
     let (mut turns, mut pong) = (0, [0; 64]);
@@ -182,7 +184,7 @@ async fn a_flood_of_empty_messages_lets_others_run() {
             () = yield_now() => turns += 1,
         }
     }
-    assert!(turns >= EMPTY_MESSAGES.len() / 4_096, "{turns} turns");
+    assert!(turns >= flood.len() / 4_096, "{turns} turns");
 }
 
 #[tokio::test(start_paused = true)]
