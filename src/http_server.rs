@@ -100,7 +100,7 @@ impl Received {
     /// Reads the body, of at most `bytes_max`.
     ///
     /// # Errors
-    /// [`BodyFault`]; whoever sends slower than [`Limits::BODY_TIMEOUT`] is not waited for.
+    /// [`BodyFault`]; whoever sends slower than `Limits::BODY_TIMEOUT` is not waited for.
     pub async fn body(self, bytes_max: usize) -> Result<Bytes, BodyFault> {
         let body = Limited::new(self.body, bytes_max).collect();
         match tokio::time::timeout(Limits::BODY_TIMEOUT, body).await {

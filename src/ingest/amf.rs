@@ -1,4 +1,4 @@
-//! Reads AMF0 values that a stranger wrote, and the [AMF3](super::amf3) ones to which they may switch.
+//! Reads AMF0 values that a stranger wrote, and the AMF3 ones (`amf3`) to which they may switch.
 //!
 //! Tolerant of what encoders really send (dates, long strings, XML, typed objects, a missing object end), and
 //! bounded in depth and in number. What has no counterpart among [`Amf0Value`]s becomes the nearest one.

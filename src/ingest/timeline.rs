@@ -2,11 +2,11 @@
 //!
 //! Pure: timestamps in, times out. The rules:
 //!
-//! 1. A time is the source's timestamp and an offset. The offset holds until the source's clock jumps ([`Source`]): then the
+//! 1. A time is the source's timestamp and an offset. The offset holds until the source's clock jumps (`Source`): then the
 //!    track that sees it first chooses another, so that the output goes on, and the others follow when they get there.
 //! 2. Further tracks join where their timestamps say; by their arrival, where that cannot be true.
 //! 3. Decoding times that do not increase are moved behind the last, and those after them are where they would have been.
-//! 4. Sound is placed by counting its samples, and the count follows the timestamps ([`SampleGrid`]).
+//! 4. Sound is placed by counting its samples, and the count follows the timestamps (`sample_grid`).
 //!
 //! So what leaves strictly increases in each track, keeps the distance of the tracks, and no repair outlasts its fault.
 //! Every repair is reported.

@@ -1,7 +1,7 @@
 //! Which renditions a run makes of a source: a pure function of the ladder, the source, and what is latched.
 //!
 //! A source with several tracks is planned by its tallest one, the reference ([`tracks`](super::tracks)); the others only add
-//! renditions that need no encoding ([`rungs`](super::rungs)). Where the reference cannot be passed on, none is.
+//! renditions that need no encoding ([`rungs`]). Where the reference cannot be passed on, none is.
 
 use crate::config::{LadderConfig, LongGop, MissingRungs, RenditionSource};
 use crate::ladder::{RenditionKind, RenditionName, RenditionSpec};

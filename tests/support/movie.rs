@@ -72,7 +72,7 @@ fn find_moov(file: &[u8]) -> (&[u8], Moov) {
     Ftyp::read_from(&mut at).unwrap();
     loop {
         let start = usize::try_from(at.position()).unwrap();
-        let header = Header::decode_maybe(&mut &file[start..]).unwrap().expect("a moov in the file");
+        let header = Header::decode_maybe(&mut &file[start..]).unwrap().unwrap();
         let length = usize::try_from(u32::from_be_bytes(file[start..start + 4].try_into().unwrap())).unwrap();
         if header.kind == FourCC::new(b"moov") {
             let bytes = &file[start..start + length];
