@@ -3,7 +3,7 @@
 //! `cargo bench --bench publishers`, with `-- COUNT` for another number than 200. Each publisher sends 720p30 H.264 at 2.5 Mbit/s
 //! with AAC, in real time, each message in a write of its own. Headwater passes it through: it cuts segments and parts, writes
 //! playlists and keeps all in files. nginx-rtmp is measured twice: doing no more than receive, and writing HLS too.
-#![expect(clippy::unwrap_used, clippy::indexing_slicing, reason = "a measurement that cannot go on has failed")]
+#![expect(clippy::unwrap_used, clippy::expect_used, reason = "a measurement that cannot go on has failed")]
 #![expect(clippy::disallowed_methods, reason = "it measures real time")]
 
 #[path = "../tests/support/mod.rs"]
