@@ -5,7 +5,7 @@ use std::net::SocketAddr;
 use std::time::Duration;
 
 use super::handshake::NotRtmp;
-use super::intake::VideoUnsupported;
+use super::intake;
 use super::proxy_protocol::ProxyError;
 use super::session::SessionError;
 use crate::guard::table::TurnedAway;
@@ -72,7 +72,7 @@ pub(crate) enum Close {
     #[error("{0}")]
     Refused(Refusal),
     #[error("{0}")]
-    Unsupported(#[from] VideoUnsupported),
+    Unsupported(#[from] intake::Unsupported),
     #[error("{0}")]
     Dismissed(String),
     #[error("the channel takes nothing any more")]

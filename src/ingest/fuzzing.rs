@@ -181,8 +181,7 @@ impl Media {
         let taken = if video {
             self.intake.video(timestamp, body, &mut self.events).is_ok()
         } else {
-            self.intake.audio(timestamp, body, &mut self.events);
-            true
+            self.intake.audio(timestamp, body, &mut self.events).is_ok()
         };
         self.intake.take_notes();
         for event in std::mem::take(&mut self.events) {

@@ -18,16 +18,22 @@ use crate::source::SourceEvent;
 pub enum Note {
     /// It was mended or left out; the kind, for counting.
     Repair(&'static str),
-    /// The sound has a codec that is not taken: the stream goes on as if silent. Said once.
+    /// The sound turned into something that is not taken: the stream goes on as if silent. Said once.
     AudioCodec(String),
 }
 
-/// The picture has a codec that is not taken, so there is nothing to publish.
+/// The publisher's media cannot be served, and the streamer should know before an audience does.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[error(
-    "this server takes H.264, HEVC, AV1 and VP9 video, and {0}: choose an H.264 (x264, NVENC, QuickSync, AMF, VideoToolbox) encoder"
-)]
-pub struct VideoUnsupported(String);
+pub enum Unsupported {
+    /// The picture has a codec that is not taken, so there is nothing to publish.
+    #[error(
+        "this server takes H.264, HEVC, AV1 and VP9 video, and {0}: choose an H.264 (x264, NVENC, QuickSync, AMF, VideoToolbox) encoder"
+    )]
+    Video(String),
+    /// The sound has a codec that is not taken, from the beginning.
+    #[error("this server takes AAC, Opus, MP3, AC-3 and FLAC audio, and {0}: choose AAC")]
+    Audio(String),
+}
 
 /// What is kept of one publisher's media between messages.
 #[derive(Debug)]
@@ -41,6 +47,8 @@ pub struct Intake {
     held: VecDeque<Held>,
     held_bytes: usize,
     audio_codec_told: bool,
+    /// What the message at hand had for sound.
+    refused_sound: Option<String>,
     notes: Vec<Note>,
     /// Of one message, kept to spare the allocation.
     found_pictures: Found<VideoCodec>,
@@ -67,6 +75,7 @@ impl Intake {
             held: VecDeque::new(),
             held_bytes: 0,
             audio_codec_told: false,
+            refused_sound: None,
             notes: Vec::new(),
             found_pictures: Vec::new(),
             found_sounds: Vec::new(),
@@ -89,13 +98,8 @@ impl Intake {
     /// Takes a video message; what follows from it is added to `events`.
     ///
     /// # Errors
-    /// [`VideoUnsupported`], where its codec is not taken, and no track has one that is.
-    pub fn video(
-        &mut self,
-        timestamp: u32,
-        body: Bytes,
-        events: &mut Vec<SourceEvent>,
-    ) -> Result<(), VideoUnsupported> {
+    /// [`Unsupported::Video`], where its codec is not taken, and no track has one that is.
+    pub fn video(&mut self, timestamp: u32, body: Bytes, events: &mut Vec<SourceEvent>) -> Result<(), Unsupported> {
         let mut found = std::mem::take(&mut self.found_pictures);
         video_tag(body, &mut found);
         let mut refused = None;
@@ -111,22 +115,27 @@ impl Intake {
         }
         self.found_pictures = found;
         let is_usable = self.pictures.values().any(VideoTrack::is_configured);
-        refused.filter(|_| !is_usable).map_or(Ok(()), |error| Err(VideoUnsupported(error.to_string())))
+        refused.filter(|_| !is_usable).map_or(Ok(()), |error| Err(Unsupported::Video(error.to_string())))
     }
 
     /// Takes an audio message; what follows from it is added to `events`.
-    pub fn audio(&mut self, timestamp: u32, body: Bytes, events: &mut Vec<SourceEvent>) {
+    ///
+    /// # Errors
+    /// [`Unsupported::Audio`], where its codec is not taken, and no sound has come that is.
+    pub fn audio(&mut self, timestamp: u32, body: Bytes, events: &mut Vec<SourceEvent>) -> Result<(), Unsupported> {
         let mut found = std::mem::take(&mut self.found_sounds);
         audio_tag(body, &mut found);
         for found in found.drain(..) {
             match found {
                 Ok(packet) if packet.track == 0 => self.audio_packet(timestamp, packet, events),
                 Ok(_) => self.note("further_audio"),
-                Err(TagError::Codec(codec)) => self.audio_unsupported(codec),
+                Err(error @ TagError::Codec(_)) => self.audio_unsupported(error.to_string()),
                 Err(error) => self.note(error.word()),
             }
         }
         self.found_sounds = found;
+        let is_usable = self.sound.as_ref().is_some_and(|sound| sound.format().is_some());
+        self.refused_sound.take().filter(|_| !is_usable).map_or(Ok(()), |what| Err(Unsupported::Audio(what)))
     }
 
     fn video_packet(&mut self, timestamp: u32, packet: Packet<VideoCodec>, events: &mut Vec<SourceEvent>) {
@@ -310,7 +319,8 @@ impl Intake {
 
     fn audio_unsupported(&mut self, what: String) {
         self.note("audio_codec");
-        self.audio_told(what);
+        self.audio_told(what.clone());
+        self.refused_sound = Some(what);
     }
 
     fn audio_told(&mut self, what: String) {
@@ -377,7 +387,7 @@ mod tests {
     }
 
     fn audio(intake: &mut Intake, told: &mut Told, timestamp: u32, body: &[u8]) {
-        intake.audio(timestamp, Bytes::copy_from_slice(body), &mut told.0);
+        intake.audio(timestamp, Bytes::copy_from_slice(body), &mut told.0).unwrap();
     }
 
     fn kinds(intake: &mut Intake) -> Vec<&'static str> {
@@ -446,15 +456,23 @@ mod tests {
     }
 
     #[test]
-    fn row_23_other_audio_codecs_are_left_out_and_told_once() {
+    fn row_23_sound_that_cannot_be_served_is_refused_with_the_reason() {
+        let mut intake = Intake::new(START);
+        let refused = intake.audio(0, Bytes::from_static(&[0x5f, 1, 2, 3]), &mut Vec::new()).unwrap_err().to_string();
+        assert!(refused.contains("Nellymoser") && refused.contains("choose AAC"), "{refused}");
+    }
+
+    #[test]
+    fn row_23_sound_that_turns_into_another_codec_is_left_out_and_told_once() {
         let (mut intake, mut told) = (Intake::new(START), Told::default());
+        audio(&mut intake, &mut told, 0, AUDIO_CONFIG);
         for _ in 0..3 {
             audio(&mut intake, &mut told, 0, &[0x5f, 1, 2, 3]);
         }
         assert_eq!(kinds(&mut intake), ["audio_codec", "told", "audio_codec", "audio_codec"]);
         video(&mut intake, &mut told, 0, &video_config(SPS));
         video(&mut intake, &mut told, 0, &picture(true, 0));
-        assert_eq!(told.words(), ["video 1080", "IDR"]);
+        assert_eq!(told.words()[..2], ["video 1080", "IDR"]);
     }
 
     #[test]
@@ -657,7 +675,7 @@ mod tests {
             for (timestamp, first, second, rest) in bodies {
                 let body: Bytes = [&[first, second][..], &rest].concat().into();
                 let _ = intake.video(timestamp, body.clone(), &mut told.0);
-                intake.audio(timestamp, body, &mut told.0);
+                let _ = intake.audio(timestamp, body, &mut told.0);
                 video(&mut intake, &mut told, timestamp, &picture(true, 0));
                 audio(&mut intake, &mut told, timestamp, AUDIO_CONFIG);
                 audio(&mut intake, &mut told, timestamp, AUDIO_FRAME);

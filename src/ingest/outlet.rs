@@ -72,7 +72,7 @@ impl Outlet {
     pub(super) async fn handle(&mut self, intake: &mut Intake, event: SessionEvent) -> Result<bool, Close> {
         match event {
             SessionEvent::Video(message) => intake.video(message.timestamp, message.payload, &mut self.batch)?,
-            SessionEvent::Audio(message) => intake.audio(message.timestamp, message.payload, &mut self.batch),
+            SessionEvent::Audio(message) => intake.audio(message.timestamp, message.payload, &mut self.batch)?,
             SessionEvent::Stop => self.batch.push(SourceEvent::End),
             SessionEvent::Skipped(kind) => self.skipped(kind),
             SessionEvent::Publish { .. } => {}
