@@ -71,9 +71,7 @@ fn headwater(movie: &Movie, count: usize) -> Cost {
     let channels: String =
         (0..count).map(|i| format!("[[channels]]\nname = \"c{i}\"\nstream_key = \"key{i}\"\n")).collect();
     let server = Builder::new().settings(ladder).settings(&channels).variable("RUST_LOG", "info").start();
-    let cost = load(movie, count, &server.rtmp, server.pid());
-    assert_eq!(server.complaints(), Vec::<String>::new());
-    cost
+    load(movie, count, &server.rtmp, server.pid(), || assert_eq!(server.complaints(), Vec::<String>::new()))
 }
 
 fn nginx(movie: &Movie, count: usize, hls: bool, directory: &Path) -> Cost {
@@ -101,7 +99,7 @@ fn nginx(movie: &Movie, count: usize, hls: bool, directory: &Path) -> Cost {
     support::wait_for("nginx", Duration::from_secs(10), || {
         std::net::TcpStream::connect(("127.0.0.1", port)).map_err(|error| error.to_string())
     });
-    load(movie, count, &url, nginx.0.id())
+    load(movie, count, &url, nginx.0.id(), || ())
 }
 
 /// A process that ends with its owner.
@@ -115,26 +113,29 @@ impl Drop for Killed {
     }
 }
 
-/// Publishes, and measures the process that receives.
-fn load(movie: &Movie, count: usize, url: &str, pid: u32) -> Cost {
+/// Publishes, and measures the process that receives; `check` looks at it before the publishers leave.
+fn load(movie: &Movie, count: usize, url: &str, pid: u32, check: impl FnOnce()) -> Cost {
     let idle_kib = process::memory_kib(pid, "VmRSS");
     let publishers: Vec<Publisher> = (0..count).map(|i| Publisher::start(url, &format!("key{i}")).unwrap()).collect();
     let packets = packets(movie, Form::Legacy, Form::Legacy);
     let over = AtomicBool::new(false);
     std::thread::scope(|scope| {
-        scope.spawn(|| send(publishers, &packets, movie.millis, &over));
+        let sender = scope.spawn(|| send(publishers, &packets, movie.millis, &over));
         std::thread::sleep(SETTLE);
         let (before, started) = (process::cpu_seconds(pid), Instant::now());
         std::thread::sleep(MEASURED);
         let cpu = (process::cpu_seconds(pid) - before) / started.elapsed().as_secs_f64() / count as f64;
         let rss_kib = (process::memory_kib(pid, "VmRSS") as f64 - idle_kib as f64) / count as f64;
         over.store(true, Ordering::Relaxed);
+        let publishers = sender.join().unwrap();
+        check();
+        drop(publishers);
         Cost { cpu, rss_kib }
     })
 }
 
 /// One thread sends for all, each a little after the one before; tells how far it fell behind.
-fn send(mut publishers: Vec<Publisher>, packets: &[Packet], millis: u32, over: &AtomicBool) {
+fn send(mut publishers: Vec<Publisher>, packets: &[Packet], millis: u32, over: &AtomicBool) -> Vec<Publisher> {
     let started = Instant::now();
     let mut next = vec![(0u32, 0usize); publishers.len()];
     let mut late = 0;
@@ -160,4 +161,5 @@ fn send(mut publishers: Vec<Publisher>, packets: &[Packet], millis: u32, over: &
         std::thread::sleep(TICK);
     }
     println!("  (the load was at most {late} ms late)");
+    publishers
 }

@@ -13,6 +13,11 @@ use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
 use tracing_subscriber::EnvFilter;
 
+/// A publisher's messages are allocated in one task and freed in another, of all sizes: with 200 of them this takes a fifth less
+/// CPU than the C library's allocator (`cargo bench --bench publishers`).
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
 /// A live streaming server: RTMP in, an adaptive-bitrate ladder, HLS out, kept in S3.
 #[derive(Parser)]
 #[command(version)]

@@ -6,7 +6,8 @@ use std::path::{Path, PathBuf};
 const STAGES: [&str; 6] = ["ingest", "transcode", "packager", "store", "origin", "admin"];
 
 /// Crates, and the only places below `src` that may name them.
-const HOMES: [(&str, &[&str]); 14] = [
+const HOMES: [(&str, &[&str]); 15] = [
+    ("mimalloc", &["main.rs"]),
     ("rml_rtmp", &["ingest"]),
     ("rml_amf0", &["ingest"]),
     ("tokio_rustls", &["ingest"]),

@@ -19,7 +19,7 @@ pub(super) struct Cut {
     pub(super) pts: MediaTime,
 }
 
-/// Cuts at the source's IDRs: as late as the target allows, given the longest distance between IDRs seen so far.
+/// Cuts at the source's IDRs: as late as [`longest`] allows, given the longest distance between IDRs seen so far.
 #[derive(Clone, Debug)]
 pub(super) struct KeyCuts {
     target: MediaTime,
@@ -41,7 +41,7 @@ impl KeyCuts {
             self.gop_longest = self.gop_longest.max(pts - last);
         }
         self.last_key = Some(pts);
-        let due = self.next == 0 || pts + self.gop_longest - self.last_cut > self.target + TOLERANCE;
+        let due = self.next == 0 || pts + self.gop_longest - self.last_cut > longest(self.target);
         if !due || (self.next > 0 && pts <= self.last_cut) {
             return None;
         }
@@ -55,6 +55,13 @@ impl KeyCuts {
     pub(super) fn is_overdue(&self, end: MediaTime) -> bool {
         self.next > 0 && end - self.last_cut > length_max(self.target)
     }
+}
+
+/// How long a segment is planned to be at most: a fortieth over the target, which is 0.1 s of 4. GOPs of 2 s last 2.002 s at
+/// 29.97 frames a second, and one that a pause of the encoder's clock made longer must not halve all segments after it.
+pub(super) fn longest(target: MediaTime) -> MediaTime {
+    let slack = MediaTime::from_nanos(target.as_nanos() / 40);
+    (target + slack.max(TOLERANCE)).min(length_max(target))
 }
 
 /// What rounds to what `EXT-X-TARGETDURATION` says, or the target itself.
@@ -112,6 +119,9 @@ mod tests {
         assert_eq!(key_cuts(4000, 1000, &[0, 1000, 2000, 3000, 4000, 5000]), [0, 4000]);
         assert_eq!(key_cuts(4000, 3000, &[0, 3000, 6000]), [0, 3000, 6000]);
         assert_eq!(key_cuts(4000, 4000, &[0, 4000, 8001]), [0, 4000, 8001]);
+        assert_eq!(key_cuts(4000, 2002, &[0, 2002, 4004, 6006, 8008]), [0, 4004, 8008], "29.97 frames a second");
+        let paused = [0, 2000, 4021, 6021, 8021, 10_021, 12_021];
+        assert_eq!(key_cuts(4000, 2000, &paused), [0, 4021, 8021, 12_021], "one pause does not halve all segments");
         let every_picture: Vec<i64> = (0..250).map(|n| n * 40).collect();
         assert_eq!(key_cuts(4000, 40, &every_picture), [0, 4000, 8000], "all are IDRs");
     }
@@ -166,7 +176,7 @@ mod tests {
             for group in groups {
                 if let Some(cut) = cuts.at_key(ms(now)) {
                     prop_assert_eq!(cut.number, number);
-                    prop_assert!(now - last <= target + 1);
+                    prop_assert!(now - last <= longest(ms(target)).as_millis());
                     (number, last) = (number + 1, now);
                 }
                 now += group;

@@ -2,6 +2,7 @@
 
 use crate::media::{AudioFormat, MediaTime};
 
+use super::cuts::longest;
 use super::probe::Measured;
 use super::traits::VideoTraits;
 
@@ -63,8 +64,7 @@ impl Source {
 
     /// IDRs come at least once in every segment of this length.
     pub(super) fn fits(&self, target: MediaTime) -> bool {
-        let longest = target + MediaTime::from_millis(1);
-        !self.long_gop_seen && self.measured.gop.is_some_and(|gop| gop <= longest)
+        !self.long_gop_seen && self.measured.gop.is_some_and(|gop| gop <= longest(target))
     }
 }
 
