@@ -8,8 +8,10 @@ use std::time::{Duration, Instant};
 
 use rml_amf0::Amf0Value;
 
+use crate::support::movie::Movie;
+use crate::support::publisher::{Form, Publisher, Push, packets};
 use crate::support::server::{Builder, Server};
-use crate::support::{encoders, hls, wait_for};
+use crate::support::{encoders, hls, http, wait_for};
 use crate::{KEYFRAME_EACH_SECOND, PATIENCE, SHORT_SEGMENTS, SMALL_LADDER};
 
 /// Deadlines short enough to wait for.
@@ -264,4 +266,44 @@ fn row_29_lesson_32_lying_lengths_and_nested_values_cost_nothing() {
     peer.wait_for_close();
     wait_for_rest(&server, rss, files);
     assert!(!server.log().contains("panicked"));
+}
+
+/// Two seconds of noise at about 50 Mbit/s, with a keyframe each second.
+fn heavy_movie(server: &Server) -> Movie {
+    let picture = "testsrc2=s=1280x720:r=30,noise=alls=80:allf=t";
+    let inputs = ["-f", "lavfi", "-i", picture, "-f", "lavfi", "-i", "sine=1000:r=48000", "-t", "2"];
+    let video = ["-c:v", "libx264", "-preset", "ultrafast", "-pix_fmt", "yuv420p", "-g", "30", "-bf", "0"];
+    let rate = ["-b:v", "50M", "-minrate", "50M", "-maxrate", "50M", "-bufsize", "25M", "-c:a", "aac"];
+    Movie::make(server.directory.path(), "heavy", &[&inputs[..], &video, &rate].concat())
+}
+
+#[test]
+fn row_34_fifty_megabits_a_second_are_passed_on_whole_and_others_do_not_notice() {
+    let hls = "[hls]\nsegment_duration = \"2s\"\npart_duration = \"500ms\"\nwindow = \"8s\"\n";
+    let ladder = "[ladders.default]\nrenditions = [{ name = \"source\", passthrough = true }]\n";
+    let channels = "[[channels]]\nname = \"demo\"\n[[channels]]\nname = \"other\"\nstream_key = \"others-key\"\n";
+    let server = Builder::new().settings(hls).settings(ladder).settings(channels).start();
+    let other = format!("{}/others-key", server.rtmp);
+    let encoder = encoders::push_live("320x180", 30, &KEYFRAME_EACH_SECOND, &other);
+    let movie = heavy_movie(&server);
+    let packets = packets(&movie, Form::Legacy, Form::Legacy);
+    let sent: usize = movie.picture.iter().flat_map(|stream| &stream.samples).map(|sample| sample.data.len()).sum();
+    assert!(sent > 10_000_000, "{sent} bytes in two seconds");
+    let push = Push::start(Publisher::start(&server.rtmp, &server.key).unwrap(), packets, movie.millis);
+    let names = hls::wait_until_live(&server, PATIENCE);
+    let recordings = hls::record(&server, &names, 8, PATIENCE);
+    for (segment, body) in recordings["source"].segments.values() {
+        assert!(!segment.discontinuity && segment.duration > 0.9, "{segment:?}");
+        let megabits = body.len() as f32 * 8.0 / segment.duration / 1e6;
+        assert!(megabits > 40.0, "{megabits} Mbit/s");
+    }
+    // What is listed, as much again, and what is under way: a second more of each is some 6 MiB.
+    let rss = server.memory_mib("VmHWM");
+    assert!(rss < 512, "{rss} MiB");
+    let text = http::fetch(&format!("{}/live/other/source/index.m3u8", server.origin)).unwrap();
+    let playlist = m3u8_rs::parse_media_playlist_res(&text).unwrap();
+    assert!(playlist.segments.len() >= 3 && playlist.segments.iter().all(|segment| !segment.discontinuity));
+    assert_eq!(server.complaints(), Vec::<String>::new());
+    drop(push);
+    drop(encoder);
 }
