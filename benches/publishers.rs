@@ -22,7 +22,10 @@ use support::publisher::{Form, Packet, Publisher, packets};
 use support::server::Builder;
 
 const MEASURED: Duration = Duration::from_secs(30);
-const SETTLE: Duration = Duration::from_secs(12);
+/// Longer than Headwater keeps segments in memory, so that it takes no more of that, and frees as much as it fills.
+const SETTLE: Duration = Duration::from_secs(40);
+const SETTINGS: &str =
+    "[hls]\nwindow = \"16s\"\n[ladders.default]\nrenditions = [{ name = \"source\", passthrough = true }]\n";
 const PUBLISHERS: usize = 200;
 /// How often the load is looked at: messages that are due within it go out one right after the other.
 const TICK: Duration = Duration::from_millis(2);
@@ -67,10 +70,9 @@ fn source(directory: &Path) -> Movie {
 }
 
 fn headwater(movie: &Movie, count: usize) -> Cost {
-    let ladder = "[ladders.default]\nrenditions = [{ name = \"source\", passthrough = true }]\n";
     let channels: String =
         (0..count).map(|i| format!("[[channels]]\nname = \"c{i}\"\nstream_key = \"key{i}\"\n")).collect();
-    let server = Builder::new().settings(ladder).settings(&channels).variable("RUST_LOG", "info").start();
+    let server = Builder::new().settings(SETTINGS).settings(&channels).variable("RUST_LOG", "info").start();
     load(movie, count, &server.rtmp, server.pid(), || assert_eq!(server.complaints(), Vec::<String>::new()))
 }
 
@@ -81,7 +83,7 @@ fn nginx(movie: &Movie, count: usize, hls: bool, directory: &Path) -> Cost {
     std::fs::create_dir_all(&place).unwrap();
     let place_text = place.display();
     let hls = if hls {
-        format!("hls on; hls_path {place_text}; hls_fragment 4s; hls_playlist_length 60s;")
+        format!("hls on; hls_path {place_text}; hls_fragment 4s; hls_playlist_length 16s;")
     } else {
         String::new()
     };

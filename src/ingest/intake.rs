@@ -472,7 +472,7 @@ mod tests {
         assert_eq!(kinds(&mut intake), ["audio_codec", "told", "audio_codec", "audio_codec"]);
         video(&mut intake, &mut told, 0, &video_config(SPS));
         video(&mut intake, &mut told, 0, &picture(true, 0));
-        assert_eq!(told.words()[..2], ["video 1080", "IDR"]);
+        assert_eq!(told.words(), ["video 1080", "audio 48000", "IDR"]);
     }
 
     #[test]

@@ -41,7 +41,9 @@ impl KeyCuts {
             self.gop_longest = self.gop_longest.max(pts - last);
         }
         self.last_key = Some(pts);
-        let due = self.next == 0 || pts + self.gop_longest - self.last_cut > longest(self.target);
+        let length = pts - self.last_cut;
+        let is_whole = length + TOLERANCE >= self.target;
+        let due = self.next == 0 || is_whole || length + self.gop_longest > longest(self.target);
         if !due || (self.next > 0 && pts <= self.last_cut) {
             return None;
         }
