@@ -5,6 +5,8 @@
 pub mod admin;
 pub mod app;
 pub mod caching;
+#[cfg(test)]
+mod captured_log;
 pub mod config;
 pub mod guard;
 pub mod http_server;

@@ -17,13 +17,15 @@ use tokio::sync::{mpsc, oneshot, watch};
 use tokio::task::JoinSet;
 use tokio::time::{Instant, sleep, timeout};
 use tokio_util::sync::CancellationToken;
+use tracing::Level;
 
 use super::close::{Close, Stage};
 use super::connection::{Arrival, run};
 use super::handshake::NotRtmp;
-use super::scripted::{AUDIO_CONFIG, AUDIO_FRAME, Log, SPS, Wire, picture, rtmp_config, video_config};
+use super::scripted::{AUDIO_CONFIG, AUDIO_FRAME, SPS, Wire, picture, rtmp_config, video_config};
 use super::throttle::LINES_MAX;
 use super::{Access, Ingest, StreamKeys, serve};
+use crate::captured_log::capture;
 use crate::config::StreamKey;
 use crate::guard::Guard;
 use crate::media::{MediaTime, Track, TrackFormat};
@@ -457,10 +459,7 @@ async fn row_4_connections_are_limited_and_all_are_joined() {
 
 #[tokio::test]
 async fn row_2_strangers_cannot_flood_the_log() {
-    let log = Log::default();
-    let writer = log.clone();
-    let subscriber = tracing_subscriber::fmt().with_ansi(false).with_writer(move || writer.clone()).finish();
-    let _guard = tracing::subscriber::set_default(subscriber);
+    let (log, _guard) = capture(Level::INFO);
     let (ingest, _requests) = ingest();
     let metrics = ingest.metrics.clone();
     let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.unwrap();
@@ -480,6 +479,6 @@ async fn row_2_strangers_cannot_flood_the_log() {
         .iter()
         .sum();
     assert_eq!(ended, 100, "all are counted");
-    let lines = String::from_utf8(log.0.lock().unwrap().clone()).unwrap().lines().count();
+    let lines = log.text().lines().count();
     assert!((1..=LINES_MAX as usize).contains(&lines), "{lines} lines");
 }

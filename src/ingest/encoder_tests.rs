@@ -14,9 +14,11 @@ use tokio::sync::{mpsc, oneshot};
 use tokio::task::JoinSet;
 use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
+use tracing::Level;
 
-use super::scripted::{Log, rtmp_config};
+use super::scripted::rtmp_config;
 use super::{Access, Ingest, StreamKeys, serve};
+use crate::captured_log::capture;
 use crate::config::StreamKey;
 use crate::guard::Guard;
 use crate::media::{AccessUnit, AudioCodec, MediaTime, Track, TrackFormat};
@@ -199,10 +201,7 @@ async fn row_55_librtmp_by_rtmpsink_with_the_key_in_the_server_address() {
 
 #[tokio::test]
 async fn ffmpeg_with_a_wrong_key_is_told_why_and_the_log_names_the_peer_but_no_key() {
-    let log = Log::default();
-    let writer = log.clone();
-    let subscriber = tracing_subscriber::fmt().with_max_level(tracing::Level::TRACE).with_ansi(false);
-    let _guard = tracing::subscriber::set_default(subscriber.with_writer(move || writer.clone()).finish());
+    let (log, _guard) = capture(Level::TRACE);
     let mut server = Server::start().await;
     #[rustfmt::skip]
     let output = encoder("ffmpeg", server.port, &[
@@ -213,7 +212,7 @@ async fn ffmpeg_with_a_wrong_key_is_told_why_and_the_log_names_the_peer_but_no_k
     let said = String::from_utf8_lossy(&output.stderr).into_owned();
     assert!(said.contains("no channel has this stream key"), "{said}");
     server.stop().await;
-    let log = String::from_utf8(log.0.lock().unwrap().clone()).unwrap();
+    let log = log.text();
     let closed: Vec<_> = log.lines().filter(|l| l.contains("closed")).collect();
     assert!(
         matches!(closed[..], [line] if line.contains("peer=127.0.0.1:") && line.contains("no channel has its stream key")),

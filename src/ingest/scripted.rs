@@ -144,21 +144,6 @@ impl Wire {
     }
 }
 
-/// What is logged, as text.
-#[derive(Clone, Default)]
-pub(super) struct Log(pub(super) std::sync::Arc<std::sync::Mutex<Vec<u8>>>);
-
-impl std::io::Write for Log {
-    fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
-        self.0.lock().unwrap().extend_from_slice(bytes);
-        Ok(bytes.len())
-    }
-
-    fn flush(&mut self) -> std::io::Result<()> {
-        Ok(())
-    }
-}
-
 /// Sets of x265: 320x180, 10 bits, BT.2020 with PQ.
 pub(super) const HEVC_VPS: &[u8] = &[
     0x40, 0x01, 0x0c, 0x01, 0xff, 0xff, 0x02, 0x20, 0x00, 0x00, 0x03, 0x00, 0x90, 0x00, 0x00, 0x03, 0x00, 0x00, 0x03,

@@ -6,9 +6,11 @@ use std::time::Duration;
 
 use proptest::prelude::*;
 use tokio::time::{sleep, timeout};
+use tracing::Level;
 
 use super::super::scripted::{Outcome, Programme, Request, SEGMENT, ScriptedStore, names};
 use super::*;
+use crate::captured_log::capture;
 use crate::live::Msn;
 
 /// An uploader at work, and the packager's end of it.
@@ -196,27 +198,9 @@ async fn an_outage_is_told_and_made_good() {
     bench.drain().await.holds(&programme);
 }
 
-/// Collects what is logged.
-#[derive(Clone, Default)]
-struct Log(Arc<Mutex<Vec<u8>>>);
-
-impl std::io::Write for Log {
-    fn write(&mut self, text: &[u8]) -> std::io::Result<usize> {
-        self.0.lock().unwrap().extend_from_slice(text);
-        Ok(text.len())
-    }
-
-    fn flush(&mut self) -> std::io::Result<()> {
-        Ok(())
-    }
-}
-
 #[tokio::test(start_paused = true)]
 async fn the_log_has_one_line_for_a_beginning_and_one_for_an_end() {
-    let log = Log::default();
-    let writer = log.clone();
-    let subscriber = tracing_subscriber::fmt().with_ansi(false).with_writer(move || writer.clone()).finish();
-    let _logged = tracing::subscriber::set_default(subscriber);
+    let (log, _logged) = capture(Level::INFO);
     let down = Arc::new(Mutex::new(false));
     let bench = Bench::new(failing({
         let down = down.clone();
@@ -229,7 +213,7 @@ async fn the_log_has_one_line_for_a_beginning_and_one_for_an_end() {
     *down.lock().unwrap() = false;
     bench.segments(&mut programme, 5).await;
     bench.drain().await.holds(&programme);
-    let log = String::from_utf8(log.0.lock().unwrap().clone()).unwrap();
+    let log = log.text();
     let lines: Vec<_> = log.lines().collect();
     assert_eq!(lines.len(), 2, "{log}");
     for (line, words) in lines.iter().zip([
