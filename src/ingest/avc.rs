@@ -5,20 +5,19 @@
 
 use bytes::{BufMut, Bytes, BytesMut};
 
-use super::nal::{Sets, joined, split, split_nal};
+use super::nal::{Configured, ParameterSets, Sets, joined, split_nal};
 use super::picture::{Picture, PictureError};
 use super::sps::{Sps, is_high, pps_id};
 use crate::media::{VideoCodec, VideoFormat};
 
 /// Parameter sets of both kinds.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-struct ParameterSets {
+struct AvcSets {
     sps: Sets,
     pps: Sets,
 }
 
-impl ParameterSets {
-    /// Adds a set, or replaces the one of its identity. False where it cannot be read, or there are too many.
+impl ParameterSets for AvcSets {
     fn merge(&mut self, nal: &[u8]) -> bool {
         let (sets, id, max) = match nal_type(nal) {
             SPS => (&mut self.sps, Sps::parse(nal).map(|s| s.id), SPS_MAX),
@@ -58,26 +57,16 @@ impl ParameterSets {
 }
 
 /// A publisher's H.264: what it last said of its configuration.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub struct AvcReader {
-    sets: ParameterSets,
-    length_bytes: usize,
-    format: Option<VideoFormat>,
-    /// Sets within the stream changed the format, and no picture has told so yet.
-    untold: bool,
-}
-
-impl Default for AvcReader {
-    fn default() -> Self {
-        Self { sets: ParameterSets::default(), length_bytes: 4, format: None, untold: false }
-    }
+    configured: Configured<AvcSets>,
 }
 
 impl AvcReader {
     /// The format at present.
     #[must_use]
     pub fn format(&self) -> Option<&VideoFormat> {
-        self.format.as_ref()
+        self.configured.format()
     }
 
     /// Takes a configuration record. True where it changes the format.
@@ -89,13 +78,10 @@ impl AvcReader {
             return Err(PictureError::EmptyConfig);
         }
         let (sets, length_bytes) = parse_record(record).ok_or(PictureError::FalseConfig)?;
-        let format = sets.format().ok_or(PictureError::FalseConfig)?;
-        self.length_bytes = length_bytes;
-        if sets.are_within(&self.sets) {
-            return Ok(false);
+        if sets.format().is_none() {
+            return Err(PictureError::FalseConfig);
         }
-        self.sets = sets;
-        Ok(self.adopt(format))
+        Ok(self.configured.configure(sets, length_bytes))
     }
 
     /// Takes an access unit. Beside the picture, true where parameter sets within it, or in units without a picture before
@@ -104,49 +90,25 @@ impl AvcReader {
     /// # Errors
     /// [`PictureError`]: the frame is to be skipped.
     pub fn picture(&mut self, data: &Bytes) -> Result<(Picture, bool), PictureError> {
-        let (nals, lengths_are_4) = split(data, self.length_bytes)?;
-        self.untold |= self.merge(nals.iter().filter(|n| matches!(nal_type(n), SPS | PPS)));
-        if self.format.is_none() {
-            return Err(PictureError::NoConfig);
-        }
+        let (nals, lengths_are_4) = self.configured.split(data, |nal| matches!(nal_type(nal), SPS | PPS))?;
         if !nals.iter().any(|n| matches!(nal_type(n), 1..=5)) {
             return Err(PictureError::NoPicture);
         }
         let key = nals.iter().any(|n| nal_type(n) == IDR);
         let data = joined(data, &nals, lengths_are_4, is_kept);
-        Ok((Picture { key, data }, std::mem::take(&mut self.untold)))
-    }
-
-    /// Takes parameter sets from within the stream.
-    fn merge<'a>(&mut self, sets: impl Iterator<Item = &'a Bytes>) -> bool {
-        let mut merged = None;
-        for nal in sets {
-            merged.get_or_insert_with(|| self.sets.clone()).merge(nal);
-        }
-        let Some(merged) = merged.filter(|m| *m != self.sets) else { return false };
-        self.sets = merged;
-        match self.sets.format() {
-            Some(format) => self.adopt(format),
-            None => false,
-        }
-    }
-
-    fn adopt(&mut self, format: VideoFormat) -> bool {
-        let changed = self.format.as_ref() != Some(&format);
-        self.format = Some(format);
-        changed
+        Ok((Picture { key, data }, self.configured.take_untold()))
     }
 }
 
 /// Reads an `AVCDecoderConfigurationRecord` (14496-15, 5.3.3.1.2): its sets, and how many bytes a NAL unit's length has.
-fn parse_record(record: &Bytes) -> Option<(ParameterSets, usize)> {
+fn parse_record(record: &Bytes) -> Option<(AvcSets, usize)> {
     let [version, _, _, _, lengths, sps_count, ..] = *record.as_ref() else { return None };
     let length_bytes = usize::from(lengths & 3) + 1;
     if version != 1 || length_bytes == 3 {
         return None;
     }
     let mut rest = record.slice(6..);
-    let mut sets = ParameterSets::default();
+    let mut sets = AvcSets::default();
     read_sets(&mut rest, sps_count & 0x1f, SPS, &mut sets)?;
     let pps_count = *rest.first()?;
     rest = rest.slice(1..);
@@ -154,7 +116,7 @@ fn parse_record(record: &Bytes) -> Option<(ParameterSets, usize)> {
     Some((sets, length_bytes))
 }
 
-fn read_sets(rest: &mut Bytes, count: u8, kind: u8, sets: &mut ParameterSets) -> Option<()> {
+fn read_sets(rest: &mut Bytes, count: u8, kind: u8, sets: &mut AvcSets) -> Option<()> {
     for _ in 0..count {
         let nal = split_nal(rest, 2)?;
         if nal_type(&nal) != kind || !sets.merge(&nal) {

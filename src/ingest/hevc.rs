@@ -10,20 +10,19 @@ use bytes::{BufMut, Bytes, BytesMut};
 
 use super::bits::Bits;
 use super::hevc_sps::HevcSps;
-use super::nal::{Sets, joined, split, split_nal};
+use super::nal::{Configured, ParameterSets, Sets, joined, split_nal};
 use super::picture::{Picture, PictureError};
 use crate::media::{VideoCodec, VideoFormat};
 
 /// Parameter sets of the three kinds.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-struct ParameterSets {
+struct HevcSets {
     vps: Sets,
     sps: Sets,
     pps: Sets,
 }
 
-impl ParameterSets {
-    /// Adds a set, or replaces the one of its identity. False where it cannot be read, or there are too many.
+impl ParameterSets for HevcSets {
     fn merge(&mut self, nal: &[u8]) -> bool {
         let (sets, id, max) = match nal_type(nal) {
             VPS => (&mut self.vps, nal.get(2).map(|byte| u32::from(byte >> 4)), 16),
@@ -77,13 +76,9 @@ impl ParameterSets {
 }
 
 /// A publisher's HEVC: what it last said of its configuration.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub struct HevcReader {
-    sets: ParameterSets,
-    length_bytes: usize,
-    format: Option<VideoFormat>,
-    /// Sets within the stream changed the format, and no picture has told so yet.
-    untold: bool,
+    configured: Configured<HevcSets>,
     /// The last picture with a random access point was a CRA, and whether it began decoding.
     behind_cra: Option<bool>,
     /// Leading pictures of the last random access point cannot be decoded.
@@ -92,25 +87,11 @@ pub struct HevcReader {
     open_gops: Option<bool>,
 }
 
-impl Default for HevcReader {
-    fn default() -> Self {
-        Self {
-            sets: ParameterSets::default(),
-            length_bytes: 4,
-            format: None,
-            untold: false,
-            behind_cra: None,
-            drops_leading: false,
-            open_gops: None,
-        }
-    }
-}
-
 impl HevcReader {
     /// The format at present.
     #[must_use]
     pub fn format(&self) -> Option<&VideoFormat> {
-        self.format.as_ref()
+        self.configured.format()
     }
 
     /// Takes a configuration record. True where it changes the format.
@@ -122,16 +103,11 @@ impl HevcReader {
             return Err(PictureError::EmptyConfig);
         }
         let (sets, length_bytes) = parse_record(record).ok_or(PictureError::FalseConfig)?;
-        if sets.format().is_none() && sets != ParameterSets::default() {
+        // A record without sets says that they come within the stream.
+        if sets.format().is_none() && sets != HevcSets::default() {
             return Err(PictureError::FalseConfig);
         }
-        self.length_bytes = length_bytes;
-        // A record without sets says that they come within the stream.
-        if sets.are_within(&self.sets) {
-            return Ok(false);
-        }
-        self.sets = sets;
-        Ok(self.adopt())
+        Ok(self.configured.configure(sets, length_bytes))
     }
 
     /// Takes an access unit; `joins` where nothing from before it can be relied on. Beside the picture, true where parameter
@@ -140,15 +116,11 @@ impl HevcReader {
     /// # Errors
     /// [`PictureError`]: the frame is to be skipped.
     pub fn picture(&mut self, data: &Bytes, joins: bool) -> Result<(Picture, bool), PictureError> {
-        let (nals, lengths_are_4) = split(data, self.length_bytes)?;
-        self.untold |= self.merge(nals.iter().filter(|n| matches!(nal_type(n), VPS | SPS | PPS)));
-        if self.format.is_none() {
-            return Err(PictureError::NoConfig);
-        }
+        let (nals, lengths_are_4) = self.configured.split(data, |nal| matches!(nal_type(nal), VPS | SPS | PPS))?;
         let kind = nals.iter().map(|n| nal_type(n)).find(|kind| *kind < 32).ok_or(PictureError::NoPicture)?;
-        let key = self.may_start(kind, joins || self.untold)?;
+        let key = self.may_start(kind, joins || self.configured.is_untold())?;
         let data = joined(data, &nals, lengths_are_4, is_kept);
-        Ok((Picture { key, data }, std::mem::take(&mut self.untold)))
+        Ok((Picture { key, data }, self.configured.take_untold()))
     }
 
     fn may_start(&mut self, kind: u8, joins: bool) -> Result<bool, PictureError> {
@@ -167,28 +139,10 @@ impl HevcReader {
         }
         if leading && self.drops_leading { Err(PictureError::Leading) } else { Ok(false) }
     }
-
-    /// Takes parameter sets from within the stream.
-    fn merge<'a>(&mut self, sets: impl Iterator<Item = &'a Bytes>) -> bool {
-        let mut merged = None;
-        for nal in sets {
-            merged.get_or_insert_with(|| self.sets.clone()).merge(nal);
-        }
-        let Some(merged) = merged.filter(|m| *m != self.sets) else { return false };
-        self.sets = merged;
-        self.adopt()
-    }
-
-    fn adopt(&mut self) -> bool {
-        let Some(format) = self.sets.format() else { return false };
-        let changed = self.format.as_ref() != Some(&format);
-        self.format = Some(format);
-        changed
-    }
 }
 
 /// Reads an `HEVCDecoderConfigurationRecord` (14496-15, 8.3.3.1.2): its sets, and how many bytes a NAL unit's length has.
-fn parse_record(record: &Bytes) -> Option<(ParameterSets, usize)> {
+fn parse_record(record: &Bytes) -> Option<(HevcSets, usize)> {
     let [version, head @ ..] = record.first_chunk::<23>()?;
     let [.., lengths, arrays] = head;
     let length_bytes = usize::from(lengths & 3) + 1;
@@ -197,7 +151,7 @@ fn parse_record(record: &Bytes) -> Option<(ParameterSets, usize)> {
         return None;
     }
     let mut rest = record.slice(23..);
-    let mut sets = ParameterSets::default();
+    let mut sets = HevcSets::default();
     for _ in 0..*arrays {
         let [kind, count @ ..] = *rest.first_chunk::<3>()?;
         rest = rest.slice(3..);

@@ -4,9 +4,10 @@ use bytes::{BufMut, Bytes, BytesMut};
 
 use super::bits::Bits;
 use super::picture::{PictureError, UNITS_MAX};
+use crate::media::VideoFormat;
 
 /// The NAL units of an access unit, and whether they have 4-byte lengths. Some encoders put Annex B into FLV.
-pub(super) fn split(data: &Bytes, length_bytes: usize) -> Result<(Vec<Bytes>, bool), PictureError> {
+fn split(data: &Bytes, length_bytes: usize) -> Result<(Vec<Bytes>, bool), PictureError> {
     let nals = Nals { rest: data.clone(), length_bytes };
     let (nals, lengths_are_4) = match nals.take(UNITS_MAX + 1).collect::<Result<Vec<_>, _>>() {
         Ok(nals) => (nals, length_bytes == 4),
@@ -137,6 +138,88 @@ impl Sets {
             record.put_u16(u16::try_from(nal.len()).unwrap_or(0));
             record.put_slice(nal);
         }
+    }
+}
+
+/// A codec's parameter sets of all kinds.
+pub(super) trait ParameterSets: Clone + Default + PartialEq {
+    /// Adds a set, or replaces the one of its identity. False where it cannot be read, or there are too many.
+    fn merge(&mut self, nal: &[u8]) -> bool;
+
+    /// [`Sets::are_within`], of each kind.
+    fn are_within(&self, known: &Self) -> bool;
+
+    /// The format that these sets make; None without a set of each kind.
+    fn format(&self) -> Option<VideoFormat>;
+}
+
+/// What a publisher last said of its configuration.
+#[derive(Debug)]
+pub(super) struct Configured<S> {
+    sets: S,
+    length_bytes: usize,
+    format: Option<VideoFormat>,
+    /// Sets within the stream changed the format, and no picture has told so yet.
+    untold: bool,
+}
+
+impl<S: ParameterSets> Default for Configured<S> {
+    fn default() -> Self {
+        Self { sets: S::default(), length_bytes: 4, format: None, untold: false }
+    }
+}
+
+impl<S: ParameterSets> Configured<S> {
+    pub(super) fn format(&self) -> Option<&VideoFormat> {
+        self.format.as_ref()
+    }
+
+    /// Sets within the stream changed the format, and no picture has told so yet.
+    pub(super) fn is_untold(&self) -> bool {
+        self.untold
+    }
+
+    /// The same, once.
+    pub(super) fn take_untold(&mut self) -> bool {
+        std::mem::take(&mut self.untold)
+    }
+
+    /// Takes what a configuration record holds. True where it changes the format.
+    pub(super) fn configure(&mut self, sets: S, length_bytes: usize) -> bool {
+        self.length_bytes = length_bytes;
+        if sets.are_within(&self.sets) {
+            return false;
+        }
+        self.sets = sets;
+        self.adopt()
+    }
+
+    /// The NAL units of an access unit, as [`split`] gives them; the parameter sets among them are taken.
+    pub(super) fn split(
+        &mut self,
+        data: &Bytes,
+        is_set: impl Fn(&[u8]) -> bool,
+    ) -> Result<(Vec<Bytes>, bool), PictureError> {
+        let split = split(data, self.length_bytes)?;
+        self.untold |= self.merge(split.0.iter().filter(|nal| is_set(nal)));
+        if self.format.is_none() { Err(PictureError::NoConfig) } else { Ok(split) }
+    }
+
+    fn merge<'a>(&mut self, sets: impl Iterator<Item = &'a Bytes>) -> bool {
+        let mut merged = None;
+        for nal in sets {
+            merged.get_or_insert_with(|| self.sets.clone()).merge(nal);
+        }
+        let Some(merged) = merged.filter(|m| *m != self.sets) else { return false };
+        self.sets = merged;
+        self.adopt()
+    }
+
+    fn adopt(&mut self) -> bool {
+        let Some(format) = self.sets.format() else { return false };
+        let changed = self.format.as_ref() != Some(&format);
+        self.format = Some(format);
+        changed
     }
 }
 
