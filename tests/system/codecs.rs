@@ -78,8 +78,8 @@ fn row_31_av1_by_fourcc_with_opus_is_passed_on_and_transcoded() {
     assert_eq!((source.as_str(), encoded.as_str()), ("av1", "h264"));
     assert!(codecs.iter().any(|codecs| codecs.starts_with("av01.0.")), "{codecs:?}");
     check_beeps(&server);
-    drop(push);
     assert_eq!(server.complaints(), Vec::<String>::new());
+    push.stop();
 }
 
 #[test]
@@ -91,7 +91,7 @@ fn row_31_vp9_is_transcoded_and_never_passed_on() {
     let (source, encoded, _) = watch(&server);
     assert_eq!((source.as_str(), encoded.as_str()), ("h264", "h264"));
     check_beeps(&server);
-    drop(push);
+    push.stop();
 }
 
 #[test]
@@ -104,7 +104,7 @@ fn row_23_sounds_that_are_not_aac_become_aac() {
         let (source, encoded, _) = watch(&server);
         assert_eq!((source.as_str(), encoded.as_str()), ("h264", "h264"), "{sound}");
         check_beeps(&server);
-        drop(push);
         assert_eq!(server.complaints(), Vec::<String>::new(), "{sound}");
+        push.stop();
     }
 }
