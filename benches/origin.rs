@@ -9,8 +9,8 @@ use bytes::Bytes;
 use criterion::{Criterion, criterion_group, criterion_main};
 use headwater::ladder::{RenditionKind, RenditionName};
 use headwater::live::{
-    ChannelPhase, ChannelSnapshot, ChannelView, Directory, Msn, Playlist, RenditionSnapshot, Segment, SessionId,
-    UploadStatus,
+    ChannelPhase, ChannelSnapshot, ChannelView, Directory, Lazy, Msn, News, Playlist, RenditionSnapshot, Segment,
+    SessionId, UploadStatus,
 };
 use headwater::media::MediaTime;
 use headwater::origin::answer::{Asked, World, answer};
@@ -32,7 +32,7 @@ fn bench(c: &mut Criterion) {
     ] {
         let headers = headers(field);
         let asked = Asked { method: &Method::GET, headers: &headers };
-        c.bench_function(name, |b| b.iter(|| answer(&route(&Method::GET, black_box(path)), &asked, &world)));
+        c.bench_function(name, |b| b.iter(|| answer(&route(&Method::GET, black_box(path)), None, &asked, &world)));
     }
 }
 
@@ -61,8 +61,10 @@ fn snapshot() -> ChannelSnapshot {
             name,
             kind: RenditionKind::Video,
             playlist: Some(playlist()),
+            low_latency: None,
+            news: News::default(),
             inits: vec![],
-            segments: (1..=15).map(|msn| segment(msn, &data)).collect::<VecDeque<_>>(),
+            segments: Arc::new((1..=15).map(|msn| segment(msn, &data)).collect::<VecDeque<_>>()),
             first_listed: Msn(1),
             open: None,
         })
@@ -72,7 +74,7 @@ fn snapshot() -> ChannelSnapshot {
 
 fn playlist() -> Playlist {
     let (text, gzip) = (Bytes::from(vec![b'#'; 2048]), Bytes::from(vec![0; 512]));
-    Playlist { text, gzip, etag: "\"x\"".to_owned(), modified: SystemTime::UNIX_EPOCH }
+    Playlist::new(text, "\"x\"".to_owned(), SystemTime::UNIX_EPOCH, Lazy::new(|| gzip))
 }
 
 fn segment(msn: u64, data: &Bytes) -> Arc<Segment> {

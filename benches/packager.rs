@@ -19,6 +19,7 @@ use headwater::packager::{Packager, fragment};
 
 const AVCC: &[u8] = &[1, 100, 0, 31, 255, 225, 0, 4, 0x67, 100, 0, 31, 1, 0, 2, 0x68, 0xee];
 const HLS: HlsConfig = HlsConfig {
+    low_latency: true,
     segment_duration: Duration::from_secs(4),
     part_duration: Duration::from_millis(500),
     window: Duration::from_secs(60),

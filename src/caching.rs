@@ -34,6 +34,16 @@ impl Cache {
         Self::Seconds((target_duration_secs / 2).max(1))
     }
 
+    /// That of a media playlist with parts that is asked for without directives: it is old within a second.
+    pub const EDGE: Self = Self::Seconds(1);
+
+    /// That of a media playlist under the URL that asks for what it has just come to hold: six target durations (RFC 8216bis,
+    /// B.1), as the same URL never stands for anything else that a player would want.
+    #[must_use]
+    pub fn settled(target_duration_secs: u32) -> Self {
+        Self::Seconds(target_duration_secs.saturating_mul(6).max(1))
+    }
+
     /// The value of `Cache-Control`.
     #[must_use]
     pub fn control(self) -> Cow<'static, str> {

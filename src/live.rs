@@ -4,6 +4,9 @@
 //! uploader read it through a `watch` channel. Whatever a snapshot's playlist names, the snapshot holds:
 //! content is always before its reference.
 
+mod lazy;
+mod low_latency;
+
 use std::collections::BTreeMap;
 use std::collections::VecDeque;
 use std::net::SocketAddr;
@@ -16,6 +19,9 @@ use tokio::sync::watch;
 use crate::ladder::{RenditionKind, RenditionName};
 use crate::media::MediaTime;
 use crate::source::ChannelName;
+
+pub use lazy::Lazy;
+pub use low_latency::{LowLatency, News, Position, wait_max};
 
 /// Names the directory of a run's objects: Unix milliseconds of the run's start, made strictly
 /// increasing within a channel, so that no URL is ever used for two different contents.
@@ -40,25 +46,44 @@ impl std::fmt::Display for Msn {
 }
 
 /// A text as it is served: rendered and compressed once per change, shared by all who ask.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug)]
 pub struct Playlist {
     /// The text.
     pub text: Bytes,
-    /// The same, compressed by gzip.
-    pub gzip: Bytes,
     /// A strong entity tag, with its quotes, of the identity coding. That of the gzip coding is [`Playlist::gzip_etag`].
     pub etag: String,
     /// When the text last changed.
     pub modified: SystemTime,
+    gzip: Lazy<Bytes>,
 }
 
 impl Playlist {
+    /// A text, and what it is when compressed.
+    #[must_use]
+    pub fn new(text: Bytes, etag: String, modified: SystemTime, gzip: Lazy<Bytes>) -> Self {
+        Self { text, etag, modified, gzip }
+    }
+
+    /// The text, compressed by gzip.
+    #[must_use]
+    pub fn gzip(&self) -> &Bytes {
+        &self.gzip
+    }
+
     /// The entity tag of the gzip coding (RFC 9110, 8.8.3.3: codings have tags of their own).
     #[must_use]
     pub fn gzip_etag(&self) -> String {
         format!("{}-gzip\"", self.etag.trim_end_matches('"'))
     }
 }
+
+impl PartialEq for Playlist {
+    fn eq(&self, other: &Self) -> bool {
+        (&self.text, &self.etag, self.modified) == (&other.text, &other.etag, other.modified)
+    }
+}
+
+impl Eq for Playlist {}
 
 /// An initialisation segment.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -76,8 +101,10 @@ pub struct Part {
     pub data: Bytes,
     /// The time it covers.
     pub duration: MediaTime,
-    /// It holds an IDR at its start (`INDEPENDENT=YES`).
+    /// It holds an IDR (`INDEPENDENT=YES`).
     pub independent: bool,
+    /// Nothing was shown in this time but the frame before, and it has no media of its own (`GAP=YES`).
+    pub gap: bool,
 }
 
 /// A finished segment.
@@ -125,13 +152,17 @@ pub struct RenditionSnapshot {
     pub name: RenditionName,
     /// What it carries.
     pub kind: RenditionKind,
-    /// The media playlist; none before the first segment is complete.
+    /// The media playlist of whole segments; none before the first is complete.
     pub playlist: Option<Playlist>,
+    /// The playlist with parts, for where parts are offered and there is a playlist.
+    pub low_latency: Option<LowLatency>,
+    /// Told after each change of what can be fetched of the rendition.
+    pub news: News,
     /// The initialisation segments of all runs that `segments` and `open` belong to, oldest first.
     pub inits: Vec<Arc<Init>>,
     /// Complete segments, by their numbers: those that the playlist lists, without holes, and before them
     /// those that have left it and may still be asked for.
-    pub segments: VecDeque<Arc<Segment>>,
+    pub segments: Arc<VecDeque<Arc<Segment>>>,
     /// The number of the first segment that the playlist lists.
     pub first_listed: Msn,
     /// The segment that is being made.

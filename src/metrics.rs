@@ -84,6 +84,8 @@ pub struct Metrics {
     pub store_skipped: Family<ChannelLabel, Counter>,
     /// Responses of the origin.
     pub origin_responses: Family<ResponseLabel, Counter>,
+    /// Requests of the origin that wait for a part or a playlist that is coming.
+    pub origin_waiting: Gauge,
     /// Bytes of response bodies of the origin.
     pub origin_bytes: Counter,
 }
@@ -118,6 +120,11 @@ impl Metrics {
         registry.register("store_segments_behind", "Complete segments not in the store yet", self.store_behind.clone());
         registry.register("store_segments_skipped", "Segments never stored", self.store_skipped.clone());
         registry.register("origin_responses", "Responses of the origin", self.origin_responses.clone());
+        registry.register(
+            "origin_waiting",
+            "Requests that wait for a part or playlist that is coming",
+            self.origin_waiting.clone(),
+        );
         registry.register("origin_body_bytes", "Bytes of response bodies of the origin", self.origin_bytes.clone());
         registry
     }

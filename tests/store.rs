@@ -15,7 +15,9 @@ use std::time::SystemTime;
 use bytes::Bytes;
 use headwater::config::{S3Config, StoreConfig};
 use headwater::ladder::{RenditionKind, RenditionName};
-use headwater::live::{ChannelSnapshot, Init, Msn, Playlist, RenditionSnapshot, Segment, SessionId, UploadStatus};
+use headwater::live::{
+    ChannelSnapshot, Init, Lazy, Msn, News, Playlist, RenditionSnapshot, Segment, SessionId, UploadStatus,
+};
 use headwater::media::MediaTime;
 use headwater::metrics::Metrics;
 use headwater::source::ChannelName;
@@ -245,12 +247,8 @@ async fn a_window_reaches_the_bucket() {
 }
 
 fn snapshot() -> ChannelSnapshot {
-    let text = |text: &'static str| Playlist {
-        text: text.into(),
-        gzip: Bytes::new(),
-        etag: String::new(),
-        modified: SystemTime::UNIX_EPOCH,
-    };
+    let text =
+        |text: &'static str| Playlist::new(text.into(), String::new(), SystemTime::UNIX_EPOCH, Lazy::new(Bytes::new));
     let segment = Segment {
         msn: Msn(1),
         session: SessionId(7),
@@ -266,8 +264,10 @@ fn snapshot() -> ChannelSnapshot {
         name: RenditionName::new("720p").unwrap(),
         kind: RenditionKind::Video,
         playlist: Some(text("playlist")),
+        low_latency: None,
+        news: News::default(),
         inits: vec![Arc::new(Init { session: SessionId(7), data: "init".into() })],
-        segments: [Arc::new(segment)].into(),
+        segments: Arc::new([Arc::new(segment)].into()),
         first_listed: Msn(1),
         open: None,
     };

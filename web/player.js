@@ -23,7 +23,9 @@ const HLS_CONFIG = {
   enableWorker: true,
   lowLatencyMode: true,
   backBufferLength: 30,
-  liveSyncDurationCount: 3,
+  // How far behind to play is said by the playlist (PART-HOLD-BACK); a liveSyncDurationCount of ours would override it.
+  // A player that fell behind catches up by playing faster, which nobody hears at a tenth, and jumps only where it is far off.
+  maxLiveSyncPlaybackRate: 1.1,
   liveMaxLatencyDurationCount: 10,
 };
 

@@ -15,7 +15,7 @@ use tokio::task::JoinSet;
 use super::*;
 use crate::ladder::{RenditionKind, RenditionName};
 use crate::live::{
-    ChannelPhase, ChannelSnapshot, ChannelView, Msn, PublisherStatus, RenditionSnapshot, Segment, SessionId,
+    ChannelPhase, ChannelSnapshot, ChannelView, Msn, News, PublisherStatus, RenditionSnapshot, Segment, SessionId,
     UploadStatus,
 };
 use crate::media::MediaTime;
@@ -65,8 +65,10 @@ fn live(since: SystemTime) -> ChannelSnapshot {
         name: RenditionName::audio(),
         kind: RenditionKind::Audio,
         playlist: None,
+        low_latency: None,
+        news: News::default(),
         inits: vec![],
-        segments: VecDeque::from([segment(6), segment(7)]),
+        segments: Arc::new(VecDeque::from([segment(6), segment(7)])),
         first_listed: Msn(7),
         open: None,
     };

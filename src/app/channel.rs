@@ -348,7 +348,7 @@ mod tests {
         let config =
             ChannelConfig { name: ChannelName::new("demo").unwrap(), ladder: Arc::new(ladder), keys: Vec::new() };
         let second = Duration::from_secs(1);
-        let hls = HlsConfig { segment_duration: second, part_duration: second, window: second * 3 };
+        let hls = HlsConfig { low_latency: true, segment_duration: second, part_duration: second, window: second * 3 };
         // As long as in the server; a test sends fewer.
         let (requests, asked) = mpsc::channel(4);
         let (ladder, ladder_events) = mpsc::channel(4);

@@ -19,14 +19,14 @@ use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
 
 use crate::admin::{self, Admin};
-use crate::config::{ChannelConfig, Config, RtmpsConfig, check_environment};
+use crate::config::{ChannelConfig, Config, OriginConfig, RtmpsConfig, check_environment};
 use crate::guard::Guard;
 use crate::ingest::webhook::client::{Webhook, notify};
 use crate::ingest::{
     self, Access, Certificate, Configurator, Hooks, Ingest, Listeners, Rtmps, SharedThrottle, StreamKeys,
 };
 use crate::metrics::Metrics;
-use crate::origin::{self, Origin};
+use crate::origin::{self, Bounds, Origin};
 use crate::source::{ClientConfiguration, OpenRequest};
 use crate::store;
 use crate::transcode;
@@ -55,6 +55,7 @@ const OPEN_QUEUE: usize = 16;
 /// What the HTTP ports are made from.
 struct Http {
     origin: TcpListener,
+    limits: OriginConfig,
     admin: TcpListener,
     configuration: Arc<dyn ClientConfiguration>,
     guard: Guard,
@@ -105,7 +106,7 @@ pub async fn serve(config: Config, demo: bool, stop: CancellationToken) -> anyho
     let guard = Guard::new(config.rtmp.limits.clone());
     let access = Arc::new(Access { keys: stream_keys(&keys), channels, hooks, guard: guard.clone() });
     let configuration = Arc::new(configurator(&config, &access, addresses.rtmp.port()));
-    server.start_http(Http { origin, admin, configuration, guard: guard.clone() }, &metrics);
+    server.start_http(Http { origin, limits: config.origin, admin, configuration, guard: guard.clone() }, &metrics);
     announce(addresses, &keys);
     server.start_ingest(Listeners { rtmp, rtmps }, Ingest { config: config.rtmp, access, guard, metrics });
     if let Some(url) = demo_url {
@@ -170,10 +171,12 @@ impl Server {
     }
 
     fn start_http(&mut self, http: Http, metrics: &Metrics) {
-        let Http { origin, admin, configuration, guard } = http;
+        let Http { origin, limits, admin, configuration, guard } = http;
         let (directory, metrics, draining) = (self.roster.directory(), metrics.clone(), self.draining.clone());
         let for_admin = Admin { directory: directory.clone(), metrics: metrics.clone() };
-        let for_origin = Origin { directory, configuration, guard, metrics, draining };
+        let bounds = Bounds { all_max: limits.waiting_max, channel_max: limits.waiting_per_channel_max };
+        let connections_max = limits.connections_max;
+        let for_origin = Origin { directory, configuration, guard, bounds, connections_max, metrics, draining };
         self.http.spawn(|stop| origin::serve(origin, for_origin, stop));
         self.http.spawn(|stop| admin::serve(admin, for_admin, stop));
     }

@@ -253,6 +253,12 @@ impl fmt::Debug for Secret {
 pub struct OriginConfig {
     /// Address and port.
     pub listen: SocketAddr,
+    /// Connections at one time; more are closed at once.
+    pub connections_max: usize,
+    /// Requests that may wait for what is coming.
+    pub waiting_max: usize,
+    /// The same, of one channel.
+    pub waiting_per_channel_max: usize,
 }
 
 /// The admin listener.
@@ -267,6 +273,8 @@ pub struct AdminConfig {
 pub struct HlsConfig {
     /// The longest a segment should be.
     pub segment_duration: Duration,
+    /// Whether the origin offers parts, and players may wait for them.
+    pub low_latency: bool,
     /// The longest a part should be.
     pub part_duration: Duration,
     /// How much a live playlist lists; at least three segments.

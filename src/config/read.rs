@@ -24,7 +24,7 @@ pub(super) fn config(root: Node, problems: &Problems) -> Option<Config> {
     let data_dir = root.required("data_dir", PathBuf::new(), path);
     let rtmp = rtmp(root.section("rtmp"));
     let rtmps = rtmps(root.section("rtmps"));
-    let origin = OriginConfig { listen: listener(root.section("origin"))? };
+    let origin = origin(root.section("origin"))?;
     let admin = AdminConfig { listen: listener(root.section("admin"))? };
     let hls = hls(root.section("hls"));
     let store = store(root.section("store"));
@@ -98,9 +98,20 @@ fn listener(mut section: Section<'_>) -> Option<SocketAddr> {
     listen
 }
 
+fn origin(mut section: Section<'_>) -> Option<OriginConfig> {
+    let listen = section.optional("listen", address);
+    let connections_max = section.required("connections_max", 0, count);
+    let waiting_max = section.required("waiting_max", 0, count);
+    let waiting_per_channel_max = section.required("waiting_per_channel_max", 0, count);
+    section.close();
+    Some(OriginConfig { listen: listen?, connections_max, waiting_max, waiting_per_channel_max })
+}
+
 fn hls(mut section: Section<'_>) -> HlsConfig {
+    let low_latency = section.required("low_latency", true, truth);
     let mut duration = |key| section.required(key, Duration::from_secs(1), units::duration);
     let hls = HlsConfig {
+        low_latency,
         segment_duration: duration("segment_duration"),
         part_duration: duration("part_duration"),
         window: duration("window"),

@@ -3,15 +3,20 @@
 use std::sync::Arc;
 
 use bytes::Bytes;
-use http::Response;
-use http::StatusCode;
+use http::header::{HeaderValue, RETRY_AFTER};
+use http::{Response, StatusCode};
 
+use crate::caching::Cache;
+use crate::layout::Resource;
 use crate::live::{ChannelSnapshot, Directory};
+use crate::origin::directives::Directives;
+use crate::origin::published::{Found, Question};
 use crate::origin::representation::{Representation, forbidden, options};
 use crate::origin::route::Target;
 use crate::origin::{listing, pages, published, status};
 use crate::source::ChannelName;
 
+pub use crate::origin::published::Wait;
 pub use crate::origin::representation::Asked;
 
 /// What answers are made from.
@@ -23,15 +28,24 @@ pub struct World<'a> {
     pub draining: bool,
 }
 
-/// Answers a request for `target`.
+/// What a request comes to.
+#[derive(Debug)]
+pub enum Outcome {
+    /// This answer.
+    Answer(Response<Bytes>),
+    /// What is asked for is coming.
+    Wait(Wait),
+}
+
+/// Answers a request for `target` with this query, or says what to wait for until it is to be asked again.
 #[must_use]
-pub fn answer(target: &Target, asked: &Asked<'_>, world: &World<'_>) -> Response<Bytes> {
+pub fn answer(target: &Target, query: Option<&str>, asked: &Asked<'_>, world: &World<'_>) -> Outcome {
     let representation = match target {
-        Target::Options => return options(),
-        Target::Forbidden => return forbidden(asked),
-        Target::Published(channel, resource) => match world.snapshot(channel) {
-            Some(snapshot) => published::find(resource, &snapshot, asked.headers),
-            None => unknown(),
+        Target::Options => return Outcome::Answer(options()),
+        Target::Forbidden => return Outcome::Answer(forbidden(asked)),
+        Target::Published(channel, resource) => match world.published(channel, resource, query, asked) {
+            Found::Now(representation) => representation,
+            Found::Later(wait) => return Outcome::Wait(wait),
         },
         Target::Home => pages::home(asked.headers),
         Target::Watch(channel) if world.directory.contains_key(channel) => pages::watch(asked.headers),
@@ -43,10 +57,33 @@ pub fn answer(target: &Target, asked: &Asked<'_>, world: &World<'_>) -> Response
         // Its answer is not made from snapshots.
         Target::ClientConfiguration | Target::Unknown => unknown(),
     };
-    representation.reply(asked)
+    Outcome::Answer(representation.reply(asked))
+}
+
+/// The answer to who may not wait, or has waited for nothing: to be asked again a little later, and not to be kept.
+#[must_use]
+pub fn busy(asked: &Asked<'_>) -> Response<Bytes> {
+    let text = "what comes next is not here yet, and is not waited for any longer";
+    let refusal = Representation::refusal(StatusCode::SERVICE_UNAVAILABLE, text);
+    let mut response = Representation { cache: Cache::Never, ..refusal }.reply(asked);
+    response.headers_mut().insert(RETRY_AFTER, HeaderValue::from_static("1"));
+    response
 }
 
 impl World<'_> {
+    fn published(&self, channel: &ChannelName, resource: &Resource, query: Option<&str>, asked: &Asked<'_>) -> Found {
+        let Some(snapshot) = self.snapshot(channel) else { return Found::Now(unknown()) };
+        // Only playlists take directives.
+        let query = query.filter(|_| matches!(resource, Resource::Playlist(_)));
+        let directives = match Directives::read(query) {
+            Ok(directives) => directives,
+            // After the end directives are ignored (RFC 8216bis, 6.2.5), and so are bad ones.
+            Err(_) if snapshot.ended => Directives::default(),
+            Err(bad) => return Found::Now(Representation::refusal(StatusCode::BAD_REQUEST, &bad.to_string())),
+        };
+        published::find(&Question { resource, directives, headers: asked.headers }, &snapshot)
+    }
+
     fn snapshot(&self, channel: &ChannelName) -> Option<Arc<ChannelSnapshot>> {
         self.directory.get(channel).map(|view| view.live.borrow().clone())
     }

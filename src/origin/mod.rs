@@ -4,9 +4,12 @@
 //! snapshots that the packagers publish. This file is the driver: it takes the snapshots, counts and serves.
 
 pub mod answer;
+mod blocking;
 mod coding;
+pub mod directives;
 mod listing;
 mod pages;
+mod parking;
 mod precondition;
 mod published;
 mod range;
@@ -28,10 +31,11 @@ use tracing::{Instrument, info_span};
 
 use crate::guard::Guard;
 use crate::http_server::{self, Body, BodyFault, Limits, Received};
-use crate::live::Directory;
+use crate::live::{Directory, News};
 use crate::metrics::{Metrics, ResponseLabel};
 use crate::networks::plain;
-use crate::origin::answer::{Asked, World, answer};
+use crate::origin::answer::{Asked, Outcome, World, answer, busy};
+use crate::origin::parking::Parking;
 use crate::origin::route::{Target, route};
 use crate::source::ClientConfiguration;
 
@@ -44,6 +48,10 @@ pub struct Origin {
     pub configuration: Arc<dyn ClientConfiguration>,
     /// How often one of them may ask, which counts as a connection to publish.
     pub guard: Guard,
+    /// How many requests may wait for what is coming.
+    pub bounds: Bounds,
+    /// Connections at one time.
+    pub connections_max: usize,
     /// Where responses are counted.
     pub metrics: Metrics,
     /// Cancelled once the shutdown began: `/readyz` then says so, and everything else goes on.
@@ -52,29 +60,67 @@ pub struct Origin {
 
 /// Serves `listener` until `stop`, and then lets connections finish for a few seconds; no task outlives the call.
 pub async fn serve(listener: TcpListener, origin: Origin, stop: CancellationToken) {
-    let origin = Arc::new(origin);
+    let parking = Parking::new(origin.bounds, origin.metrics.origin_waiting.clone());
+    let limits = Limits { connections_max: origin.connections_max, ..Limits::default() };
+    let desk = Arc::new(Desk { origin, parking });
     let answer = move |request: Received| {
-        let origin = Arc::clone(&origin);
-        async move { origin.respond(request).await }
+        let desk = Arc::clone(&desk);
+        async move { desk.respond(request).await }
     };
-    http_server::serve(listener, Limits::default(), answer, stop).instrument(info_span!("origin")).await;
+    http_server::serve(listener, limits, answer, stop).instrument(info_span!("origin")).await;
 }
 
-impl Origin {
+/// Where requests are answered.
+struct Desk {
+    origin: Origin,
+    parking: Parking,
+}
+
+impl Desk {
     async fn respond(&self, request: Received) -> Response<Body> {
         let target = route(&request.head.method, request.head.uri.path());
         let response = match target {
-            Target::ClientConfiguration => self.configure(request).await,
-            _ => self.answer(&target, &request.head),
+            Target::ClientConfiguration => self.origin.configure(request).await,
+            _ => self.answer(&target, &request.head).await,
         };
-        self.count(&target, &response);
+        self.origin.count(&target, &response);
         response.map(Body::from)
     }
 
-    fn answer(&self, target: &Target, request: &Parts) -> Response<Bytes> {
+    /// Answers now, or once what is asked for is there. A request whose client goes away is dropped here, and its place
+    /// with it.
+    async fn answer(&self, target: &Target, request: &Parts) -> Response<Bytes> {
+        let asked = Asked { method: &request.method, headers: &request.headers };
+        let wait = match self.origin.look(target, request) {
+            Outcome::Answer(response) => return response,
+            Outcome::Wait(wait) => wait,
+        };
+        let Target::Published(channel, _) = target else { return busy(&asked) };
+        let Some(_place) = self.parking.enter(channel) else { return busy(&asked) };
+        let patience = wait.patience;
+        let waited = tokio::time::timeout(patience, self.origin.awaited(target, request, wait.news));
+        waited.await.unwrap_or_else(|_| busy(&asked))
+    }
+}
+
+impl Origin {
+    fn look(&self, target: &Target, request: &Parts) -> Outcome {
         let asked = Asked { method: &request.method, headers: &request.headers };
         let directory = Arc::clone(&self.directory.borrow());
-        answer(target, &asked, &World { directory: &directory, draining: self.draining.is_cancelled() })
+        let world = World { directory: &directory, draining: self.draining.is_cancelled() };
+        answer(target, request.uri.query(), &asked, &world)
+    }
+
+    /// The answer once it is there. Each round takes the next news before it looks, so that none is missed.
+    async fn awaited(&self, target: &Target, request: &Parts, mut news: News) -> Response<Bytes> {
+        loop {
+            let next = news.next();
+            match self.look(target, request) {
+                Outcome::Answer(response) => return response,
+                Outcome::Wait(wait) if wait.news.is(&news) => next.await,
+                Outcome::Wait(wait) => news = wait.news,
+            }
+        }
     }
 
     /// The one resource that takes a body, and a stream key.
@@ -113,6 +159,8 @@ fn refused(status: StatusCode) -> Response<Bytes> {
 
 /// The longest question of an encoder; OBS's is about 1 KiB.
 const CONFIGURATION_BYTES_MAX: usize = 64 << 10;
+
+pub use crate::origin::parking::Bounds;
 
 #[cfg(test)]
 mod tests;

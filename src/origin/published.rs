@@ -1,26 +1,60 @@
 //! What a channel publishes: playlists, initialisation segments, segments and parts, from one snapshot.
 
+use std::time::Duration;
+
 use bytes::Bytes;
 use http::{HeaderMap, StatusCode};
 
 use crate::caching::{Cache, PLAYLIST_TYPE, media_type};
-use crate::ladder::RenditionKind;
+use crate::ladder::{RenditionKind, RenditionName};
 use crate::layout::Resource;
-use crate::live::{ChannelSnapshot, Msn, Playlist, RenditionSnapshot, SessionId};
+use crate::live::{ChannelSnapshot, Msn, News, Playlist, RenditionSnapshot, SessionId, wait_max};
+use crate::origin::blocking::{Piece, Turn, piece, turn};
 use crate::origin::coding::takes_gzip;
+use crate::origin::directives::Directives;
 use crate::origin::representation::{Coding, Representation};
 
-/// The representation of `resource` in `channel`.
-pub(super) fn find(resource: &Resource, channel: &ChannelSnapshot, headers: &HeaderMap) -> Representation {
-    let rendition = |name: &crate::ladder::RenditionName| channel.rendition(name.as_str());
-    let found = match resource {
-        Resource::Multivariant => multivariant(channel, headers),
-        Resource::Playlist(name) => rendition(name).and_then(|r| media_playlist(r, channel, headers)),
-        Resource::Init(name, session) => rendition(name).and_then(|r| init(r, *session)),
-        Resource::Segment(name, session, msn) => rendition(name).and_then(|r| segment(r, *session, *msn)),
-        Resource::Part(name, session, msn, part) => rendition(name).and_then(|r| self::part(r, *session, *msn, *part)),
+/// What there is of a resource.
+#[derive(Clone, Debug)]
+pub(super) enum Found {
+    /// This, now.
+    Now(Representation),
+    /// It is coming.
+    Later(Wait),
+}
+
+/// How to wait for what is coming.
+#[derive(Clone, Debug)]
+pub struct Wait {
+    /// After this it may be there.
+    pub news: News,
+    /// How long it is worth to wait.
+    pub patience: Duration,
+}
+
+/// What is asked of a channel.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Question<'a> {
+    pub(super) resource: &'a Resource,
+    pub(super) directives: Directives,
+    pub(super) headers: &'a HeaderMap,
+}
+
+/// The answer to `question`, from `channel`.
+pub(super) fn find(question: &Question<'_>, channel: &ChannelSnapshot) -> Found {
+    let rendition = |name: &RenditionName| channel.rendition(name.as_str());
+    let found = match question.resource {
+        Resource::Multivariant => multivariant(channel, question.headers).map(Found::Now),
+        Resource::Playlist(name) => rendition(name).and_then(|r| media_playlist(r, channel, question)),
+        Resource::Init(name, session) => rendition(name).and_then(|r| init(r, *session)).map(Found::Now),
+        Resource::Segment(name, session, msn) => {
+            rendition(name).and_then(|r| segment(r, *session, *msn)).map(Found::Now)
+        }
+        Resource::Part(name, session, msn, index) => {
+            rendition(name).and_then(|r| part(r, piece(r, *session, *msn, *index), question.resource, channel))
+        }
     };
-    found.unwrap_or_else(|| absent(resource, channel))
+    found.unwrap_or_else(|| Found::Now(absent(question.resource, channel)))
 }
 
 fn multivariant(channel: &ChannelSnapshot, headers: &HeaderMap) -> Option<Representation> {
@@ -28,22 +62,45 @@ fn multivariant(channel: &ChannelSnapshot, headers: &HeaderMap) -> Option<Repres
     Some(playlist(channel.multivariant.as_ref()?, cache, headers))
 }
 
+/// A media playlist: that with parts where they are offered, when it holds what is wanted. Directives hold until the end
+/// (RFC 8216bis, 6.2.5).
+fn media_playlist(rendition: &RenditionSnapshot, channel: &ChannelSnapshot, question: &Question<'_>) -> Option<Found> {
+    let whole = rendition.playlist.as_ref()?;
+    let Some(low) = &rendition.low_latency else {
+        let cache = Cache::playlist(channel.target_duration_secs);
+        return Some(Found::Now(current(whole, cache, channel, question)));
+    };
+    if channel.ended {
+        let cache = Cache::playlist(channel.target_duration_secs);
+        return Some(Found::Now(current(&low.full, cache, channel, question)));
+    }
+    let text = if question.directives.skip { low.delta.as_ref().unwrap_or(&low.full) } else { &low.full };
+    let cache = match question.directives.wanted.map(|wanted| turn(rendition, low, wanted)) {
+        None | Some(Turn::Now { settled: false }) => Cache::EDGE,
+        Some(Turn::Now { settled: true }) => Cache::settled(channel.target_duration_secs),
+        Some(Turn::Later) => return Some(Found::Later(wait(rendition, channel))),
+        Some(Turn::TooFar) => {
+            let refusal = Representation::refusal(StatusCode::BAD_REQUEST, "_HLS_msn or _HLS_part is too far ahead");
+            return Some(Found::Now(refusal));
+        }
+    };
+    Some(Found::Now(current(text, cache, channel, question)))
+}
+
+fn wait(rendition: &RenditionSnapshot, channel: &ChannelSnapshot) -> Wait {
+    Wait { news: rendition.news.clone(), patience: wait_max(channel.target_duration_secs) }
+}
+
 /// A media playlist. It alone says when it last changed: a player may take a playlist for broken whose
 /// `Last-Modified` is three target durations old (Apple's authoring specification, 8.24), and of this one that is true.
-fn media_playlist(
-    rendition: &RenditionSnapshot,
-    channel: &ChannelSnapshot,
-    headers: &HeaderMap,
-) -> Option<Representation> {
-    let text = rendition.playlist.as_ref()?;
-    let cache = Cache::playlist(channel.target_duration_secs);
+fn current(text: &Playlist, cache: Cache, channel: &ChannelSnapshot, question: &Question<'_>) -> Representation {
     let modified = (!channel.ended).then_some(text.modified);
-    Some(Representation { modified, ..playlist(text, cache, headers) })
+    Representation { modified, ..playlist(text, cache, question.headers) }
 }
 
 fn playlist(text: &Playlist, cache: Cache, headers: &HeaderMap) -> Representation {
     let (coding, etag, body) = if takes_gzip(headers) {
-        (Coding::Gzip, text.gzip_etag(), &text.gzip)
+        (Coding::Gzip, text.gzip_etag(), text.gzip())
     } else {
         (Coding::Identity, text.etag.clone(), &text.text)
     };
@@ -61,15 +118,19 @@ fn segment(rendition: &RenditionSnapshot, session: SessionId, msn: Msn) -> Optio
     Some(media(rendition.kind, format!("{session}-{msn}"), data))
 }
 
-/// A part, once it is complete: of a finished segment, or of the one that is being made.
-fn part(rendition: &RenditionSnapshot, session: SessionId, msn: Msn, index: u32) -> Option<Representation> {
-    let open = rendition.open.as_ref().filter(|open| open.session == session && open.msn == msn);
-    let parts = match open {
-        Some(open) => &open.parts,
-        None => &rendition.segment(session, msn)?.parts,
-    };
-    let part = parts.get(usize::try_from(index).ok()?)?;
-    Some(media(rendition.kind, format!("{session}-{msn}.{index}"), &part.data))
+/// A part, once it is complete (RFC 8216bis, 6.2.6: not a byte before that).
+fn part(
+    rendition: &RenditionSnapshot,
+    piece: Piece<'_>,
+    resource: &Resource,
+    channel: &ChannelSnapshot,
+) -> Option<Found> {
+    let Resource::Part(_, session, msn, index) = resource else { return None };
+    match piece {
+        Piece::There(part) => Some(Found::Now(media(rendition.kind, format!("{session}-{msn}.{index}"), &part.data))),
+        Piece::Hinted => Some(Found::Later(wait(rendition, channel))),
+        Piece::Unknown => None,
+    }
 }
 
 /// Media never changes, so its tag follows from its identity: no hash over megabytes for each request.

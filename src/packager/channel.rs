@@ -1,12 +1,13 @@
 //! The packager of a channel as a state machine: ladder events in, snapshots and facts out. No clock, no tasks.
 
 use std::sync::Arc;
-use std::time::SystemTime;
+use std::time::{Duration, SystemTime};
 
 use super::cuts::Cuts;
 use super::fact::Fact;
-use super::lane::{Lane, Programme, rounded_secs};
+use super::lane::{Edge, Lane, Programme, frame_expected, rounded_secs};
 use super::multivariant;
+use super::part_target::part_target;
 use super::run::{Run, session_after};
 use super::sound::{Placed, Sound};
 use super::text;
@@ -43,6 +44,10 @@ pub struct Packager {
     edge_date: Option<SystemTime>,
     multivariant: Option<Playlist>,
     ended: bool,
+    /// The source sends nothing.
+    stalled: bool,
+    /// Players were told that they may wait for parts.
+    blocking: bool,
     target_secs: u32,
     snapshot: Arc<ChannelSnapshot>,
 }
@@ -67,6 +72,8 @@ impl Packager {
             edge_date: None,
             multivariant: None,
             ended: false,
+            stalled: false,
+            blocking: false,
             target_secs: 0,
             snapshot: Arc::default(),
         }
@@ -94,6 +101,20 @@ impl Packager {
         }
         self.publish(now);
         facts
+    }
+
+    /// How long nothing may come of a run until [`Packager::stall`] is to be called: the time within which a new segment
+    /// has to follow the one before (RFC 8216bis, 6.2.1). None where nothing is waited for.
+    #[must_use]
+    pub fn patience(&self) -> Option<Duration> {
+        self.blocking.then(|| Duration::from_millis(u64::from(self.target_secs).saturating_mul(1_500)))
+    }
+
+    /// The source has sent nothing for so long that players should not wait for parts: they are told to poll, until
+    /// there is one.
+    pub fn stall(&mut self, now: SystemTime) {
+        self.stalled = true;
+        self.publish(now);
     }
 
     fn start(&mut self, start: &RunStart, now: SystemTime, facts: &mut Vec<Fact>) {
@@ -140,8 +161,10 @@ impl Packager {
         self.target_secs = target_secs(start.target_duration);
         self.ended = false;
         self.multivariant = None;
+        let frames: Vec<_> = start.renditions.iter().map(frame_expected).collect();
         let programme = Programme {
             target_secs: self.target_secs,
+            part_target: part_target(self.hls.part_duration.into(), &frames),
             first: self.next,
             discontinuity_sequence: self.discontinuity_sequence,
         };
@@ -263,6 +286,7 @@ impl Packager {
         for lane in &mut self.lanes {
             lane.render(self.ended, now);
         }
+        self.promise();
         let mut changed = self.render_multivariant(now);
         if self.multivariant.is_none() && self.snapshot.multivariant.is_some() {
             // Nobody could play this programme yet, and viewers of the one before may not have seen its end.
@@ -271,14 +295,26 @@ impl Packager {
         if changed {
             self.lanes.iter_mut().chain(&mut self.retired).for_each(|lane| lane.replaced(self.edge));
         }
-        for lane in &mut self.lanes {
-            changed |= lane.update_snapshot(self.run.as_ref());
-        }
-        for lane in &mut self.retired {
-            changed |= lane.update_snapshot(None);
+        let run = self.run.as_ref();
+        let offered = self.order.iter().filter_map(|index| self.lanes.get(*index));
+        let reports: Arc<[_]> = offered.filter_map(|lane| lane.report(run)).collect();
+        let edge = Edge { run, ended: self.ended, blocking: self.blocking, reports: &reports, now };
+        for lane in self.lanes.iter_mut().chain(&mut self.retired) {
+            changed |= lane.update_snapshot(&edge);
         }
         if changed {
             self.snapshot = Arc::new(self.assemble());
+        }
+    }
+
+    /// Tells players to wait for parts as long as parts are coming, and only then; in all playlists at once, as they have to
+    /// say the same (RFC 8216bis, 6.2.4).
+    fn promise(&mut self) {
+        self.stalled &= !self.lanes.iter().any(Lane::is_changed);
+        let blocking = self.run.is_some() && !self.stalled && !self.ended;
+        if blocking != self.blocking {
+            self.blocking = blocking;
+            self.lanes.iter_mut().for_each(Lane::touch);
         }
     }
 

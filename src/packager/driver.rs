@@ -1,16 +1,18 @@
 //! The packager's task of one channel: takes events from its queue, publishes snapshots, logs and counts.
 
+use std::pin::pin;
 use std::sync::Arc;
-use std::time::SystemTime;
+use std::time::{Duration, SystemTime};
 
 use tokio::sync::{mpsc, watch};
+use tokio::time::{Instant, sleep};
 use tracing::{debug, info, warn};
 
 use super::channel::Packager;
 use super::fact::Fact;
 use crate::config::HlsConfig;
 use crate::ladder::{LadderEvent, RenditionName};
-use crate::live::ChannelSnapshot;
+use crate::live::{ChannelSnapshot, RenditionSnapshot};
 use crate::metrics::{KindLabel, Metrics};
 use crate::source::ChannelName;
 
@@ -29,21 +31,55 @@ pub struct Setup {
 /// finished, and `EXT-X-ENDLIST` is written if a programme is open. `live` is written by nobody else.
 pub async fn run(setup: Setup, mut events: mpsc::Receiver<LadderEvent>, live: watch::Sender<Arc<ChannelSnapshot>>) {
     let mut packager = Packager::new(setup.hls);
-    while let Some(event) = events.recv().await {
-        step(&setup, &mut packager, event, &live);
+    let mut changed = Instant::now();
+    // Set anew only when it rings, which costs less than with each event.
+    let mut alarm = pin!(sleep(ALARM));
+    loop {
+        let before = Arc::clone(packager.snapshot());
+        tokio::select! {
+            biased;
+            event = events.recv() => match event {
+                Some(event) => setup.step(&mut packager, event),
+                None => break,
+            },
+            () = alarm.as_mut() => {
+                let now = Instant::now();
+                let due = packager.patience().map(|patience| changed + patience);
+                if due.is_some_and(|due| due <= now) {
+                    packager.stall(wall_clock());
+                }
+                alarm.as_mut().reset(due.filter(|due| *due > now).unwrap_or(now + ALARM));
+            }
+        }
+        if publish(&before, packager.snapshot(), &live) {
+            changed = Instant::now();
+        }
     }
-    step(&setup, &mut packager, LadderEvent::Finish, &live);
+    let before = Arc::clone(packager.snapshot());
+    setup.step(&mut packager, LadderEvent::Finish);
+    publish(&before, packager.snapshot(), &live);
 }
 
-fn step(setup: &Setup, packager: &mut Packager, event: LadderEvent, live: &watch::Sender<Arc<ChannelSnapshot>>) {
-    let before = Arc::clone(packager.snapshot());
-    let facts = packager.handle(event, wall_clock());
-    if !Arc::ptr_eq(&before, packager.snapshot()) {
-        live.send_replace(Arc::clone(packager.snapshot()));
+/// How often a stall is looked for, where nothing says when it could be next.
+const ALARM: Duration = Duration::from_secs(1);
+
+/// Publishes the snapshot, if it is another one, and then tells of the renditions that changed: whoever hears of them sees
+/// them.
+fn publish(
+    before: &Arc<ChannelSnapshot>,
+    now: &Arc<ChannelSnapshot>,
+    live: &watch::Sender<Arc<ChannelSnapshot>>,
+) -> bool {
+    if Arc::ptr_eq(before, now) {
+        return false;
     }
-    for fact in facts {
-        setup.tell(&fact);
-    }
+    live.send_replace(Arc::clone(now));
+    let same = |one: &Arc<RenditionSnapshot>, other: &ChannelSnapshot| {
+        other.renditions.iter().any(|rendition| Arc::ptr_eq(one, rendition))
+    };
+    now.renditions.iter().filter(|rendition| !same(rendition, before)).for_each(|rendition| rendition.news.tell());
+    before.renditions.iter().filter(|rendition| !same(rendition, now)).for_each(|rendition| rendition.news.tell());
+    true
 }
 
 #[expect(clippy::disallowed_methods, reason = "playlists are dated by when they change, and the core has no clock")]
@@ -52,6 +88,12 @@ fn wall_clock() -> SystemTime {
 }
 
 impl Setup {
+    fn step(&self, packager: &mut Packager, event: LadderEvent) {
+        for fact in packager.handle(event, wall_clock()) {
+            self.tell(&fact);
+        }
+    }
+
     fn tell(&self, fact: &Fact) {
         let channel = self.channel.as_str();
         match fact {

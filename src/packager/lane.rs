@@ -6,6 +6,7 @@ use std::time::SystemTime;
 use super::bandwidth::{Bandwidth, Expected, Rates};
 use super::fact::Fact;
 use super::init::{BadFormat, Header};
+use super::low_latency::{Report, Source, last_position};
 use super::multivariant;
 use super::playlist::MediaPlaylist;
 use super::run::Run;
@@ -14,7 +15,7 @@ use super::text;
 use super::window::{Cover, Window};
 use crate::config::HlsConfig;
 use crate::ladder::{RenditionKind, RenditionName, RenditionSpec};
-use crate::live::{Init, Msn, OpenSegment, Playlist, RenditionSnapshot, Segment};
+use crate::live::{Init, LowLatency, Msn, News, OpenSegment, Playlist, RenditionSnapshot, Segment};
 use crate::media::{AccessUnit, DynamicRange, MediaTime, TrackFormat};
 
 /// A rendition; see the module.
@@ -23,6 +24,8 @@ pub(super) struct Lane {
     spec: RenditionSpec,
     hls: HlsConfig,
     target_secs: u32,
+    /// Latched as long as the programme lasts.
+    part_target: MediaTime,
     window: Window,
     bandwidth: Bandwidth,
     /// That of the last run that had a format.
@@ -36,6 +39,8 @@ pub(super) struct Lane {
     /// No units come for segments of the run before this one, which may be yet to begin.
     lacks_until: u64,
     playlist: Option<Playlist>,
+    low_latency: Option<LowLatency>,
+    news: News,
     changed: Changed,
     snapshot: Option<Arc<RenditionSnapshot>>,
 }
@@ -55,6 +60,7 @@ impl Lane {
             spec,
             hls,
             target_secs: 0,
+            part_target: hls.part_duration.into(),
             window: Window::new(),
             bandwidth,
             header: None,
@@ -64,6 +70,8 @@ impl Lane {
             next: 0,
             lacks_until: 0,
             playlist: None,
+            low_latency: None,
+            news: News::default(),
             changed: Changed::default(),
             snapshot: None,
         }
@@ -78,7 +86,7 @@ impl Lane {
         let target = MediaTime::from_millis(i64::from(programme.target_secs) * 1_000);
         let cover = Cover { window: self.hls.window.into(), least: target + target + target };
         self.spec = spec.clone();
-        self.target_secs = programme.target_secs;
+        (self.target_secs, self.part_target) = (programme.target_secs, programme.part_target);
         self.window.restart(programme.first, programme.discontinuity_sequence, cover);
         self.bandwidth = Bandwidth::new(expected(spec, self.hls), target);
         (self.header, self.declared) = (None, Declared::default());
@@ -87,7 +95,7 @@ impl Lane {
 
     /// The rendition has no playlist, and its segments linger.
     fn retire(&mut self) {
-        self.playlist = None;
+        (self.playlist, self.low_latency) = (None, None);
         self.changed = Changed { playlist: false, anything: true, declaration: true };
     }
 
@@ -119,7 +127,7 @@ impl Lane {
         self.window.add_init(Init { session: run.session, data: header.data.clone() });
         let cutting = Cutting {
             timescale: header.timescale,
-            part_duration: self.hls.part_duration.into(),
+            part_target: self.part_target,
             frame: frame_duration(&self.spec, header.timescale),
         };
         self.segmenter = Some(Segmenter::new(cutting));
@@ -278,24 +286,64 @@ impl Lane {
         self.snapshot.as_ref()
     }
 
+    /// Something is newer than the last snapshot.
+    pub(super) fn is_changed(&self) -> bool {
+        self.changed.anything
+    }
+
+    /// The next snapshot is another one, whatever happens until then.
+    pub(super) fn touch(&mut self) {
+        self.changed.anything = true;
+    }
+
+    /// Where the rendition is, for the others' playlists.
+    pub(super) fn report(&self, run: Option<&Run>) -> Option<Report> {
+        self.playlist.as_ref()?;
+        let open = run.and_then(|run| self.open(run));
+        let last = last_position(open.as_ref(), self.window.listed().last().map(AsRef::as_ref))?;
+        Some(Report { rendition: self.spec.name.clone(), last })
+    }
+
     /// Makes a new snapshot, if anything is newer than the last; true if so.
-    pub(super) fn update_snapshot(&mut self, run: Option<&Run>) -> bool {
+    pub(super) fn update_snapshot(&mut self, edge: &Edge<'_>) -> bool {
         let changed = std::mem::take(&mut self.changed.anything);
         if changed {
-            self.snapshot = Some(Arc::new(self.view(run)));
+            let open = edge.run.and_then(|run| self.open(run)).map(Arc::new);
+            self.low_latency = self.low_latency(edge, open.as_ref());
+            self.snapshot = Some(Arc::new(self.view(open)));
         }
         changed
     }
 
-    fn view(&self, run: Option<&Run>) -> RenditionSnapshot {
+    fn low_latency(&self, edge: &Edge<'_>, open: Option<&Arc<OpenSegment>>) -> Option<LowLatency> {
+        self.playlist.as_ref().filter(|_| self.hls.low_latency)?;
+        let source = Source {
+            rendition: self.spec.name.clone(),
+            target_duration_secs: self.target_secs,
+            discontinuity_sequence: self.window.discontinuity_sequence(),
+            ended: edge.ended,
+            blocking: edge.blocking,
+            part_target: self.part_target,
+            segments: Arc::clone(self.window.segments()),
+            first: self.window.first_listed(),
+            open: open.cloned(),
+            reports: Arc::clone(edge.reports),
+            modified: edge.now,
+        };
+        Some(source.playlists())
+    }
+
+    fn view(&self, open: Option<Arc<OpenSegment>>) -> RenditionSnapshot {
         RenditionSnapshot {
             name: self.spec.name.clone(),
             kind: self.spec.kind,
             playlist: self.playlist.clone(),
+            low_latency: self.low_latency.clone(),
+            news: self.news.clone(),
             inits: self.window.inits().to_vec(),
-            segments: self.window.segments().clone(),
+            segments: Arc::clone(self.window.segments()),
             first_listed: self.window.first_listed(),
-            open: run.and_then(|run| self.open(run)).map(Arc::new),
+            open,
         }
     }
 
@@ -372,8 +420,20 @@ impl Declared {
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Programme {
     pub(super) target_secs: u32,
+    pub(super) part_target: MediaTime,
     pub(super) first: Msn,
     pub(super) discontinuity_sequence: u64,
+}
+
+/// What the lanes' playlists share of one instant.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Edge<'a> {
+    pub(super) run: Option<&'a Run>,
+    pub(super) ended: bool,
+    /// Parts are coming.
+    pub(super) blocking: bool,
+    pub(super) reports: &'a Arc<[Report]>,
+    pub(super) now: SystemTime,
 }
 
 /// Samples of an AAC frame.
@@ -389,6 +449,14 @@ fn expected(spec: &RenditionSpec, hls: HlsConfig) -> Expected {
         part_rate: 1.0 / hls.part_duration.as_secs_f64().max(0.1),
     }
 }
+
+/// How long a frame of a rendition lasts, before its format is known.
+pub(super) fn frame_expected(spec: &RenditionSpec) -> MediaTime {
+    frame_duration(spec, USUAL_SAMPLE_RATE)
+}
+
+/// Of sound.
+const USUAL_SAMPLE_RATE: u32 = 48_000;
 
 /// How long a frame lasts, where there is only one to look at.
 fn frame_duration(spec: &RenditionSpec, timescale: u32) -> MediaTime {

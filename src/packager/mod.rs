@@ -13,7 +13,9 @@ mod fact;
 pub mod fragment;
 mod init;
 mod lane;
+mod low_latency;
 mod multivariant;
+mod part_target;
 pub mod playlist;
 #[cfg(test)]
 mod readback;

@@ -3,18 +3,18 @@
 //! Written here rather than by `m3u8-rs`, which leaves out sequence numbers that are 0, knows no `EXT-X-GAP`, and can
 //! put nothing after the last segment.
 
-use std::fmt::Write;
+use std::fmt::{self, Write as _};
 use std::time::SystemTime;
 
 use chrono::{DateTime, SecondsFormat, Utc};
 
 use crate::ladder::RenditionName;
 use crate::layout::Resource;
-use crate::live::{Msn, Segment, SessionId};
+use crate::live::{Msn, Part, Segment, SessionId};
 
 /// The version that a playlist of fragmented MP4 needs, and no higher: `EXT-X-MAP` outside an I-frame playlist
 /// (RFC 8216bis, 8).
-const VERSION: u32 = 6;
+pub(super) const VERSION: u32 = 6;
 
 /// What a media playlist tells besides its segments.
 #[derive(Clone, Debug)]
@@ -35,52 +35,97 @@ impl MediaPlaylist<'_> {
     /// The playlist that lists `segments`.
     #[must_use]
     pub fn write<'s>(&self, segments: impl Iterator<Item = &'s Segment>) -> String {
-        let mut text = String::with_capacity(4096);
-        // Writing into memory cannot fail.
-        let _ = self.header(&mut text);
-        let mut mapped = None;
+        let mut writer = Writer::new(self.rendition);
+        writer.begin(self, VERSION, |_| ());
         for segment in segments {
-            let _ = self.segment(&mut text, segment, &mut mapped);
+            writer.segment(segment, &[]);
         }
-        if self.ended {
-            text.push_str("#EXT-X-ENDLIST\n");
-        }
-        text
+        writer.end(self.ended)
+    }
+}
+
+/// Writes a media playlist tag by tag.
+#[derive(Debug)]
+pub(super) struct Writer<'a> {
+    text: String,
+    rendition: &'a RenditionName,
+    /// The session whose initialisation segment holds so far.
+    mapped: Option<SessionId>,
+}
+
+impl<'a> Writer<'a> {
+    pub(super) fn new(rendition: &'a RenditionName) -> Self {
+        Self { text: String::with_capacity(4096), rendition, mapped: None }
     }
 
-    fn header(&self, text: &mut String) -> std::fmt::Result {
-        writeln!(text, "#EXTM3U")?;
-        writeln!(text, "#EXT-X-VERSION:{VERSION}")?;
-        writeln!(text, "#EXT-X-TARGETDURATION:{}", self.target_duration_secs)?;
-        writeln!(text, "#EXT-X-MEDIA-SEQUENCE:{}", self.first)?;
+    /// Adds a line.
+    pub(super) fn line(&mut self, line: fmt::Arguments<'_>) {
+        // Writing into memory cannot fail.
+        let _ = self.text.write_fmt(line);
+        self.text.push('\n');
+    }
+
+    /// What stands before the first segment; `control` adds what a server that offers parts says of itself.
+    pub(super) fn begin(&mut self, playlist: &MediaPlaylist<'_>, version: u32, control: impl FnOnce(&mut Self)) {
+        self.line(format_args!("#EXTM3U"));
+        self.line(format_args!("#EXT-X-VERSION:{version}"));
+        self.line(format_args!("#EXT-X-TARGETDURATION:{}", playlist.target_duration_secs));
+        control(self);
+        self.line(format_args!("#EXT-X-MEDIA-SEQUENCE:{}", playlist.first));
         // Always, as a discontinuity may come at any time (Apple's authoring specification, 8.17).
-        writeln!(text, "#EXT-X-DISCONTINUITY-SEQUENCE:{}", self.discontinuity_sequence)?;
-        writeln!(text, "#EXT-X-INDEPENDENT-SEGMENTS")
+        self.line(format_args!("#EXT-X-DISCONTINUITY-SEQUENCE:{}", playlist.discontinuity_sequence));
+        self.line(format_args!("#EXT-X-INDEPENDENT-SEGMENTS"));
     }
 
-    /// `mapped` is the session whose initialisation segment holds so far.
-    fn segment(&self, text: &mut String, segment: &Segment, mapped: &mut Option<SessionId>) -> std::fmt::Result {
-        if segment.discontinuity {
-            writeln!(text, "#EXT-X-DISCONTINUITY")?;
-        }
+    /// A whole segment, and before it the parts that are to be told.
+    pub(super) fn segment(&mut self, segment: &Segment, parts: &[Part]) {
         // A rendition without media in a run has no initialisation segment there: a gap names none.
-        if !segment.gap && *mapped != Some(segment.session) {
-            *mapped = Some(segment.session);
-            let init = Resource::Init(self.rendition.clone(), segment.session);
-            writeln!(text, "#EXT-X-MAP:URI=\"{}\"", init.below_rendition())?;
-        }
-        writeln!(text, "#EXT-X-PROGRAM-DATE-TIME:{}", date(segment.program_date_time))?;
+        let needs = (!segment.gap).then_some(segment.session);
+        self.opening(segment.discontinuity, needs, segment.program_date_time);
+        self.parts(segment.session, segment.msn, parts);
         if segment.gap {
-            writeln!(text, "#EXT-X-GAP")?;
+            self.line(format_args!("#EXT-X-GAP"));
         }
-        writeln!(text, "#EXTINF:{:.6},", segment.duration.as_secs_f64())?;
+        self.line(format_args!("#EXTINF:{:.6},", segment.duration.as_secs_f64()));
         let resource = Resource::Segment(self.rendition.clone(), segment.session, segment.msn);
-        writeln!(text, "{}", resource.below_rendition())
+        self.line(format_args!("{}", resource.below_rendition()));
+    }
+
+    /// The tags that hold for a segment and stand before its first part (RFC 8216bis, 4.4.4.9).
+    pub(super) fn opening(&mut self, discontinuity: bool, needs: Option<SessionId>, date: SystemTime) {
+        if discontinuity {
+            self.line(format_args!("#EXT-X-DISCONTINUITY"));
+        }
+        if let Some(session) = needs.filter(|session| self.mapped != Some(*session)) {
+            self.mapped = Some(session);
+            let init = Resource::Init(self.rendition.clone(), session);
+            self.line(format_args!("#EXT-X-MAP:URI=\"{}\"", init.below_rendition()));
+        }
+        self.line(format_args!("#EXT-X-PROGRAM-DATE-TIME:{}", iso_date(date)));
+    }
+
+    /// The parts of a segment.
+    pub(super) fn parts(&mut self, session: SessionId, msn: Msn, parts: &[Part]) {
+        for (part, index) in parts.iter().zip(0..) {
+            let uri = Resource::Part(self.rendition.clone(), session, msn, index).below_rendition();
+            let independent = if part.independent { ",INDEPENDENT=YES" } else { "" };
+            let gap = if part.gap { ",GAP=YES" } else { "" };
+            let duration = part.duration.as_secs_f64();
+            self.line(format_args!("#EXT-X-PART:DURATION={duration:.6},URI=\"{uri}\"{independent}{gap}"));
+        }
+    }
+
+    /// The text.
+    pub(super) fn end(mut self, ended: bool) -> String {
+        if ended {
+            self.line(format_args!("#EXT-X-ENDLIST"));
+        }
+        self.text
     }
 }
 
 /// ISO 8601, UTC, to the millisecond.
-fn date(time: SystemTime) -> String {
+fn iso_date(time: SystemTime) -> String {
     DateTime::<Utc>::from(time).to_rfc3339_opts(SecondsFormat::Millis, true)
 }
 

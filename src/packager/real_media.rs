@@ -155,7 +155,7 @@ fn store(snapshot: &ChannelSnapshot, root: &Path) {
         for init in &rendition.inits {
             write(Resource::Init(name(), init.session), &init.data);
         }
-        for segment in &rendition.segments {
+        for segment in rendition.segments.iter() {
             write(Resource::Segment(name(), segment.session, segment.msn), &segment.data);
         }
     }
@@ -165,7 +165,7 @@ fn store(snapshot: &ChannelSnapshot, root: &Path) {
 fn check_segments(snapshot: &ChannelSnapshot, root: &Path) {
     for rendition in &snapshot.renditions {
         let last_msn = rendition.segments.back().unwrap().msn;
-        for segment in &rendition.segments {
+        for segment in rendition.segments.iter() {
             let init = rendition.init(segment.session).unwrap();
             let alone = root.join("alone.mp4");
             fs::write(&alone, [&init.data[..], &segment.data[..]].concat()).unwrap();
@@ -207,7 +207,8 @@ fn plays(encoder: &[&str], codec: &str) {
     let before = packets(source);
 
     let (part_duration, window) = (Duration::from_millis(500), Duration::from_secs(60));
-    let mut packager = Packager::new(HlsConfig { segment_duration: Duration::from_secs(2), part_duration, window });
+    let mut packager =
+        Packager::new(HlsConfig { low_latency: true, segment_duration: Duration::from_secs(2), part_duration, window });
     let file = Bytes::from(fs::read(source).unwrap());
     let facts: Vec<Fact> =
         events(&file, &before).into_iter().flat_map(|e| packager.handle(e, testing::wall_clock(0))).collect();

@@ -98,7 +98,7 @@ impl Watcher {
     }
 
     fn rendition(&mut self, now: &ChannelSnapshot, rendition: &RenditionSnapshot, before: Option<&RenditionSnapshot>) {
-        for segment in &rendition.segments {
+        for segment in rendition.segments.iter() {
             self.segment(rendition, segment);
         }
         let Some(playlist) = &rendition.playlist else { return };

@@ -5,6 +5,7 @@
 use bytes::{Bytes, BytesMut};
 
 use super::fragment;
+use super::part_target::PART_PERCENT_MIN;
 use super::sample::{Sample, Sampler};
 use crate::live::Part;
 use crate::media::{AccessUnit, MediaTime};
@@ -14,8 +15,8 @@ use crate::media::{AccessUnit, MediaTime};
 pub(super) struct Cutting {
     /// Ticks a second of the rendition's track.
     pub(super) timescale: u32,
-    /// No part is longer, unless a single frame is.
-    pub(super) part_duration: MediaTime,
+    /// `PART-TARGET`: no part is longer. A frame that is shown for longer is followed by parts without media.
+    pub(super) part_target: MediaTime,
     /// A guess at a frame's duration.
     pub(super) frame: MediaTime,
 }
@@ -73,10 +74,10 @@ pub(super) struct Segmenter {
 
 impl Segmenter {
     pub(super) fn new(cutting: Cutting) -> Self {
-        let Cutting { timescale, part_duration, frame } = cutting;
+        let Cutting { timescale, part_target, frame } = cutting;
         Self {
             timescale,
-            part_ticks: part_duration.to_ticks(timescale),
+            part_ticks: ticks_within(part_target, timescale),
             sampler: Sampler::new(timescale, frame),
             sequence: 1,
             open: None,
@@ -119,8 +120,10 @@ impl Segmenter {
         let start = self.part_start(&sample);
         let (end, duration) = (sample.end(), i64::from(sample.duration));
         self.samples.push(sample);
-        // One more frame like this one would be too many, so there is nothing to wait for.
-        let full = end - start + duration > self.part_ticks && self.finish_part();
+        // One more frame like this one would be too many, so there is nothing to wait for; but the next may be shorter,
+        // and a part that is too short is worse than one that is late.
+        let enough = (end - start) * 100 >= self.part_ticks * PART_PERCENT_MIN;
+        let full = enough && end - start + duration > self.part_ticks && self.finish_part();
         before || full
     }
 
@@ -133,14 +136,17 @@ impl Segmenter {
         let (Some(open), Some(first), Some(last)) = (&mut self.open, self.samples.first(), self.samples.last()) else {
             return false;
         };
-        let time = |tick| MediaTime::from_ticks(tick, self.timescale);
+        let (start, end) = (first.start, last.end());
+        let length = (end - start).min(self.part_ticks);
         let part = Part {
             data: fragment::write(self.sequence, &self.samples),
-            duration: time(last.end()) - time(first.start),
-            independent: first.key,
+            duration: span(start, start + length, self.timescale),
+            independent: self.samples.iter().any(|sample| sample.key),
+            gap: false,
         };
-        open.end = last.end();
+        open.end = end;
         open.parts.push(part);
+        open.parts.extend(still(start + length, end, self.part_ticks, self.timescale));
         self.sequence = self.sequence.wrapping_add(1);
         self.samples.clear();
         true
@@ -149,18 +155,44 @@ impl Segmenter {
     fn finish_segment(&mut self) -> Option<CutSegment> {
         self.finish_part();
         let open = self.open.take()?;
-        let time = |tick| MediaTime::from_ticks(tick, self.timescale);
         let (data, parts) = join(open.parts);
         Some(CutSegment {
             number: open.number,
             pts: open.pts,
-            start: time(open.start),
-            duration: time(open.end) - time(open.start),
+            start: MediaTime::from_ticks(open.start, self.timescale),
+            duration: span(open.start, open.end, self.timescale),
             data,
             parts,
         })
     }
 }
+
+/// The time between two ticks.
+fn span(start: i64, end: i64, timescale: u32) -> MediaTime {
+    MediaTime::from_ticks(end, timescale) - MediaTime::from_ticks(start, timescale)
+}
+
+/// The most ticks that do not last longer than `time`; at least one.
+fn ticks_within(time: MediaTime, timescale: u32) -> i64 {
+    let nearest = time.to_ticks(timescale);
+    let longer = MediaTime::from_ticks(nearest, timescale) > time;
+    (nearest - i64::from(longer)).max(1)
+}
+
+/// The time in which a frame is still shown after its part has reached `PART-TARGET`, as parts without media: a frozen
+/// source must not make a part longer than that (RFC 8216bis, 4.4.4.9), and players have nothing to fetch.
+fn still(start: i64, end: i64, part_ticks: i64, timescale: u32) -> impl Iterator<Item = Part> {
+    let starts = std::iter::successors(Some(start), move |at| at.checked_add(part_ticks));
+    starts.take_while(move |at| *at < end).take(STILL_PARTS_MAX).map(move |at| Part {
+        data: Bytes::new(),
+        duration: span(at, end.min(at.saturating_add(part_ticks)), timescale),
+        independent: false,
+        gap: true,
+    })
+}
+
+/// Parts without media in a row: more than a segment has that is not longer than its target duration.
+const STILL_PARTS_MAX: usize = 1_000;
 
 /// Puts the parts' bytes together, and lets the parts share them.
 fn join(parts: Vec<Part>) -> (Bytes, Vec<Part>) {
@@ -185,7 +217,7 @@ mod tests {
     fn segmenter() -> Segmenter {
         Segmenter::new(Cutting {
             timescale: SCALE,
-            part_duration: MediaTime::from_millis(500),
+            part_target: MediaTime::from_millis(500),
             frame: MediaTime::from_millis(40),
         })
     }

@@ -19,6 +19,7 @@ const RATE: u32 = 48_000;
 
 pub(crate) fn hls() -> HlsConfig {
     HlsConfig {
+        low_latency: true,
         segment_duration: Duration::from_secs(2),
         part_duration: Duration::from_millis(500),
         window: Duration::from_secs(9),

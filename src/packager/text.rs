@@ -1,4 +1,4 @@
-//! A playlist as it is served: compressed and tagged once, when its text changes.
+//! A playlist as it is served: tagged once, when its text changes, and compressed once, when that is first asked for.
 
 use std::io::Write;
 use std::time::SystemTime;
@@ -8,7 +8,7 @@ use flate2::Compression;
 use flate2::write::GzEncoder;
 use sha2::{Digest, Sha256};
 
-use crate::live::Playlist;
+use crate::live::{Lazy, Playlist};
 
 /// The bytes of the hash that are kept for the entity tag: far from any chance collision.
 const TAG_BYTES: usize = 16;
@@ -19,7 +19,9 @@ pub(super) fn playlist(text: String, before: Option<&Playlist>, now: SystemTime)
         return same.clone();
     }
     let etag = etag(text.as_bytes());
-    Playlist { gzip: gzip(text.as_bytes()), text: text.into(), etag, modified: now }
+    let text = Bytes::from(text);
+    let plain = text.clone();
+    Playlist::new(text, etag, now, Lazy::new(move || gzip(&plain)))
 }
 
 fn etag(text: &[u8]) -> String {
@@ -44,7 +46,7 @@ mod tests {
     fn both_codings_hold_the_same_text() {
         let made = playlist("#EXTM3U\n".to_owned(), None, SystemTime::UNIX_EPOCH);
         let mut unpacked = String::new();
-        flate2::read::GzDecoder::new(made.gzip.as_ref()).read_to_string(&mut unpacked).unwrap();
+        flate2::read::GzDecoder::new(made.gzip().as_ref()).read_to_string(&mut unpacked).unwrap();
         assert_eq!(unpacked, "#EXTM3U\n");
         assert_eq!(made.text, "#EXTM3U\n");
         assert_eq!(made.etag.len(), 34);

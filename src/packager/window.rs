@@ -19,7 +19,8 @@ const HELD_MAX: usize = 64;
 #[derive(Debug)]
 pub(super) struct Window {
     inits: Vec<Arc<Init>>,
-    segments: VecDeque<Arc<Segment>>,
+    /// Shared with the snapshots.
+    segments: Arc<VecDeque<Arc<Segment>>>,
     /// For each segment that is no longer listed, the media time until which it stays, none as long as the playlist of
     /// the programme before is still served; as many as there are such segments.
     lingering: VecDeque<Option<MediaTime>>,
@@ -36,7 +37,7 @@ impl Window {
     pub(super) fn new() -> Self {
         Self {
             inits: Vec::new(),
-            segments: VecDeque::new(),
+            segments: Arc::default(),
             lingering: VecDeque::new(),
             first_listed: Msn(1),
             listed_duration: MediaTime::ZERO,
@@ -64,7 +65,7 @@ impl Window {
     /// The playlist of the programme before is served no more, as of `edge`: what it listed lingers from here.
     pub(super) fn replaced(&mut self, edge: MediaTime) {
         let longest = self.longest;
-        for (until, segment) in self.lingering.iter_mut().zip(&self.segments) {
+        for (until, segment) in self.lingering.iter_mut().zip(self.segments.iter()) {
             until.get_or_insert(edge + segment.duration + longest);
         }
     }
@@ -81,7 +82,7 @@ impl Window {
         assert!(follows, "media sequence numbers have no holes");
         self.listed_duration += segment.duration;
         self.longest = self.longest.max(self.listed_duration);
-        self.segments.push_back(Arc::new(segment));
+        Arc::make_mut(&mut self.segments).push_back(Arc::new(segment));
         while self.listed().next().is_some_and(|first| self.listed_duration - first.duration >= self.cover) {
             self.unlist(Some(edge));
         }
@@ -94,7 +95,7 @@ impl Window {
     pub(super) fn expire(&mut self, edge: MediaTime, session: Option<SessionId>) -> bool {
         let before = self.segments.len();
         while self.lingering.pop_front_if(|until| until.is_some_and(|until| until <= edge)).is_some() {
-            self.segments.pop_front();
+            Arc::make_mut(&mut self.segments).pop_front();
         }
         let (segments, inits) = (&self.segments, &mut self.inits);
         inits.retain(|i| Some(i.session) == session || segments.iter().any(|s| s.session == i.session));
@@ -116,7 +117,7 @@ impl Window {
         self.segments.iter().skip(self.lingering.len())
     }
 
-    pub(super) fn segments(&self) -> &VecDeque<Arc<Segment>> {
+    pub(super) fn segments(&self) -> &Arc<VecDeque<Arc<Segment>>> {
         &self.segments
     }
 

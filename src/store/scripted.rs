@@ -11,7 +11,7 @@ use tokio::time::{Instant, sleep};
 
 use super::{At, Object, Store, StoreError, probe_object};
 use crate::ladder::{RenditionKind, RenditionName};
-use crate::live::{ChannelSnapshot, Init, Msn, Playlist, RenditionSnapshot, Segment, SessionId};
+use crate::live::{ChannelSnapshot, Init, Lazy, Msn, News, Playlist, RenditionSnapshot, Segment, SessionId};
 use crate::media::MediaTime;
 
 /// What becomes of a request.
@@ -228,8 +228,10 @@ impl Programme {
             name: RenditionName::new(name).unwrap(),
             kind: if name == "audio" { RenditionKind::Audio } else { RenditionKind::Video },
             playlist: (!self.segments.is_empty()).then(|| playlist(self.text(name, lingering))),
+            low_latency: None,
+            news: News::default(),
             inits: sessions.into_iter().map(init).collect(),
-            segments: self.segments.iter().map(|segment| Arc::new(make_segment(name, *segment))).collect(),
+            segments: Arc::new(self.segments.iter().map(|segment| Arc::new(make_segment(name, *segment))).collect()),
             first_listed: Msn(self.segments.get(lingering).map_or(self.msn + 1, |segment| segment.0)),
             open: None,
         }
@@ -241,8 +243,10 @@ impl Programme {
             name: RenditionName::new(name).unwrap(),
             kind: RenditionKind::Video,
             playlist: None,
+            low_latency: None,
+            news: News::default(),
             inits: Vec::new(),
-            segments: VecDeque::new(),
+            segments: Arc::default(),
             first_listed: Msn(self.msn + 1),
             open: None,
         }
@@ -290,7 +294,7 @@ fn make_segment(name: &str, segment: (u64, u64, bool)) -> Segment {
 
 fn playlist(text: String) -> Playlist {
     let modified = SystemTime::UNIX_EPOCH;
-    Playlist { text: text.into(), gzip: Bytes::new(), etag: String::new(), modified }
+    Playlist::new(text.into(), String::new(), modified, Lazy::new(Bytes::new))
 }
 
 /// What the multivariant playlist lacks without it.

@@ -9,8 +9,8 @@ use tokio::sync::watch;
 
 use crate::ladder::{RenditionKind, RenditionName};
 use crate::live::{
-    ChannelPhase, ChannelSnapshot, ChannelView, Directory, Init, Msn, OpenSegment, Part, Playlist, PublisherStatus,
-    RenditionSnapshot, Segment, SessionId, UploadStatus,
+    ChannelPhase, ChannelSnapshot, ChannelView, Directory, Init, Lazy, LowLatency, Msn, News, OpenSegment, Part,
+    Playlist, PublisherStatus, RenditionSnapshot, Segment, SessionId, UploadStatus,
 };
 use crate::media::MediaTime;
 use crate::source::ChannelName;
@@ -48,6 +48,49 @@ impl Fixture {
         let directory = Arc::new(BTreeMap::from([(name("demo"), demo), (name("quiet"), quiet)]));
         Self { directory, live, phase, upload, _quiet }
     }
+
+    /// The same with parts: of 500 ms, and to be waited for.
+    pub(super) fn low_latency() -> Self {
+        let fixture = Self::new();
+        fixture.change(|rendition| {
+            let text = |kind: &str| {
+                let text = playlist(&format!("{kind} {}", rendition.name));
+                Lazy::new(move || text)
+            };
+            let part_target = MediaTime::from_millis(500);
+            rendition.low_latency =
+                Some(LowLatency { full: text("full"), delta: Some(text("delta")), part_target, blocking: true });
+        });
+        fixture
+    }
+
+    /// Changes each rendition, publishes that, and then tells of it, as the packager does.
+    pub(super) fn change(&self, change: impl Fn(&mut RenditionSnapshot)) {
+        self.live.send_modify(|live| {
+            let live = Arc::make_mut(live);
+            live.renditions.iter_mut().for_each(|rendition| change(Arc::make_mut(rendition)));
+        });
+        self.live.borrow().renditions.iter().for_each(|rendition| rendition.news.tell());
+    }
+
+    /// Adds a part to the segment that is being made.
+    pub(super) fn add_part(&self) {
+        self.change(|rendition| {
+            let open = rendition.open.as_mut().unwrap();
+            Arc::make_mut(open).parts.push(part(&Bytes::from_static(b"next part")));
+        });
+    }
+
+    /// Finishes the segment that is being made.
+    pub(super) fn finish_segment(&self) {
+        self.change(|rendition| {
+            let open = Arc::unwrap_or_clone(rendition.open.take().unwrap());
+            let next = OpenSegment { msn: Msn(open.msn.0 + 1), parts: vec![], ..open.clone() };
+            let done = Segment { parts: open.parts, ..(*segment(open.msn.0, false)).clone() };
+            Arc::make_mut(&mut rendition.segments).push_back(Arc::new(done));
+            rendition.open = Some(Arc::new(next));
+        });
+    }
 }
 
 fn view(snapshot: ChannelSnapshot, phase: ChannelPhase) -> (ChannelView, Senders) {
@@ -72,12 +115,8 @@ fn demo() -> ChannelSnapshot {
 
 /// A playlist whose texts are easily told apart.
 pub(super) fn playlist(name: &str) -> Playlist {
-    Playlist {
-        text: Bytes::from(format!("text of {name}")),
-        gzip: Bytes::from(format!("gzip of {name}")),
-        etag: format!("\"{name}-1\""),
-        modified: noon(),
-    }
+    let gzip = Bytes::from(format!("gzip of {name}"));
+    Playlist::new(format!("text of {name}").into(), format!("\"{name}-1\""), noon(), Lazy::new(|| gzip))
 }
 
 fn rendition(name: &str, kind: RenditionKind) -> RenditionSnapshot {
@@ -85,8 +124,10 @@ fn rendition(name: &str, kind: RenditionKind) -> RenditionSnapshot {
         name: RenditionName::new(name).unwrap(),
         kind,
         playlist: Some(playlist(name)),
+        low_latency: None,
+        news: News::default(),
         inits: vec![Arc::new(Init { session: SessionId(5), data: Bytes::from_static(b"init") })],
-        segments: VecDeque::from([segment(8, false), segment(9, false), segment(10, true)]),
+        segments: Arc::new(VecDeque::from([segment(8, false), segment(9, false), segment(10, true)])),
         first_listed: Msn(9),
         open: Some(Arc::new(OpenSegment {
             msn: Msn(11),
@@ -115,5 +156,5 @@ fn segment(msn: u64, gap: bool) -> Arc<Segment> {
 }
 
 fn part(data: &Bytes) -> Part {
-    Part { data: data.clone(), duration: MediaTime::from_millis(500), independent: true }
+    Part { data: data.clone(), duration: MediaTime::from_millis(500), independent: true, gap: false }
 }

@@ -2,4 +2,5 @@
 
 mod answers;
 mod fixture;
+mod low_latency;
 mod serving;

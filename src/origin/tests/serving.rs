@@ -21,7 +21,7 @@ use crate::config::AddressLimits;
 use crate::guard::Guard;
 use crate::metrics::{Metrics, ResponseLabel, render};
 use crate::networks::Networks;
-use crate::origin::{Origin, serve};
+use crate::origin::{Bounds, Origin, serve};
 use crate::source::ClientConfiguration;
 
 /// Tells what it was asked.
@@ -37,17 +37,17 @@ impl ClientConfiguration for Echo {
 }
 
 /// An origin that serves a fixture.
-struct Running {
-    fixture: Fixture,
-    address: SocketAddr,
-    metrics: Metrics,
+pub(super) struct Running {
+    pub(super) fixture: Fixture,
+    pub(super) address: SocketAddr,
+    pub(super) metrics: Metrics,
     draining: CancellationToken,
     stop: CancellationToken,
     server: JoinSet<()>,
 }
 
 impl Running {
-    async fn start() -> Self {
+    pub(super) async fn start() -> Self {
         let fixture = Fixture::new();
         let (metrics, draining, stop) = (Metrics::default(), CancellationToken::new(), CancellationToken::new());
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
@@ -61,13 +61,21 @@ impl Running {
             handshakes_per_second: 10,
             exempt: Networks::default(),
         });
-        let origin = Origin { directory, configuration, guard, metrics: metrics.clone(), draining: draining.clone() };
+        let origin = Origin {
+            directory,
+            configuration,
+            guard,
+            bounds: Bounds { all_max: 3, channel_max: 2 },
+            connections_max: 100,
+            metrics: metrics.clone(),
+            draining: draining.clone(),
+        };
         let mut server = JoinSet::new();
         server.spawn(serve(listener, origin, stop.clone()));
         Self { fixture, address, metrics, draining, stop, server }
     }
 
-    async fn get(&self, client: &Client<HttpConnector, Empty<Bytes>>, path: &str) -> Response<Incoming> {
+    pub(super) async fn get(&self, client: &Client<HttpConnector, Empty<Bytes>>, path: &str) -> Response<Incoming> {
         client.request(self.request("GET", path)).await.unwrap()
     }
 
@@ -76,17 +84,17 @@ impl Running {
         Request::builder().method(method).uri(uri).body(Empty::new()).unwrap()
     }
 
-    async fn stop(mut self) {
+    pub(super) async fn stop(mut self) {
         self.stop.cancel();
         self.server.join_next().await.unwrap().unwrap();
     }
 }
 
-fn client(http2: bool) -> Client<HttpConnector, Empty<Bytes>> {
+pub(super) fn client(http2: bool) -> Client<HttpConnector, Empty<Bytes>> {
     Client::builder(TokioExecutor::new()).http2_only(http2).build_http()
 }
 
-async fn body(response: Response<Incoming>) -> Bytes {
+pub(super) async fn body(response: Response<Incoming>) -> Bytes {
     response.into_body().collect().await.unwrap().to_bytes()
 }
 

@@ -37,6 +37,7 @@ pub(super) fn setup(ladder: LadderConfig, segment_millis: u64) -> Setup {
         channel: ChannelName::new("test").unwrap(),
         ladder: Arc::new(ladder),
         hls: HlsConfig {
+            low_latency: true,
             segment_duration: Duration::from_millis(segment_millis),
             part_duration: Duration::from_millis(500),
             window: Duration::from_secs(60),
