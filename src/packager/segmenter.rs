@@ -120,10 +120,11 @@ impl Segmenter {
         let start = self.part_start(&sample);
         let (end, duration) = (sample.end(), i64::from(sample.duration));
         self.samples.push(sample);
-        // One more frame like this one would be too many, so there is nothing to wait for; but the next may be shorter,
-        // and a part that is too short is worse than one that is late.
+        // One more frame like this one would be too many, so there is nothing to wait for. Where the next might just fit, for
+        // timestamps of RTMP jitter by a millisecond, or the part would be too short, the next is waited for.
         let enough = (end - start) * 100 >= self.part_ticks * PART_PERCENT_MIN;
-        let full = enough && end - start + duration > self.part_ticks && self.finish_part();
+        let too_many = end - start + duration - duration / 8 > self.part_ticks;
+        let full = enough && too_many && self.finish_part();
         before || full
     }
 
@@ -251,6 +252,31 @@ mod tests {
         assert_eq!(independent, [true, false, false, false, false]);
         assert_eq!(segments[1].start, MediaTime::from_millis(12_000));
         assert_eq!(segments[1].duration, MediaTime::from_millis(2_000));
+    }
+
+    #[test]
+    fn frames_that_jitter_by_a_millisecond_fill_a_part_as_if_they_did_not() {
+        let thirds: Vec<i64> = (1..=120).map(|i| (i * 100 + 1) / 3 - ((i - 1) * 100 + 1) / 3).collect();
+        let segments = cut(&thirds, 120);
+        let millis: Vec<i64> = segments[0].parts.iter().map(|p| p.duration.as_millis()).collect();
+        assert_eq!(millis, [500; 8]);
+    }
+
+    #[test]
+    fn a_frozen_source_makes_no_part_too_long() {
+        let mut segmenter = segmenter();
+        for (index, millis) in [0, 40, 80, 1_400, 1_440].into_iter().enumerate() {
+            segmenter.push(0, unit(MediaTime::from_millis(10_000 + millis), index == 0), None);
+        }
+        let parts = segmenter.finish(Some(MediaTime::from_millis(11_480))).unwrap().parts;
+        let told: Vec<_> = parts.iter().map(|part| (part.duration.as_millis(), part.gap)).collect();
+        assert_eq!(told, [(80, false), (500, false), (500, true), (320, true), (80, false)]);
+        assert_eq!(
+            readback::chunks(&parts[1].data)[0].1[0].duration,
+            90 * 1_320,
+            "the frame itself is shown all the time"
+        );
+        assert!(parts.iter().filter(|part| part.gap).all(|part| part.data.is_empty()));
     }
 
     #[test]

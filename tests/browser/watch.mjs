@@ -1,18 +1,12 @@
 // Plays /watch/CHANNEL in Chromium and reports what it saw, as JSON on standard output.
 //   node watch.mjs URL SCREENSHOT
 // Checks: time advances, the decoded picture changes, every quality can be chosen and then plays.
-import { chromium } from "playwright-core";
+import { launch } from "./chromium.mjs";
 
 const [url, screenshot] = process.argv.slice(2);
 const timeout = 40_000;
 
-const browser = await chromium.launch({
-  executablePath: process.env.CHROMIUM ?? "/usr/bin/chromium",
-  args: [
-    "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-background-networking",
-    "--disable-component-update", "--disable-sync", "--autoplay-policy=no-user-gesture-required",
-  ],
-});
+const browser = await launch();
 const report = { errors: [], qualities: [] };
 try {
   const page = await browser.newPage({ viewport: { width: 1100, height: 860 } });

@@ -52,8 +52,18 @@ fn ffprobe(arguments: &[&str], file: &Path) -> Value {
 
 /// Decodes everything; panics if the decoder has anything to complain of. `source` is a file or a URL.
 pub(crate) fn decode(source: &str) {
+    decode_with(source, &[]);
+}
+
+/// The same of the first seconds, for what does not end.
+pub(crate) fn decode_seconds(source: &str, seconds: u32) {
+    decode_with(source, &["-t", &seconds.to_string()]);
+}
+
+fn decode_with(source: &str, options: &[&str]) {
     let output = Command::new("ffmpeg")
         .args(["-nostdin", "-hide_banner", "-v", "warning", "-xerror", "-i", source])
+        .args(options)
         .args(["-f", "null", "-"])
         .output()
         .unwrap();

@@ -13,6 +13,7 @@ mod hooks;
 mod hostile;
 mod lifecycle;
 mod long_gop;
+mod low_latency;
 mod peers;
 mod pictures;
 #[path = "../support/s3.rs"]

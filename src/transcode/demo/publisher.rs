@@ -23,9 +23,10 @@ const WAITING_MAX: u64 = 30;
 /// Where the timeline begins, so that decode times before the first picture are not negative.
 const FIRST: Duration = Duration::from_secs(1);
 
-/// What encodes and sends: H.264 with B-frames and an IDR each 2 s, and AAC, as OBS is told to in the README.
+/// What encodes and sends: H.264 with an IDR each 2 s, and AAC, as OBS is told to in the README. Without B-frames and
+/// look-ahead, so that its clock shows the server's latency rather than its own.
 const LAUNCH: &str = "appsrc name=pictures format=time max-buffers=0 max-bytes=0 \
-    ! x264enc name=encoder speed-preset=superfast bframes=2 key-int-max=60 bitrate=2500 vbv-buf-capacity=1000 threads=1 rc-lookahead=10 sync-lookahead=0 \
+    ! x264enc name=encoder speed-preset=superfast tune=zerolatency key-int-max=60 bitrate=2500 vbv-buf-capacity=1000 threads=1 \
     ! video/x-h264,profile=high ! flvmux name=mux streamable=true ! SINK name=sink sync=false async=false \
     appsrc name=sound format=time max-buffers=0 max-bytes=0 ! audioconvert ! avenc_aac bitrate=128000 ! mux.";
 
