@@ -12,7 +12,7 @@ use headwater::live::{
     ChannelPhase, ChannelSnapshot, ChannelView, Directory, Lazy, Msn, News, Playlist, RenditionSnapshot, Segment,
     SessionId, UploadStatus,
 };
-use headwater::media::MediaTime;
+use headwater::media::{Container, MediaTime};
 use headwater::origin::answer::{Asked, World, answer};
 use headwater::origin::route::route;
 use headwater::source::ChannelName;
@@ -60,7 +60,9 @@ fn snapshot() -> ChannelSnapshot {
         Arc::new(RenditionSnapshot {
             name,
             kind: RenditionKind::Video,
+            container: Container::Cmaf,
             playlist: Some(playlist()),
+            i_frames: None,
             low_latency: None,
             news: News::default(),
             inits: vec![],

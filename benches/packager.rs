@@ -11,7 +11,7 @@ use headwater::config::HlsConfig;
 use headwater::ladder::{LadderEvent, RenditionKind, RenditionName, RenditionSpec, RunStart};
 use headwater::live::{Msn, Segment, SessionId};
 use headwater::media::{
-    AccessUnit, AudioCodec, AudioFormat, MediaTime, TrackFormat, VideoCodec, VideoCoding, VideoFormat,
+    AccessUnit, AudioCodec, AudioFormat, Container, MediaTime, TrackFormat, VideoCodec, VideoCoding, VideoFormat,
 };
 use headwater::packager::playlist::MediaPlaylist;
 use headwater::packager::sample::Sample;
@@ -19,6 +19,7 @@ use headwater::packager::{Packager, fragment};
 
 const AVCC: &[u8] = &[1, 100, 0, 31, 255, 225, 0, 4, 0x67, 100, 0, 31, 1, 0, 2, 0x68, 0xee];
 const HLS: HlsConfig = HlsConfig {
+    container: Container::Cmaf,
     low_latency: true,
     segment_duration: Duration::from_secs(4),
     part_duration: Duration::from_millis(500),
@@ -123,6 +124,7 @@ fn playlist(criterion: &mut Criterion) {
     let segments: Vec<Segment> = (1..=15).map(segment).collect();
     let text = MediaPlaylist {
         rendition: &rendition,
+        container: Container::Cmaf,
         target_duration_secs: 4,
         first: Msn(1),
         discontinuity_sequence: 0,

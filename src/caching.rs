@@ -5,6 +5,7 @@
 use std::borrow::Cow;
 
 use crate::ladder::RenditionKind;
+use crate::media::Container;
 
 /// `Content-Type` of playlists (RFC 8216bis, 4).
 pub const PLAYLIST_TYPE: &str = "application/vnd.apple.mpegurl";
@@ -57,10 +58,11 @@ impl Cache {
 
 /// `Content-Type` of a rendition's initialisation segments, segments and parts.
 #[must_use]
-pub fn media_type(kind: RenditionKind) -> &'static str {
-    match kind {
-        RenditionKind::Video => "video/mp4",
-        RenditionKind::Audio => "audio/mp4",
+pub fn media_type(container: Container, kind: RenditionKind) -> &'static str {
+    match (container, kind) {
+        (Container::Cmaf, RenditionKind::Video) => "video/mp4",
+        (Container::Cmaf, RenditionKind::Audio) => "audio/mp4",
+        (Container::Ts, _) => "video/mp2t",
     }
 }
 

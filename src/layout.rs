@@ -4,6 +4,7 @@
 
 use crate::ladder::RenditionName;
 use crate::live::{Msn, SessionId};
+use crate::media::Container;
 use crate::source::ChannelName;
 
 /// What a path below `live/CHANNEL/` names. Only canonical paths are paths: numbers without leading zeros or signs,
@@ -14,15 +15,28 @@ pub enum Resource {
     Multivariant,
     /// `RENDITION/index.m3u8`
     Playlist(RenditionName),
+    /// `RENDITION/iframes.m3u8`
+    IFrames(RenditionName),
     /// `RENDITION/SESSION/init.mp4`
     Init(RenditionName, SessionId),
     /// `RENDITION/SESSION/MSN.m4s`
     Segment(RenditionName, SessionId, Msn),
+    /// `RENDITION/SESSION/MSN.ts`
+    TsSegment(RenditionName, SessionId, Msn),
     /// `RENDITION/SESSION/MSN.PART.m4s`; parts are counted from 0.
     Part(RenditionName, SessionId, Msn, u32),
 }
 
 impl Resource {
+    /// A segment in this container.
+    #[must_use]
+    pub fn segment(container: Container, rendition: RenditionName, session: SessionId, msn: Msn) -> Self {
+        match container {
+            Container::Cmaf => Self::Segment(rendition, session, msn),
+            Container::Ts => Self::TsSegment(rendition, session, msn),
+        }
+    }
+
     /// The path of this resource of `channel`.
     #[must_use]
     pub fn path(&self, channel: &ChannelName) -> String {
@@ -35,8 +49,10 @@ impl Resource {
         match self {
             Self::Multivariant => "index.m3u8".to_owned(),
             Self::Playlist(rendition)
+            | Self::IFrames(rendition)
             | Self::Init(rendition, _)
             | Self::Segment(rendition, ..)
+            | Self::TsSegment(rendition, ..)
             | Self::Part(rendition, ..) => format!("{rendition}/{}", self.below_rendition()),
         }
     }
@@ -46,8 +62,10 @@ impl Resource {
     pub fn below_rendition(&self) -> String {
         match self {
             Self::Multivariant | Self::Playlist(_) => "index.m3u8".to_owned(),
+            Self::IFrames(_) => "iframes.m3u8".to_owned(),
             Self::Init(_, session) => format!("{session}/init.mp4"),
             Self::Segment(_, session, msn) => format!("{session}/{msn}.m4s"),
+            Self::TsSegment(_, session, msn) => format!("{session}/{msn}.ts"),
             Self::Part(_, session, msn, part) => format!("{session}/{msn}.{part}.m4s"),
         }
     }
@@ -64,6 +82,7 @@ impl Resource {
         let resource = match (steps.next(), steps.next(), steps.next()) {
             (None, ..) if second == "index.m3u8" => Self::Multivariant,
             (Some("index.m3u8"), None, _) => Self::Playlist(RenditionName::new(second).ok()?),
+            (Some("iframes.m3u8"), None, _) => Self::IFrames(RenditionName::new(second).ok()?),
             (Some(session), Some(file), None) => {
                 media_file(RenditionName::new(second).ok()?, SessionId(number(session)?), file)?
             }
@@ -77,6 +96,9 @@ impl Resource {
 fn media_file(rendition: RenditionName, session: SessionId, file: &str) -> Option<Resource> {
     if file == "init.mp4" {
         return Some(Resource::Init(rendition, session));
+    }
+    if let Some(stem) = file.strip_suffix(".ts") {
+        return Some(Resource::TsSegment(rendition, session, Msn(number(stem)?)));
     }
     let stem = file.strip_suffix(".m4s")?;
     match stem.split_once('.') {
@@ -113,6 +135,8 @@ mod tests {
             "live/demo/720p/1/+1.m4s",
             "live/demo/720p/1/1.2.3.m4s",
             "live/demo/720p/1/.m4s",
+            "live/demo/720p/1/.ts",
+            "live/demo/720p/1/1.0.ts",
             "live/demo/720p/1/1.m4s/x",
             "live/de%6do/index.m3u8",
             "live/demo/720p/99999999999999999999/1.m4s",
@@ -124,7 +148,7 @@ mod tests {
     proptest! {
         #[test]
         fn paths_survive_the_round_trip(
-            channel in "[a-zA-Z0-9_-]{1,64}", rendition in "[a-zA-Z0-9_-]{1,64}", session: u64, msn: u64, part: u32, which in 0..5
+            channel in "[a-zA-Z0-9_-]{1,64}", rendition in "[a-zA-Z0-9_-]{1,64}", session: u64, msn: u64, part: u32, which in 0..7
         ) {
             let channel = ChannelName::new(&channel).unwrap();
             let rendition = RenditionName::new(&rendition).unwrap();
@@ -133,6 +157,8 @@ mod tests {
                 1 => Resource::Playlist(rendition),
                 2 => Resource::Init(rendition, SessionId(session)),
                 3 => Resource::Segment(rendition, SessionId(session), Msn(msn)),
+                4 => Resource::IFrames(rendition),
+                5 => Resource::TsSegment(rendition, SessionId(session), Msn(msn)),
                 _ => Resource::Part(rendition, SessionId(session), Msn(msn), part),
             };
             prop_assert_eq!(Resource::parse(&resource.path(&channel)), Some((channel, resource)));

@@ -22,3 +22,4 @@ pub mod packager;
 pub mod source;
 pub mod store;
 pub mod transcode;
+pub mod verify;

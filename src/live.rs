@@ -17,7 +17,7 @@ use bytes::Bytes;
 use tokio::sync::watch;
 
 use crate::ladder::{RenditionKind, RenditionName};
-use crate::media::MediaTime;
+use crate::media::{Container, MediaTime};
 use crate::source::ChannelName;
 
 pub use lazy::Lazy;
@@ -145,6 +145,17 @@ pub struct OpenSegment {
     pub parts: Vec<Part>,
 }
 
+/// A rendition's I-frame playlist.
+#[derive(Clone, Debug)]
+pub struct IFrames {
+    /// By itself.
+    pub playlist: Playlist,
+    /// Beside a playlist with parts: it has to say of the server what that says (RFC 8216bis, 6.2.4).
+    pub low_latency: Option<Lazy<Playlist>>,
+    /// The number that its next entry will have. Its entries have numbers of their own, as they are not segments.
+    pub next: u64,
+}
+
 /// One rendition's window.
 #[derive(Clone, Debug)]
 pub struct RenditionSnapshot {
@@ -152,8 +163,12 @@ pub struct RenditionSnapshot {
     pub name: RenditionName,
     /// What it carries.
     pub kind: RenditionKind,
+    /// What its segments are packed in. In MPEG-TS it has no initialisation segments, parts or I-frame playlist.
+    pub container: Container,
     /// The media playlist of whole segments; none before the first is complete.
     pub playlist: Option<Playlist>,
+    /// The I-frame playlist, of the same segments; of a picture only.
+    pub i_frames: Option<IFrames>,
     /// The playlist with parts, for where parts are offered and there is a playlist.
     pub low_latency: Option<LowLatency>,
     /// Told after each change of what can be fetched of the rendition.

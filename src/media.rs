@@ -149,6 +149,25 @@ pub enum VideoCodec {
     Vp9,
 }
 
+/// What a channel's renditions are packed in.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+pub enum Container {
+    /// Fragmented MP4 by CMAF, the sound apart from the pictures.
+    #[default]
+    Cmaf,
+    /// MPEG-TS: each picture with the sound in one stream, for old players.
+    Ts,
+}
+
+impl Container {
+    /// It holds pictures of this codec, and players take them out of it. Of HLS in MPEG-TS that is H.264 alone: HEVC is only
+    /// for fragmented MP4 (Apple's authoring specification, 1.5), and AV1 has no agreed place in it.
+    #[must_use]
+    pub fn holds(self, codec: VideoCodec) -> bool {
+        self == Self::Cmaf || codec == VideoCodec::H264
+    }
+}
+
 /// What a decoder must know of a video track before its first access unit.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct VideoFormat {

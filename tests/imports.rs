@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 const STAGES: [&str; 6] = ["ingest", "transcode", "packager", "store", "origin", "admin"];
 
 /// Crates, and the only places below `src` that may name them.
-const HOMES: [(&str, &[&str]); 15] = [
+const HOMES: [(&str, &[&str]); 16] = [
     ("mimalloc", &["main.rs"]),
     ("rml_rtmp", &["ingest"]),
     ("rml_amf0", &["ingest"]),
@@ -17,6 +17,7 @@ const HOMES: [(&str, &[&str]); 15] = [
     ("gstreamer", &["transcode"]),
     ("fast_image_resize", &["transcode"]),
     ("mp4_atom", &["packager"]),
+    ("mpeg2ts", &["packager"]),
     ("aws_sdk_s3", &["store"]),
     ("aws_config", &["store"]),
     ("hyper_rustls", &["ingest"]),

@@ -16,9 +16,9 @@ use bytes::Bytes;
 use headwater::config::{S3Config, StoreConfig};
 use headwater::ladder::{RenditionKind, RenditionName};
 use headwater::live::{
-    ChannelSnapshot, Init, Lazy, Msn, News, Playlist, RenditionSnapshot, Segment, SessionId, UploadStatus,
+    ChannelSnapshot, IFrames, Init, Lazy, Msn, News, Playlist, RenditionSnapshot, Segment, SessionId, UploadStatus,
 };
-use headwater::media::MediaTime;
+use headwater::media::{Container, MediaTime};
 use headwater::metrics::Metrics;
 use headwater::source::ChannelName;
 use headwater::store::{Credentials, Object, S3Store, Setup, Store, StoreError, open, upload};
@@ -239,6 +239,7 @@ async fn a_window_reaches_the_bucket() {
     for (key, data) in [
         ("live/demo/index.m3u8", "multivariant"),
         ("live/demo/720p/index.m3u8", "playlist"),
+        ("live/demo/720p/iframes.m3u8", "i-frames"),
         ("live/demo/720p/7/init.mp4", "init"),
         ("live/demo/720p/7/1.m4s", "segment"),
     ] {
@@ -263,7 +264,9 @@ fn snapshot() -> ChannelSnapshot {
     let rendition = RenditionSnapshot {
         name: RenditionName::new("720p").unwrap(),
         kind: RenditionKind::Video,
+        container: Container::Cmaf,
         playlist: Some(text("playlist")),
+        i_frames: Some(IFrames { playlist: text("i-frames"), low_latency: None, next: 2 }),
         low_latency: None,
         news: News::default(),
         inits: vec![Arc::new(Init { session: SessionId(7), data: "init".into() })],

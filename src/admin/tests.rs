@@ -18,7 +18,7 @@ use crate::live::{
     ChannelPhase, ChannelSnapshot, ChannelView, Msn, News, PublisherStatus, RenditionSnapshot, Segment, SessionId,
     UploadStatus,
 };
-use crate::media::MediaTime;
+use crate::media::{Container, MediaTime};
 use crate::metrics::ChannelLabel;
 use crate::source::ChannelName;
 
@@ -64,7 +64,9 @@ fn live(since: SystemTime) -> ChannelSnapshot {
     let rendition = RenditionSnapshot {
         name: RenditionName::audio(),
         kind: RenditionKind::Audio,
+        container: Container::Cmaf,
         playlist: None,
+        i_frames: None,
         low_latency: None,
         news: News::default(),
         inits: vec![],

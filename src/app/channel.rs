@@ -324,6 +324,7 @@ fn wall_clock() -> SystemTime {
 mod tests {
     use super::*;
     use crate::config::{EncodeProfile, LadderConfig, LongGop, MissingRungs};
+    use crate::media::Container;
     use crate::source::ChannelName;
 
     const SILENCE: Duration = Duration::from_secs(2);
@@ -345,10 +346,20 @@ mod tests {
             renditions: Vec::new(),
             audio_bitrate: 128_000,
         };
-        let config =
-            ChannelConfig { name: ChannelName::new("demo").unwrap(), ladder: Arc::new(ladder), keys: Vec::new() };
+        let config = ChannelConfig {
+            name: ChannelName::new("demo").unwrap(),
+            ladder: Arc::new(ladder),
+            container: Container::Cmaf,
+            keys: Vec::new(),
+        };
         let second = Duration::from_secs(1);
-        let hls = HlsConfig { low_latency: true, segment_duration: second, part_duration: second, window: second * 3 };
+        let hls = HlsConfig {
+            container: Container::Cmaf,
+            low_latency: true,
+            segment_duration: second,
+            part_duration: second,
+            window: second * 3,
+        };
         // As long as in the server; a test sends fewer.
         let (requests, asked) = mpsc::channel(4);
         let (ladder, ladder_events) = mpsc::channel(4);

@@ -87,6 +87,7 @@ mod tests {
 
     use super::*;
     use crate::config::{EncodeProfile, LadderConfig, LongGop, MissingRungs};
+    use crate::media::Container;
 
     fn channel(keys: Vec<KeyConfig>) -> ChannelConfig {
         let ladder = LadderConfig {
@@ -97,7 +98,12 @@ mod tests {
             renditions: Vec::new(),
             audio_bitrate: 1,
         };
-        ChannelConfig { name: ChannelName::new("demo").unwrap(), ladder: Arc::new(ladder), keys }
+        ChannelConfig {
+            name: ChannelName::new("demo").unwrap(),
+            ladder: Arc::new(ladder),
+            container: Container::Cmaf,
+            keys,
+        }
     }
 
     #[test]

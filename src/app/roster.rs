@@ -151,7 +151,8 @@ impl Roster {
             return Err(Refusal::NoLadder(ladder.chars().filter(|c| !c.is_control()).take(64).collect()));
         };
         info!(channel = %request.channel, ladder = ladder.name, "channel made");
-        let config = ChannelConfig { name: request.channel.clone(), ladder: Arc::clone(ladder), keys: Vec::new() };
+        let (name, container) = (request.channel.clone(), self.setup.hls.container);
+        let config = ChannelConfig { name, ladder: Arc::clone(ladder), container, keys: Vec::new() };
         let requests = self.start_channel(config, Some(self.setup.idle));
         self.fleeting.insert(request.channel.clone(), requests.clone());
         Ok(requests)
@@ -160,7 +161,7 @@ impl Roster {
     /// Starts the three tasks of a channel, joined by their queues.
     fn start_channel(&mut self, config: ChannelConfig, idle_max: Option<Duration>) -> mpsc::Sender<PublishRequest> {
         let Setup { hls, defaults, metrics, store, .. } = &self.setup;
-        let (hls, metrics, store) = (*hls, metrics.clone(), Arc::clone(store));
+        let (hls, metrics, store) = (hls.packed_in(config.container), metrics.clone(), Arc::clone(store));
         let name = config.name.clone();
         let (request, requests) = mpsc::channel(REQUEST_QUEUE);
         let (ladder, ladder_events) = mpsc::channel(LADDER_QUEUE);

@@ -18,6 +18,7 @@ use std::time::{Duration, SystemTime};
 use sha2::{Digest as _, Sha256};
 
 use crate::ladder::RenditionName;
+use crate::media::Container;
 use crate::networks::Networks;
 use crate::source::ChannelName;
 
@@ -271,6 +272,8 @@ pub struct AdminConfig {
 /// How media is cut and how much of it is listed.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct HlsConfig {
+    /// What the renditions are packed in; a channel may say otherwise.
+    pub container: Container,
     /// The longest a segment should be.
     pub segment_duration: Duration,
     /// Whether the origin offers parts, and players may wait for them.
@@ -279,6 +282,14 @@ pub struct HlsConfig {
     pub part_duration: Duration,
     /// How much a live playlist lists; at least three segments.
     pub window: Duration,
+}
+
+impl HlsConfig {
+    /// For a channel in this container. Parts are CMAF's: of a transport stream there are only whole segments.
+    #[must_use]
+    pub fn packed_in(self, container: Container) -> Self {
+        Self { container, low_latency: self.low_latency && container == Container::Cmaf, ..self }
+    }
 }
 
 /// Where segments and playlists are kept.
@@ -324,6 +335,8 @@ pub struct ChannelConfig {
     pub name: ChannelName,
     /// Its renditions.
     pub ladder: Arc<LadderConfig>,
+    /// What its renditions are packed in.
+    pub container: Container,
     /// Who may publish to it; where there is none, one is made on first start.
     pub keys: Vec<KeyConfig>,
 }
@@ -550,6 +563,21 @@ mod tests {
         assert!(wrong("[rtmp]\npublic_url = \"http://x\"").contains("is not an RTMP URL"));
         assert!(wrong("x = [1").contains("h.toml:1: "));
         assert!(wrong("hls = 4").contains("hls: is a table"));
+    }
+
+    #[test]
+    fn a_channel_may_be_packed_in_another_container_than_the_rest() {
+        let text = "[[channels]]\nname = \"a\"\n[[channels]]\nname = \"b\"\ncontainer = \"ts\"\n";
+        let containers = |text: &str| {
+            let config = parse(text, []).unwrap();
+            config.channels.iter().map(|channel| channel.container).collect::<Vec<_>>()
+        };
+        assert_eq!(containers(text), [Container::Cmaf, Container::Ts]);
+        assert_eq!(containers(&format!("[hls]\ncontainer = \"ts\"\n{text}")), [Container::Ts, Container::Ts]);
+        let hls = parse(text, []).unwrap().hls;
+        assert!(hls.packed_in(Container::Cmaf).low_latency && !hls.packed_in(Container::Ts).low_latency);
+        let wrong = wrong("[[channels]]\nname = \"a\"\ncontainer = \"tls\"\n");
+        assert_eq!(wrong, "h.toml:3: channels[0].container: `tls` is not a container; did you mean `ts`?");
     }
 
     #[test]

@@ -15,6 +15,7 @@ use super::{
     RtmpsConfig, S3Config, Secret, StoreConfig, StreamKey, units,
 };
 use crate::ladder::RenditionName;
+use crate::media::Container;
 use crate::networks::Networks;
 use crate::source::ChannelName;
 
@@ -30,7 +31,7 @@ pub(super) fn config(root: Node, problems: &Problems) -> Option<Config> {
     let store = store(root.section("store"));
     let channel = channel_defaults(root.section("channel"), rtmp.as_ref());
     let ladders = ladders(root.section("ladders"));
-    let channels = channels(root.list("channels"), &ladders);
+    let channels = channels(root.list("channels"), &ladders, hls.container);
     let hooks = hooks(root.section("hooks"), rtmp.as_ref());
     root.close();
     Some(Config { data_dir, rtmp: rtmp?, rtmps, origin, admin, hls, store, channel, hooks, ladders, channels })
@@ -108,9 +109,11 @@ fn origin(mut section: Section<'_>) -> Option<OriginConfig> {
 }
 
 fn hls(mut section: Section<'_>) -> HlsConfig {
+    let container = section.optional("container", container).unwrap_or_default();
     let low_latency = section.required("low_latency", true, truth);
     let mut duration = |key| section.required(key, Duration::from_secs(1), units::duration);
     let hls = HlsConfig {
+        container,
         low_latency,
         segment_duration: duration("segment_duration"),
         part_duration: duration("part_duration"),
@@ -130,6 +133,14 @@ fn hls(mut section: Section<'_>) -> HlsConfig {
     }
     section.close();
     hls
+}
+
+fn container(text: &str) -> Result<Container, String> {
+    match text {
+        "cmaf" => Ok(Container::Cmaf),
+        "ts" => Ok(Container::Ts),
+        other => Err(format!("`{other}` is not a container{}", nearest(other, &["cmaf", "ts"]))),
+    }
 }
 
 fn store(mut section: Section<'_>) -> StoreConfig {
@@ -280,7 +291,11 @@ fn rendition(mut section: Section<'_>) -> Option<RenditionConfig> {
     Some(RenditionConfig { name: name?, source: source? })
 }
 
-fn channels(sections: Vec<Section<'_>>, ladders: &BTreeMap<String, Arc<LadderConfig>>) -> Vec<ChannelConfig> {
+fn channels(
+    sections: Vec<Section<'_>>,
+    ladders: &BTreeMap<String, Arc<LadderConfig>>,
+    usual: Container,
+) -> Vec<ChannelConfig> {
     let mut names = BTreeSet::new();
     let mut holders = BTreeMap::new();
     let mut channels = Vec::new();
@@ -294,6 +309,7 @@ fn channels(sections: Vec<Section<'_>>, ladders: &BTreeMap<String, Arc<LadderCon
             let valid: Vec<_> = ladders.keys().map(String::as_str).collect();
             section.complain("ladder", format!("there is no ladder `{missing}`{}", nearest(&missing, &valid)));
         });
+        let container = section.optional("container", container).unwrap_or(usual);
         let keys = keys(&mut section);
         for key in &keys {
             let earlier = holders.insert(key.key.digest(), name.clone()).flatten();
@@ -303,7 +319,7 @@ fn channels(sections: Vec<Section<'_>>, ladders: &BTreeMap<String, Arc<LadderCon
         }
         section.close();
         if let (Some(name), Ok(ladder)) = (name, ladder) {
-            channels.push(ChannelConfig { name, ladder, keys });
+            channels.push(ChannelConfig { name, ladder, container, keys });
         }
     }
     channels

@@ -1,6 +1,6 @@
 //! Whether what a player asks for is there, will come, or never will (RFC 8216bis, 6.2.5.2 and 6.2.6). Pure.
 
-use crate::live::{LowLatency, Msn, Part, Position, RenditionSnapshot, SessionId};
+use crate::live::{IFrames, LowLatency, Msn, Part, Position, RenditionSnapshot, SessionId};
 
 /// When a request for a playlist is to be answered.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -31,6 +31,17 @@ pub(super) fn turn(rendition: &RenditionSnapshot, low: &LowLatency, wanted: Posi
         return Turn::TooFar;
     }
     later_than(rendition, low, wanted, next)
+}
+
+/// The same for a playlist of I-frames, whose entries have no parts: one that is asked for stands for its entry.
+pub(super) fn i_frame_turn(list: &IFrames, low: &LowLatency, wanted: Position) -> Turn {
+    match wanted.msn.0 {
+        msn if msn < list.next => Turn::Now { settled: msn.saturating_add(1) == list.next },
+        msn if msn > list.next.saturating_add(1) => Turn::TooFar,
+        // What is not promised is not waited for.
+        _ if !low.blocking => Turn::Now { settled: false },
+        _ => Turn::Later,
+    }
 }
 
 /// The turn of what is no older than the segment `next`.

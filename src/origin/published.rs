@@ -6,10 +6,10 @@ use bytes::Bytes;
 use http::{HeaderMap, StatusCode};
 
 use crate::caching::{Cache, PLAYLIST_TYPE, media_type};
-use crate::ladder::{RenditionKind, RenditionName};
+use crate::ladder::RenditionName;
 use crate::layout::Resource;
 use crate::live::{ChannelSnapshot, Msn, News, Playlist, RenditionSnapshot, SessionId, wait_max};
-use crate::origin::blocking::{Piece, Turn, piece, turn};
+use crate::origin::blocking::{Piece, Turn, i_frame_turn, piece, turn};
 use crate::origin::coding::takes_gzip;
 use crate::origin::directives::Directives;
 use crate::origin::representation::{Coding, Representation};
@@ -46,9 +46,10 @@ pub(super) fn find(question: &Question<'_>, channel: &ChannelSnapshot) -> Found 
     let found = match question.resource {
         Resource::Multivariant => multivariant(channel, question.headers).map(Found::Now),
         Resource::Playlist(name) => rendition(name).and_then(|r| media_playlist(r, channel, question)),
+        Resource::IFrames(name) => rendition(name).and_then(|r| i_frame_playlist(r, channel, question)),
         Resource::Init(name, session) => rendition(name).and_then(|r| init(r, *session)).map(Found::Now),
-        Resource::Segment(name, session, msn) => {
-            rendition(name).and_then(|r| segment(r, *session, *msn)).map(Found::Now)
+        Resource::Segment(name, session, msn) | Resource::TsSegment(name, session, msn) => {
+            rendition(name).and_then(|r| segment(r, *session, *msn, question.resource)).map(Found::Now)
         }
         Resource::Part(name, session, msn, index) => {
             rendition(name).and_then(|r| part(r, piece(r, *session, *msn, *index), question.resource, channel))
@@ -75,16 +76,44 @@ fn media_playlist(rendition: &RenditionSnapshot, channel: &ChannelSnapshot, ques
         return Some(Found::Now(current(&low.full, cache, channel, question)));
     }
     let text = if question.directives.skip { low.delta.as_ref().unwrap_or(&low.full) } else { &low.full };
-    let cache = match question.directives.wanted.map(|wanted| turn(rendition, low, wanted)) {
+    let turn = question.directives.wanted.map(|wanted| turn(rendition, low, wanted));
+    Some(by_turn(turn, text, rendition, channel, question))
+}
+
+/// An I-frame playlist. Directives hold for its own numbers; it has no parts, and is always sent whole.
+fn i_frame_playlist(
+    rendition: &RenditionSnapshot,
+    channel: &ChannelSnapshot,
+    question: &Question<'_>,
+) -> Option<Found> {
+    let list = rendition.i_frames.as_ref()?;
+    let text = list.low_latency.as_deref().unwrap_or(&list.playlist);
+    let Some(low) = rendition.low_latency.as_ref().filter(|_| !channel.ended) else {
+        let cache = Cache::playlist(channel.target_duration_secs);
+        return Some(Found::Now(current(text, cache, channel, question)));
+    };
+    let turn = question.directives.wanted.map(|wanted| i_frame_turn(list, low, wanted));
+    Some(by_turn(turn, text, rendition, channel, question))
+}
+
+/// The answer to a request whose turn it is, or is not yet; without directives it has none.
+fn by_turn(
+    turn: Option<Turn>,
+    text: &Playlist,
+    rendition: &RenditionSnapshot,
+    channel: &ChannelSnapshot,
+    question: &Question<'_>,
+) -> Found {
+    let cache = match turn {
         None | Some(Turn::Now { settled: false }) => Cache::EDGE,
         Some(Turn::Now { settled: true }) => Cache::settled(channel.target_duration_secs),
-        Some(Turn::Later) => return Some(Found::Later(wait(rendition, channel))),
+        Some(Turn::Later) => return Found::Later(wait(rendition, channel)),
         Some(Turn::TooFar) => {
             let refusal = Representation::refusal(StatusCode::BAD_REQUEST, "_HLS_msn or _HLS_part is too far ahead");
-            return Some(Found::Now(refusal));
+            return Found::Now(refusal);
         }
     };
-    Some(Found::Now(current(text, cache, channel, question)))
+    Found::Now(current(text, cache, channel, question))
 }
 
 fn wait(rendition: &RenditionSnapshot, channel: &ChannelSnapshot) -> Wait {
@@ -110,12 +139,14 @@ fn playlist(text: &Playlist, cache: Cache, headers: &HeaderMap) -> Representatio
 
 fn init(rendition: &RenditionSnapshot, session: SessionId) -> Option<Representation> {
     let data = &rendition.init(session)?.data;
-    Some(media(rendition.kind, format!("{session}-init"), data))
+    Some(media(rendition, format!("{session}-init"), data))
 }
 
-fn segment(rendition: &RenditionSnapshot, session: SessionId, msn: Msn) -> Option<Representation> {
-    let data = &rendition.segment(session, msn)?.data;
-    Some(media(rendition.kind, format!("{session}-{msn}"), data))
+/// A segment, by the name that it has in the rendition's container.
+fn segment(rendition: &RenditionSnapshot, session: SessionId, msn: Msn, asked: &Resource) -> Option<Representation> {
+    let name = Resource::segment(rendition.container, rendition.name.clone(), session, msn);
+    let data = &rendition.segment(session, msn).filter(|_| name == *asked)?.data;
+    Some(media(rendition, format!("{session}-{msn}"), data))
 }
 
 /// A part, once it is complete (RFC 8216bis, 6.2.6: not a byte before that).
@@ -127,23 +158,26 @@ fn part(
 ) -> Option<Found> {
     let Resource::Part(_, session, msn, index) = resource else { return None };
     match piece {
-        Piece::There(part) => Some(Found::Now(media(rendition.kind, format!("{session}-{msn}.{index}"), &part.data))),
+        Piece::There(part) => Some(Found::Now(media(rendition, format!("{session}-{msn}.{index}"), &part.data))),
         Piece::Hinted => Some(Found::Later(wait(rendition, channel))),
         Piece::Unknown => None,
     }
 }
 
 /// Media never changes, so its tag follows from its identity: no hash over megabytes for each request.
-fn media(kind: RenditionKind, identity: String, data: &Bytes) -> Representation {
+fn media(of: &RenditionSnapshot, identity: String, data: &Bytes) -> Representation {
     let etag = Some(format!("\"{identity}-{}\"", data.len()));
-    Representation { etag, ..Representation::new(media_type(kind), Cache::Immutable, data.clone()) }
+    let media_type = media_type(of.container, of.kind);
+    Representation { etag, ..Representation::new(media_type, Cache::Immutable, data.clone()) }
 }
 
 /// Why `resource` is not there.
 fn absent(resource: &Resource, channel: &ChannelSnapshot) -> Representation {
     match resource {
         Resource::Multivariant => Representation::refusal(StatusCode::NOT_FOUND, "the channel is not live"),
-        Resource::Segment(name, session, msn) | Resource::Part(name, session, msn, _)
+        Resource::Segment(name, session, msn)
+        | Resource::TsSegment(name, session, msn)
+        | Resource::Part(name, session, msn, _)
             if channel.rendition(name.as_str()).is_some_and(|r| has_left(r, *session, *msn)) =>
         {
             Representation::refusal(StatusCode::GONE, "no longer kept")
@@ -154,5 +188,6 @@ fn absent(resource: &Resource, channel: &ChannelSnapshot) -> Representation {
 
 /// The number was used up before the oldest segment that is kept, in a run that is still known.
 fn has_left(rendition: &RenditionSnapshot, session: SessionId, msn: Msn) -> bool {
-    rendition.init(session).is_some() && rendition.segments.front().is_some_and(|first| msn < first.msn)
+    let is_known = rendition.init(session).is_some() || rendition.segments.iter().any(|s| s.session == session);
+    is_known && rendition.segments.front().is_some_and(|first| msn < first.msn)
 }

@@ -39,9 +39,9 @@ impl Target {
     pub fn label(&self) -> &'static str {
         match self {
             Self::Published(_, Resource::Multivariant) => "multivariant",
-            Self::Published(_, Resource::Playlist(_)) => "playlist",
+            Self::Published(_, Resource::Playlist(_) | Resource::IFrames(_)) => "playlist",
             Self::Published(_, Resource::Init(..)) => "init",
-            Self::Published(_, Resource::Segment(..)) => "segment",
+            Self::Published(_, Resource::Segment(..) | Resource::TsSegment(..)) => "segment",
             Self::Published(_, Resource::Part(..)) => "part",
             Self::Home | Self::Watch(_) | Self::Asset(_) | Self::Channels => "page",
             Self::ClientConfiguration

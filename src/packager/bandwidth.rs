@@ -57,6 +57,11 @@ impl Bandwidth {
         Self { declared: expected.rates(), target, recent: VecDeque::new() }
     }
 
+    /// Of what nothing is expected: declared is what was measured.
+    pub(super) fn unknown(target: MediaTime) -> Self {
+        Self { declared: Rates { peak: 0, average: 0 }, target, recent: VecDeque::new() }
+    }
+
     /// A further run expects this.
     pub(super) fn expect(&mut self, expected: Expected) {
         let rates = expected.rates();
@@ -68,14 +73,14 @@ impl Bandwidth {
         self.declared
     }
 
-    /// Measures a finished segment, and what the playlist `lists` with it. True if the declaration had to be raised.
-    pub(super) fn measure<'s>(&mut self, segment: &Segment, listed: impl Iterator<Item = &'s Segment>) -> bool {
+    /// Measures what was finished, and what the playlist `lists` with it. True if the declaration had to be raised.
+    pub(super) fn measure(&mut self, finished: &impl Weighed, listed: impl Iterator<Item = impl Weighed>) -> bool {
         let before = self.declared;
-        if segment.gap {
+        let Some(weight) = finished.weight() else {
             self.recent.clear();
             return false;
-        }
-        self.recent.push_back(bits(segment));
+        };
+        self.recent.push_back(weight);
         self.raise_peak();
         self.raise_average(listed);
         self.declared.peak = self.declared.peak.max(self.declared.average);
@@ -99,7 +104,7 @@ impl Bandwidth {
     }
 
     /// An average over less than a playlist may be short of is no average yet: an IDR weighs too much in it.
-    fn raise_average<'s>(&mut self, listed: impl Iterator<Item = &'s Segment>) {
+    fn raise_average(&mut self, listed: impl Iterator<Item = impl Weighed>) {
         let (rate, duration) = average(listed);
         if duration >= self.target + self.target + self.target {
             self.declared.average = raised(self.declared.average, rate);
@@ -107,7 +112,7 @@ impl Bandwidth {
     }
 
     /// Measures what a playlist lists in the end, be it ever so short. True if the declaration had to be raised.
-    pub(super) fn measure_last<'s>(&mut self, listed: impl Iterator<Item = &'s Segment>) -> bool {
+    pub(super) fn measure_last(&mut self, listed: impl Iterator<Item = impl Weighed>) -> bool {
         let before = self.declared;
         self.declared.average = raised(self.declared.average, average(listed).0);
         self.declared.peak = self.declared.peak.max(self.declared.average);
@@ -115,9 +120,28 @@ impl Bandwidth {
     }
 }
 
-/// The bit rate of the media in `segments`, and how long it lasts.
-fn average<'s>(segments: impl Iterator<Item = &'s Segment>) -> (u64, MediaTime) {
-    let media = segments.filter(|s| !s.gap).map(bits);
+/// What a bit rate is measured over.
+pub(super) trait Weighed {
+    /// Bits, and how long they last; none of a gap.
+    fn weight(&self) -> Option<(u64, MediaTime)>;
+}
+
+impl Weighed for Segment {
+    fn weight(&self) -> Option<(u64, MediaTime)> {
+        let bits = u64::try_from(self.data.len()).unwrap_or(u64::MAX).saturating_mul(8);
+        (!self.gap).then_some((bits, self.duration))
+    }
+}
+
+impl<W: Weighed> Weighed for &W {
+    fn weight(&self) -> Option<(u64, MediaTime)> {
+        W::weight(self)
+    }
+}
+
+/// The bit rate of what is listed, and how long it lasts.
+fn average(listed: impl Iterator<Item = impl Weighed>) -> (u64, MediaTime) {
+    let media = listed.filter_map(|one| one.weight());
     let (bits, duration) = media.fold((0, MediaTime::ZERO), |sum, one| (sum.0 + one.0, sum.1 + one.1));
     (rate(bits, duration), duration)
 }
@@ -125,10 +149,6 @@ fn average<'s>(segments: impl Iterator<Item = &'s Segment>) -> (u64, MediaTime) 
 /// `declared`, or where it was exceeded enough more than `measured` that it is not exceeded again at once.
 fn raised(declared: u64, measured: u64) -> u64 {
     if measured > declared { (measured + measured / 20).next_multiple_of(1_000) } else { declared }
-}
-
-fn bits(segment: &Segment) -> (u64, MediaTime) {
-    (u64::try_from(segment.data.len()).unwrap_or(u64::MAX).saturating_mul(8), segment.duration)
 }
 
 /// Bits a second, rounded up.
@@ -184,8 +204,8 @@ mod tests {
     fn a_short_segment_counts_with_its_neighbour() {
         let mut bandwidth = bandwidth();
         let short = segment(1_000, 3_000_000);
-        assert!(!bandwidth.measure(&short, [].into_iter()), "shorter than half a target duration");
-        assert!(bandwidth.measure(&segment(1_500, 900_000), [].into_iter()));
+        assert!(!bandwidth.measure(&short, std::iter::empty::<&Segment>()), "shorter than half a target duration");
+        assert!(bandwidth.measure(&segment(1_500, 900_000), std::iter::empty::<&Segment>()));
         assert_eq!(bandwidth.declared().peak, 1_827_000);
     }
 

@@ -5,6 +5,7 @@ use std::time::{Duration, SystemTime};
 
 use super::cuts::Cuts;
 use super::fact::Fact;
+use super::init::BadFormat;
 use super::lane::{Edge, Lane, Programme, frame_expected, rounded_secs};
 use super::multivariant;
 use super::part_target::part_target;
@@ -12,9 +13,9 @@ use super::run::{Run, session_after};
 use super::sound::{Placed, Sound};
 use super::text;
 use crate::config::HlsConfig;
-use crate::ladder::{LadderEvent, RenditionIndex, RenditionKind, RenditionSpec, RunStart};
+use crate::ladder::{LadderEvent, RenditionIndex, RenditionKind, RenditionName, RenditionSpec, RunStart};
 use crate::live::{ChannelSnapshot, Msn, Playlist, SessionId};
-use crate::media::{AccessUnit, MediaTime, TrackFormat};
+use crate::media::{AccessUnit, Container, MediaTime, TrackFormat};
 
 /// The state machine; see the module.
 ///
@@ -34,6 +35,8 @@ pub struct Packager {
     order: Vec<usize>,
     run: Option<Run>,
     sound: Sound,
+    /// Where the sound of the run has come to that is in the pictures' own segments.
+    heard: Option<MediaTime>,
     units_dropped: u64,
     next: Msn,
     last_session: SessionId,
@@ -64,6 +67,7 @@ impl Packager {
             order: Vec::new(),
             run: None,
             sound: Sound::default(),
+            heard: None,
             units_dropped: 0,
             next: Msn(1),
             last_session: SessionId(0),
@@ -119,6 +123,7 @@ impl Packager {
 
     fn start(&mut self, start: &RunStart, now: SystemTime, facts: &mut Vec<Fact>) {
         self.stop(facts);
+        let start = &self.offered(start);
         if self.programme.is_some() && !self.continues(start) {
             facts.push(Fact::ProgrammeCut);
             self.finish(facts);
@@ -128,12 +133,40 @@ impl Packager {
             self.begin_programme(start);
         }
         let run = self.next_run(start);
+        self.heard = None;
         self.last_session = run.session;
         for (lane, spec) in self.lanes.iter_mut().zip(&start.renditions) {
             lane.begin_run(spec);
         }
         facts.push(Fact::RunStarted { session: run.session, first: run.first });
         self.run = Some(run);
+    }
+
+    /// The run as it is offered: where the sound is in the pictures' own segments it is no rendition.
+    fn offered(&self, start: &RunStart) -> RunStart {
+        let mut start = start.clone();
+        if self.is_muxed() {
+            let is_sound = |spec: &RenditionSpec| spec.kind == RenditionKind::Audio;
+            let sound = start.renditions.iter().find(|spec| is_sound(spec)).cloned();
+            start.renditions.retain(|spec| !is_sound(spec));
+            for spec in &mut start.renditions {
+                spec.bitrate_average += sound.as_ref().map_or(0, |sound| sound.bitrate_average);
+                spec.bitrate_peak += sound.as_ref().map_or(0, |sound| sound.bitrate_peak);
+            }
+        }
+        start
+    }
+
+    /// The sound is in the pictures' own segments.
+    fn is_muxed(&self) -> bool {
+        self.hls.container == Container::Ts
+    }
+
+    /// What the units of a rendition are; none where there is no such rendition.
+    fn kind(&self, rendition: RenditionIndex) -> Option<RenditionKind> {
+        // The sound stands last in a run, whether or not it is offered by itself.
+        let muxed = self.is_muxed() && rendition == self.lanes.len();
+        self.lanes.get(rendition).map(Lane::kind).or(muxed.then_some(RenditionKind::Audio))
     }
 
     fn next_run(&self, start: &RunStart) -> Run {
@@ -184,6 +217,13 @@ impl Packager {
     }
 
     fn format(&mut self, rendition: RenditionIndex, format: &TrackFormat, facts: &mut Vec<Fact>) {
+        if let (true, Some(RenditionKind::Audio), TrackFormat::Audio(sound)) =
+            (self.is_muxed() && self.run.is_some(), self.kind(rendition), format)
+        {
+            let bad = self.lanes.iter_mut().filter_map(|lane| lane.hear(sound).err()).next();
+            let fact = |bad: BadFormat| Fact::BadFormat { rendition: RenditionName::audio(), reason: bad.to_string() };
+            return facts.extend(bad.map(fact));
+        }
         let (Some(run), Some(lane)) = (&self.run, self.lanes.get_mut(rendition)) else { return };
         let fits = matches!(
             (format, lane.kind()),
@@ -201,29 +241,48 @@ impl Packager {
     }
 
     fn unit(&mut self, rendition: RenditionIndex, unit: AccessUnit, cut: Option<u64>, facts: &mut Vec<Fact>) {
-        let (Some(run), Some(lane)) = (&mut self.run, self.lanes.get_mut(rendition)) else {
-            self.units_dropped += 1;
-            return;
-        };
-        if lane.kind() == RenditionKind::Audio {
-            self.sound.push(unit);
-        } else {
-            run.cuts.see(&unit, cut);
-            let taken = lane.place(cut).is_some_and(|number| lane.push(number, unit, run, facts));
-            self.units_dropped += u64::from(!taken);
-            if cut.is_some() {
-                self.lanes.iter_mut().for_each(|lane| lane.list_gaps(run, facts));
-            }
+        match self.kind(rendition).filter(|_| self.run.is_some()) {
+            None => self.units_dropped += 1,
+            Some(RenditionKind::Audio) => self.sound.push(unit),
+            Some(RenditionKind::Video) => self.picture(rendition, unit, cut, facts),
         }
         while let Some(placed) = self.run.as_ref().and_then(|run| self.sound.next(&run.cuts)) {
             self.place_sound(placed, facts);
         }
+        if self.is_muxed() {
+            (0..self.lanes.len()).for_each(|rendition| self.release(rendition, self.heard, facts));
+        }
+    }
+
+    fn picture(&mut self, rendition: RenditionIndex, unit: AccessUnit, cut: Option<u64>, facts: &mut Vec<Fact>) {
+        let (Some(run), Some(lane)) = (&mut self.run, self.lanes.get_mut(rendition)) else { return };
+        run.cuts.see(&unit, cut);
+        lane.waiting().push(unit, cut);
+        self.release(rendition, if self.is_muxed() { self.heard } else { EVER }, facts);
+        if let Some(run) = self.run.as_ref().filter(|_| cut.is_some()) {
+            self.lanes.iter_mut().for_each(|lane| lane.list_gaps(run, facts));
+        }
+    }
+
+    /// Takes the pictures of a rendition that need not wait for more sound than was `heard`.
+    fn release(&mut self, rendition: RenditionIndex, heard: Option<MediaTime>, facts: &mut Vec<Fact>) {
+        let (Some(run), Some(lane)) = (&self.run, self.lanes.get_mut(rendition)) else { return };
+        while let Some((unit, cut)) = lane.waiting().next(heard, &run.cuts) {
+            let taken = lane.place(cut).is_some_and(|number| lane.push(number, unit, run, facts));
+            self.units_dropped += u64::from(!taken);
+        }
     }
 
     fn place_sound(&mut self, placed: Placed, facts: &mut Vec<Fact>) {
+        let muxed = self.is_muxed();
         let lane = self.lanes.iter_mut().find(|lane| lane.kind() == RenditionKind::Audio);
         let taken = match (placed, lane, &self.run) {
             (Placed::In(number, unit), Some(lane), Some(run)) => lane.push(number, unit, run, facts),
+            (Placed::In(number, unit), None, Some(_)) if muxed => {
+                self.heard = self.heard.max(Some(unit.pts + unit.duration));
+                self.lanes.iter_mut().for_each(|lane| lane.push_sound(number, unit.clone()));
+                true
+            }
             _ => false,
         };
         self.units_dropped += u64::from(!taken);
@@ -231,6 +290,7 @@ impl Packager {
 
     /// A rendition lacks segments before `until`.
     fn gap(&mut self, rendition: RenditionIndex, until: u64, facts: &mut Vec<Fact>) {
+        self.release(rendition, EVER, facts);
         let (Some(run), Some(lane)) = (&self.run, self.lanes.get_mut(rendition)) else { return };
         if lane.kind() == RenditionKind::Video {
             lane.skip(until);
@@ -244,6 +304,7 @@ impl Packager {
         while let Some(placed) = self.run.as_ref().and_then(|run| self.sound.next_last(&run.cuts, segment_max)) {
             self.place_sound(placed, facts);
         }
+        (0..self.lanes.len()).for_each(|rendition| self.release(rendition, EVER, facts));
         let Some(mut run) = self.run.take() else { return };
         for lane in &mut self.lanes {
             lane.finish_run(&run, facts);
@@ -349,6 +410,9 @@ impl Packager {
         changed
     }
 }
+
+/// No more sound is waited for.
+const EVER: Option<MediaTime> = Some(MediaTime::from_nanos(i64::MAX));
 
 /// What may be added to the target duration before it rounds to the next second, less a frame.
 const ROUNDING_MILLIS: i64 = 450;

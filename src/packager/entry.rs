@@ -44,7 +44,7 @@ impl VideoEntry {
     }
 }
 
-fn record<A: Atom>(config: &[u8]) -> Result<A, BadFormat> {
+pub(super) fn record<A: Atom>(config: &[u8]) -> Result<A, BadFormat> {
     let mut rest = config;
     A::decode_body(&mut rest).map_err(|error| BadFormat::Record { kind: A::KIND.to_string(), error: error.to_string() })
 }

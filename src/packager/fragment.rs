@@ -1,4 +1,4 @@
-//! Writes a part: one CMAF chunk, a `moof` and its `mdat` (ISO/IEC 23000-19, 7.3.2.3).
+//! Writes what parts are made of: CMAF chunks, a `moof` and its `mdat` each (ISO/IEC 23000-19, 7.3.2.3).
 
 use bytes::Bytes;
 use mp4_atom::{Encode, FourCC, Header, Mfhd, Moof, Tfdt, Tfhd, Traf, Trun, TrunEntry};
@@ -21,25 +21,32 @@ pub(super) const NON_SYNC: u32 = 0x0101_0000;
 pub fn write(sequence: u32, samples: &[Sample]) -> Bytes {
     let payload_bytes: usize = samples.iter().map(|s| s.data.len()).sum();
     let mut chunk = Vec::with_capacity(payload_bytes + 160 + samples.len() * 16);
-    write_head(&mut chunk, sequence, samples, payload_bytes);
-    for sample in samples {
-        chunk.extend_from_slice(&sample.data);
-    }
+    append(&mut chunk, sequence, samples);
     chunk.into()
 }
 
+/// The same, behind what `to` holds.
+pub(super) fn append(to: &mut Vec<u8>, sequence: u32, samples: &[Sample]) {
+    append_head(to, sequence, samples);
+    for sample in samples {
+        to.extend_from_slice(&sample.data);
+    }
+}
+
 /// Everything before the samples' bytes. Written twice, because a `moof` holds its own length, as the data's offset.
-fn write_head(chunk: &mut Vec<u8>, sequence: u32, samples: &[Sample], payload_bytes: usize) {
+fn append_head(to: &mut Vec<u8>, sequence: u32, samples: &[Sample]) {
+    let start = to.len();
     let mut moof = moof(sequence, samples);
-    encode(&moof, chunk);
-    let offset = i32::try_from(chunk.len() + MDAT_HEADER_BYTES).ok();
+    encode(&moof, to);
+    let offset = i32::try_from(to.len() - start + MDAT_HEADER_BYTES).ok();
     assert!(offset.is_some(), "a chunk's index fits its offset field");
     for run in moof.traf.iter_mut().flat_map(|t| &mut t.trun) {
         run.data_offset = offset;
     }
-    chunk.clear();
-    encode(&moof, chunk);
-    encode(&Header { kind: FourCC::new(b"mdat"), size: Some(payload_bytes) }, chunk);
+    to.truncate(start);
+    encode(&moof, to);
+    let payload_bytes = samples.iter().map(|s| s.data.len()).sum();
+    encode(&Header { kind: FourCC::new(b"mdat"), size: Some(payload_bytes) }, to);
 }
 
 const MDAT_HEADER_BYTES: usize = 8;

@@ -242,6 +242,33 @@ mod tests {
         assert_eq!(specific.raw, format.config);
     }
 
+    /// The strings that Safari's `canPlayType` and Android's `MediaCodecList` are asked with, each from a record of its codec.
+    #[test]
+    fn codecs_have_the_names_that_players_know() {
+        const SETS: &[u8] = &[255, 225, 0, 1, 0x67, 1, 0, 1, 0x68];
+        const HIGH: &[u8] = &[0xfd, 0xf8, 0xf8, 0];
+        let video = |codec, config: &[&[u8]]| {
+            let config = config.concat().into();
+            let format = VideoFormat { codec, config, width: 1280, height: 720, coding: VideoCoding::PLAIN };
+            Header::video(&format).unwrap().codec
+        };
+        let avc = |profile: [u8; 3], rest| video(VideoCodec::H264, &[&[1], &profile, SETS, rest]);
+        assert_eq!(avc([0x42, 0xc0, 0x1e], &[]), "avc1.42c01e");
+        assert_eq!(avc([0x4d, 0x40, 0x1f], &[]), "avc1.4d401f");
+        assert_eq!(avc([0x64, 0x00, 0x28], HIGH), "avc1.640028");
+        let hevc = |profile: u8, compatible: u8, constraints: u8, level: u8| {
+            let head = [1, profile, compatible, 0, 0, 0, constraints, 0, 0, 0, 0, 0, level];
+            let arrays = [0xa0, 0, 1, 0, 2, 0x40, 1, 0xa1, 0, 1, 0, 2, 0x42, 1, 0xa2, 0, 1, 0, 2, 0x44, 1];
+            video(VideoCodec::Hevc, &[&head, &[0xf0, 0, 0xfc, 0xfd, 0xf8, 0xf8, 0, 0, 0x0f, 3], &arrays])
+        };
+        assert_eq!(hevc(1, 0x60, 0xb0, 93), "hvc1.1.6.L93.B0");
+        assert_eq!(hevc(2, 0x20, 0x90, 120), "hvc1.2.4.L120.90");
+        assert_eq!(video(VideoCodec::Av1, &[&[0x81, 8, 0x0c, 0]]), "av01.0.08M.08");
+        assert_eq!(video(VideoCodec::Av1, &[&[0x81, 5, 0x4c, 0]]), "av01.0.05M.10");
+        let TrackFormat::Audio(sound) = testing::audio_format() else { unreachable!() };
+        assert_eq!(Header::audio(&sound).unwrap().codec, "mp4a.40.2");
+    }
+
     #[test]
     fn formats_that_lie_are_refused() {
         let video = VideoFormat {

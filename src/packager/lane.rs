@@ -4,7 +4,9 @@ use std::sync::Arc;
 use std::time::SystemTime;
 
 use super::bandwidth::{Bandwidth, Expected, Rates};
+use super::cutter::Cutter;
 use super::fact::Fact;
+use super::i_frames::{IFrame, IFrames};
 use super::init::{BadFormat, Header};
 use super::low_latency::{Report, Source, last_position};
 use super::multivariant;
@@ -12,11 +14,12 @@ use super::playlist::MediaPlaylist;
 use super::run::Run;
 use super::segmenter::{Completed, CutSegment, Cutting, Segmenter};
 use super::text;
+use super::ts::{TsSegmenter, Waiting};
 use super::window::{Cover, Window};
 use crate::config::HlsConfig;
 use crate::ladder::{RenditionKind, RenditionName, RenditionSpec};
 use crate::live::{Init, LowLatency, Msn, News, OpenSegment, Playlist, RenditionSnapshot, Segment};
-use crate::media::{AccessUnit, DynamicRange, MediaTime, TrackFormat};
+use crate::media::{AccessUnit, AudioFormat, Container, DynamicRange, MediaTime, TrackFormat, VideoFormat};
 
 /// A rendition; see the module.
 #[derive(Debug)]
@@ -31,7 +34,11 @@ pub(super) struct Lane {
     /// That of the last run that had a format.
     header: Option<Header>,
     declared: Declared,
-    segmenter: Option<Segmenter>,
+    segmenter: Option<Cutter>,
+    /// Where pictures wait that share their segments with the sound.
+    waiting: Waiting,
+    /// The format of that sound in this run.
+    sound: Option<AudioFormat>,
     /// The segment of the run that units go into.
     current: Option<u64>,
     /// The segment of the run that is to be listed next.
@@ -39,6 +46,8 @@ pub(super) struct Lane {
     /// No units come for segments of the run before this one, which may be yet to begin.
     lacks_until: u64,
     playlist: Option<Playlist>,
+    /// Of a picture.
+    i_frames: Option<IFrames>,
     low_latency: Option<LowLatency>,
     news: News,
     changed: Changed,
@@ -56,6 +65,8 @@ struct Changed {
 impl Lane {
     pub(super) fn new(spec: RenditionSpec, hls: HlsConfig) -> Self {
         let bandwidth = Bandwidth::new(expected(&spec, hls), MediaTime::ZERO);
+        let lists_i_frames = spec.kind == RenditionKind::Video && hls.container == Container::Cmaf;
+        let i_frames = lists_i_frames.then(IFrames::new);
         Self {
             spec,
             hls,
@@ -66,10 +77,13 @@ impl Lane {
             header: None,
             declared: Declared::default(),
             segmenter: None,
+            waiting: Waiting::default(),
+            sound: None,
             current: None,
             next: 0,
             lacks_until: 0,
             playlist: None,
+            i_frames,
             low_latency: None,
             news: News::default(),
             changed: Changed::default(),
@@ -90,12 +104,14 @@ impl Lane {
         self.window.restart(programme.first, programme.discontinuity_sequence, cover);
         self.bandwidth = Bandwidth::new(expected(spec, self.hls), target);
         (self.header, self.declared) = (None, Declared::default());
+        self.i_frames.iter_mut().for_each(|i_frames| i_frames.restart(target));
         self.retire();
     }
 
     /// The rendition has no playlist, and its segments linger.
     fn retire(&mut self) {
         (self.playlist, self.low_latency) = (None, None);
+        self.i_frames.iter_mut().for_each(IFrames::retire);
         self.changed = Changed { playlist: false, anything: true, declaration: true };
     }
 
@@ -115,6 +131,7 @@ impl Lane {
         self.bandwidth.expect(expected(spec, self.hls));
         self.spec = spec.clone();
         (self.segmenter, self.current, self.next, self.lacks_until) = (None, None, 0, 0);
+        (self.waiting, self.sound) = (Waiting::default(), None);
         self.changed.declaration = true;
     }
 
@@ -124,17 +141,64 @@ impl Lane {
     /// [`BadFormat`] where it cannot be shown by any player; the rendition then has no media in this run.
     pub(super) fn format(&mut self, format: &TrackFormat, run: &Run) -> Result<(), BadFormat> {
         let header = Header::new(format)?;
-        self.window.add_init(Init { session: run.session, data: header.data.clone() });
-        let cutting = Cutting {
-            timescale: header.timescale,
-            part_target: self.part_target,
-            frame: frame_duration(&self.spec, header.timescale),
-        };
-        self.segmenter = Some(Segmenter::new(cutting));
+        self.segmenter = Some(match (self.hls.container, format) {
+            (Container::Ts, TrackFormat::Video(picture)) => Cutter::Ts(Box::new(self.ts_segmenter(picture)?)),
+            _ => {
+                self.window.add_init(Init { session: run.session, data: header.data.clone() });
+                Cutter::Cmaf(self.segmenter(&header))
+            }
+        });
         self.declared.add(&header);
         self.header = Some(header);
         self.changed = Changed { anything: true, declaration: true, ..self.changed };
         Ok(())
+    }
+
+    fn segmenter(&self, header: &Header) -> Segmenter {
+        Segmenter::new(Cutting {
+            timescale: header.timescale,
+            part_target: self.part_target,
+            frame: frame_duration(&self.spec, header.timescale),
+            i_frames: self.i_frames.is_some(),
+        })
+    }
+
+    /// With the sound that has come before it.
+    fn ts_segmenter(&mut self, picture: &VideoFormat) -> Result<TsSegmenter, BadFormat> {
+        let mut segmenter = TsSegmenter::new(picture, frame_expected(&self.spec))?;
+        if let Some(sound) = &self.sound {
+            segmenter.hear(sound)?;
+        }
+        self.waiting.sound().for_each(|(number, unit)| segmenter.push_sound(number, unit));
+        Ok(segmenter)
+    }
+
+    /// The format of the sound that goes into the rendition's segments.
+    ///
+    /// # Errors
+    /// [`BadFormat`] where it cannot.
+    pub(super) fn hear(&mut self, sound: &AudioFormat) -> Result<(), BadFormat> {
+        let header = Header::new(&TrackFormat::Audio(sound.clone()))?;
+        if let Some(segmenter) = &mut self.segmenter {
+            segmenter.hear(sound)?;
+        }
+        self.sound = Some(sound.clone());
+        self.declared.sound = Some(header.codec);
+        self.changed.declaration = true;
+        Ok(())
+    }
+
+    /// Takes sound of segment `number`, which goes into the rendition's own.
+    pub(super) fn push_sound(&mut self, number: u64, unit: AccessUnit) {
+        match &mut self.segmenter {
+            Some(segmenter) => segmenter.push_sound(number, unit),
+            None => self.waiting.keep(number, unit),
+        }
+    }
+
+    /// Pictures that share their segments with the sound wait here.
+    pub(super) fn waiting(&mut self) -> &mut Waiting {
+        &mut self.waiting
     }
 
     /// The run's format is known.
@@ -200,7 +264,7 @@ impl Lane {
     pub(super) fn fill(&mut self, number: u64, run: &Run, facts: &mut Vec<Fact>) {
         while self.next < number {
             let gap = run.gap(self.next);
-            self.append(gap, run, facts);
+            self.append(gap, Vec::new(), run, facts);
         }
     }
 
@@ -215,7 +279,7 @@ impl Lane {
     }
 
     fn list(&mut self, cut: CutSegment, run: &Run, facts: &mut Vec<Fact>) {
-        let CutSegment { number, pts, start, duration, data, parts } = cut;
+        let CutSegment { number, pts, start, duration, data, parts, i_frames } = cut;
         let segment = Segment {
             msn: run.msn(number),
             session: run.session,
@@ -227,10 +291,10 @@ impl Lane {
             parts,
             gap: false,
         };
-        self.append(segment, run, facts);
+        self.append(segment, i_frames, run, facts);
     }
 
-    fn append(&mut self, segment: Segment, run: &Run, facts: &mut Vec<Fact>) {
+    fn append(&mut self, segment: Segment, of_it: Vec<IFrame>, run: &Run, facts: &mut Vec<Fact>) {
         facts.push(Fact::Segment {
             rendition: self.spec.name.clone(),
             msn: segment.msn,
@@ -244,7 +308,10 @@ impl Lane {
         self.next += 1;
         if let Some(last) = self.window.segments().back().cloned() {
             let listed = self.window.listed().map(AsRef::as_ref);
-            self.changed.declaration |= self.bandwidth.measure(&last, listed);
+            self.changed.declaration |= self.bandwidth.measure(&*last, listed);
+            if let Some(i_frames) = &mut self.i_frames {
+                self.changed.declaration |= i_frames.push(last, of_it, self.window.first_listed());
+            }
         }
         self.window.expire(edge, Some(run.session));
         self.changed.playlist = true;
@@ -271,6 +338,7 @@ impl Lane {
         }
         let playlist = MediaPlaylist {
             rendition: &self.spec.name,
+            container: self.hls.container,
             target_duration_secs: self.target_secs,
             first: self.window.first_listed(),
             discontinuity_sequence: self.window.discontinuity_sequence(),
@@ -278,6 +346,7 @@ impl Lane {
         };
         let written = playlist.write(self.window.listed().map(AsRef::as_ref));
         self.playlist = Some(text::playlist(written, self.playlist.as_ref(), now));
+        self.i_frames.iter_mut().for_each(|i_frames| i_frames.render(&playlist, now));
         self.changed.anything = true;
     }
 
@@ -309,15 +378,17 @@ impl Lane {
         let changed = std::mem::take(&mut self.changed.anything);
         if changed {
             let open = edge.run.and_then(|run| self.open(run)).map(Arc::new);
-            self.low_latency = self.low_latency(edge, open.as_ref());
-            self.snapshot = Some(Arc::new(self.view(open)));
+            let source = self.low_latency(edge, open.as_ref());
+            let control = source.as_ref().map(Source::server_control);
+            self.low_latency = source.map(Source::playlists);
+            self.snapshot = Some(Arc::new(self.view(open, control)));
         }
         changed
     }
 
-    fn low_latency(&self, edge: &Edge<'_>, open: Option<&Arc<OpenSegment>>) -> Option<LowLatency> {
+    fn low_latency(&self, edge: &Edge<'_>, open: Option<&Arc<OpenSegment>>) -> Option<Source> {
         self.playlist.as_ref().filter(|_| self.hls.low_latency)?;
-        let source = Source {
+        Some(Source {
             rendition: self.spec.name.clone(),
             target_duration_secs: self.target_secs,
             discontinuity_sequence: self.window.discontinuity_sequence(),
@@ -329,15 +400,16 @@ impl Lane {
             open: open.cloned(),
             reports: Arc::clone(edge.reports),
             modified: edge.now,
-        };
-        Some(source.playlists())
+        })
     }
 
-    fn view(&self, open: Option<Arc<OpenSegment>>) -> RenditionSnapshot {
+    fn view(&self, open: Option<Arc<OpenSegment>>, control: Option<String>) -> RenditionSnapshot {
         RenditionSnapshot {
             name: self.spec.name.clone(),
             kind: self.spec.kind,
+            container: self.hls.container,
             playlist: self.playlist.clone(),
+            i_frames: self.i_frames.as_ref().and_then(|i_frames| i_frames.view(control)),
             low_latency: self.low_latency.clone(),
             news: self.news.clone(),
             inits: self.window.inits().to_vec(),
@@ -377,7 +449,8 @@ impl Lane {
         Some(multivariant::Variant {
             name: &self.spec.name,
             rates: self.rates(),
-            codecs: self.declared.codecs.iter().map(String::as_str).collect(),
+            i_frames: self.i_frames.as_ref().and_then(IFrames::rates),
+            codecs: self.declared.all().collect(),
             resolution: header.resolution,
             range: self.declared.range,
             frame_rate: self.spec.frame_rate,
@@ -401,6 +474,8 @@ impl Lane {
 struct Declared {
     /// In the order in which they came, at most one for each kind of sample entry: the last.
     codecs: Vec<String>,
+    /// That of the sound in the same segments.
+    sound: Option<String>,
     /// The widest: PQ may be mixed with the others, HLG with SDR (RFC 8216bis, 4.4.6.2).
     range: DynamicRange,
 }
@@ -413,6 +488,11 @@ impl Declared {
             None => self.codecs.push(header.codec.clone()),
         }
         self.range = self.range.max(header.range);
+    }
+
+    /// The picture's, and the sound's.
+    fn all(&self) -> impl Iterator<Item = &str> {
+        self.codecs.iter().chain(&self.sound).map(String::as_str)
     }
 }
 
@@ -442,11 +522,17 @@ const AAC_FRAME_SAMPLES: i64 = 1_024;
 const FRAME_RATE_GUESS: f64 = 50.0;
 
 fn expected(spec: &RenditionSpec, hls: HlsConfig) -> Expected {
-    Expected {
-        peak: spec.bitrate_peak,
-        average: spec.bitrate_average,
-        frame_rate: spec.frame_rate.unwrap_or(FRAME_RATE_GUESS),
-        part_rate: 1.0 / hls.part_duration.as_secs_f64().max(0.1),
+    let frame_rate = spec.frame_rate.unwrap_or(FRAME_RATE_GUESS);
+    let (peak, average) = (spec.bitrate_peak, spec.bitrate_average);
+    match hls.container {
+        Container::Cmaf => {
+            Expected { peak, average, frame_rate, part_rate: 1.0 / hls.part_duration.as_secs_f64().max(0.1) }
+        }
+        // Four bytes of 188 are a packet's head. A picture costs a head of its own and half a packet of stuffing, which is
+        // about what a part costs otherwise.
+        Container::Ts => {
+            Expected { peak: peak + peak / 40, average: average + average / 40, frame_rate, part_rate: frame_rate }
+        }
     }
 }
 

@@ -9,7 +9,7 @@ use super::text;
 use crate::ladder::RenditionName;
 use crate::layout::Resource;
 use crate::live::{Lazy, LowLatency, Msn, OpenSegment, Part, Position, Segment};
-use crate::media::MediaTime;
+use crate::media::{Container, MediaTime};
 
 /// The version that a playlist delta update needs: `EXT-X-SKIP` (RFC 8216bis, 8).
 const SKIP_VERSION: u32 = 9;
@@ -57,7 +57,7 @@ impl Source {
 
     /// The text, without the first `skipped` segments.
     fn write(&self, skipped: usize) -> String {
-        let mut writer = Writer::new(&self.rendition);
+        let mut writer = Writer::new(&self.rendition, Container::Cmaf);
         let version = if skipped > 0 { SKIP_VERSION } else { VERSION };
         writer.begin(&self.head(), version, |writer| self.control(writer));
         if skipped > 0 {
@@ -77,6 +77,7 @@ impl Source {
     fn head(&self) -> MediaPlaylist<'_> {
         MediaPlaylist {
             rendition: &self.rendition,
+            container: Container::Cmaf,
             target_duration_secs: self.target_duration_secs,
             first: self.first,
             discontinuity_sequence: self.discontinuity_sequence,
@@ -87,15 +88,19 @@ impl Source {
     /// What the server does for players. Blocking is promised only while parts are coming: of a source that stands
     /// still players poll, and go on by themselves when it does.
     fn control(&self, writer: &mut Writer<'_>) {
+        writer.line(format_args!("{}", self.server_control()));
+        writer.line(format_args!("#EXT-X-PART-INF:PART-TARGET={}", secs(self.part_target)));
+    }
+
+    /// The tag that all playlists of the rendition have.
+    pub(super) fn server_control(&self) -> String {
         let block = if self.blocking { "CAN-BLOCK-RELOAD=YES," } else { "" };
-        let part = secs(self.part_target);
         let skip = secs(self.target_durations(SKIP_TARGET_DURATIONS));
         let hold_back = secs(self.target_durations(HOLD_BACK_TARGET_DURATIONS));
         let part_hold_back = secs(self.part_target + self.part_target + self.part_target);
-        writer.line(format_args!(
+        format!(
             "#EXT-X-SERVER-CONTROL:{block}CAN-SKIP-UNTIL={skip},HOLD-BACK={hold_back},PART-HOLD-BACK={part_hold_back}"
-        ));
-        writer.line(format_args!("#EXT-X-PART-INF:PART-TARGET={part}"));
+        )
     }
 
     /// The segment that is being made, what comes next, and where the other renditions are.

@@ -7,13 +7,17 @@
 mod bandwidth;
 mod channel;
 mod cuts;
+mod cutter;
 mod driver;
 mod entry;
 mod fact;
 pub mod fragment;
+mod i_frames;
 mod init;
 mod lane;
 mod low_latency;
+#[cfg(test)]
+mod low_latency_rules;
 mod multivariant;
 mod part_target;
 pub mod playlist;
@@ -32,6 +36,7 @@ mod sound;
 #[cfg(test)]
 mod testing;
 mod text;
+mod ts;
 mod window;
 
 pub use channel::Packager;

@@ -11,16 +11,22 @@ use chrono::{DateTime, SecondsFormat, Utc};
 use crate::ladder::RenditionName;
 use crate::layout::Resource;
 use crate::live::{Msn, Part, Segment, SessionId};
+use crate::media::Container;
 
 /// The version that a playlist of fragmented MP4 needs, and no higher: `EXT-X-MAP` outside an I-frame playlist
 /// (RFC 8216bis, 8).
 pub(super) const VERSION: u32 = 6;
+
+/// The same of transport streams: durations that are no whole seconds.
+const TS_VERSION: u32 = 3;
 
 /// What a media playlist tells besides its segments.
 #[derive(Clone, Debug)]
 pub struct MediaPlaylist<'a> {
     /// Whose it is.
     pub rendition: &'a RenditionName,
+    /// What the segments are packed in.
+    pub container: Container,
     /// `EXT-X-TARGETDURATION`, in seconds.
     pub target_duration_secs: u32,
     /// `EXT-X-MEDIA-SEQUENCE`.
@@ -35,8 +41,9 @@ impl MediaPlaylist<'_> {
     /// The playlist that lists `segments`.
     #[must_use]
     pub fn write<'s>(&self, segments: impl Iterator<Item = &'s Segment>) -> String {
-        let mut writer = Writer::new(self.rendition);
-        writer.begin(self, VERSION, |_| ());
+        let mut writer = Writer::new(self.rendition, self.container);
+        let version = if self.container == Container::Ts { TS_VERSION } else { VERSION };
+        writer.begin(self, version, |_| ());
         for segment in segments {
             writer.segment(segment, &[]);
         }
@@ -49,13 +56,14 @@ impl MediaPlaylist<'_> {
 pub(super) struct Writer<'a> {
     text: String,
     rendition: &'a RenditionName,
+    container: Container,
     /// The session whose initialisation segment holds so far.
     mapped: Option<SessionId>,
 }
 
 impl<'a> Writer<'a> {
-    pub(super) fn new(rendition: &'a RenditionName) -> Self {
-        Self { text: String::with_capacity(4096), rendition, mapped: None }
+    pub(super) fn new(rendition: &'a RenditionName, container: Container) -> Self {
+        Self { text: String::with_capacity(4096), rendition, container, mapped: None }
     }
 
     /// Adds a line.
@@ -79,15 +87,16 @@ impl<'a> Writer<'a> {
 
     /// A whole segment, and before it the parts that are to be told.
     pub(super) fn segment(&mut self, segment: &Segment, parts: &[Part]) {
-        // A rendition without media in a run has no initialisation segment there: a gap names none.
-        let needs = (!segment.gap).then_some(segment.session);
+        // A rendition without media in a run has no initialisation segment there: a gap names none. A transport stream has
+        // its tables in itself.
+        let needs = (!segment.gap && self.container == Container::Cmaf).then_some(segment.session);
         self.opening(segment.discontinuity, needs, segment.program_date_time);
         self.parts(segment.session, segment.msn, parts);
         if segment.gap {
             self.line(format_args!("#EXT-X-GAP"));
         }
         self.line(format_args!("#EXTINF:{:.6},", segment.duration.as_secs_f64()));
-        let resource = Resource::Segment(self.rendition.clone(), segment.session, segment.msn);
+        let resource = Resource::segment(self.container, self.rendition.clone(), segment.session, segment.msn);
         self.line(format_args!("{}", resource.below_rendition()));
     }
 
@@ -125,7 +134,7 @@ impl<'a> Writer<'a> {
 }
 
 /// ISO 8601, UTC, to the millisecond.
-fn iso_date(time: SystemTime) -> String {
+pub(super) fn iso_date(time: SystemTime) -> String {
     DateTime::<Utc>::from(time).to_rfc3339_opts(SecondsFormat::Millis, true)
 }
 
@@ -135,9 +144,14 @@ mod tests {
     use crate::packager::testing::{self, golden};
 
     fn write(segments: &[Segment], ended: bool) -> String {
+        write_in(Container::Cmaf, segments, ended)
+    }
+
+    fn write_in(container: Container, segments: &[Segment], ended: bool) -> String {
         let rendition = RenditionName::new("720p").unwrap();
         let playlist = MediaPlaylist {
             rendition: &rendition,
+            container,
             target_duration_secs: 4,
             first: segments.first().map_or(Msn(1), |s| s.msn),
             discontinuity_sequence: 3,
@@ -149,6 +163,14 @@ mod tests {
     #[test]
     fn live() {
         golden("media_live.m3u8", &write(&[1, 2, 3].map(|msn| testing::segment(msn, 4_000)), false));
+    }
+
+    #[test]
+    fn transport_streams_need_nothing_beside_them() {
+        let session = SessionId(1_800_000_500_000);
+        let gap = Segment { session, discontinuity: true, gap: true, ..testing::segment(2, 4_000) };
+        let segments = [testing::segment(1, 1_234), gap, Segment { session, ..testing::segment(3, 4_000) }];
+        golden("media_ts.m3u8", &write_in(Container::Ts, &segments, true));
     }
 
     #[test]

@@ -15,7 +15,9 @@ use crate::config::HlsConfig;
 use crate::ladder::{LadderEvent, RenditionKind, RenditionName, RenditionSpec, RunStart};
 use crate::layout::Resource;
 use crate::live::ChannelSnapshot;
-use crate::media::{AccessUnit, AudioCodec, AudioFormat, MediaTime, TrackFormat, VideoCodec, VideoCoding, VideoFormat};
+use crate::media::{
+    AccessUnit, AudioCodec, AudioFormat, Container, MediaTime, TrackFormat, VideoCodec, VideoCoding, VideoFormat,
+};
 use crate::source::ChannelName;
 
 /// Runs a tool that must succeed without a word on its standard error, and gives its output.
@@ -26,9 +28,9 @@ fn quiet(tool: &str, arguments: &[&str]) -> String {
     String::from_utf8(output.stdout).unwrap()
 }
 
-/// What ffmpeg encodes with, a cut possible every two seconds.
+/// What ffmpeg encodes with, a cut possible every two seconds; of H.264 with an IDR in between.
 const H264: &[&str] =
-    &["-c:v", "libx264", "-preset", "veryfast", "-g", "60", "-sc_threshold", "0", "-bf", "2", "-threads", "1"];
+    &["-c:v", "libx264", "-preset", "veryfast", "-g", "30", "-sc_threshold", "0", "-bf", "2", "-threads", "1"];
 /// In ten bits, with B-frames and without leading pictures.
 const HEVC: &[&str] = &[
     "-c:v",
@@ -122,7 +124,7 @@ fn events(file: &Bytes, packets: &[Value]) -> Vec<LadderEvent> {
     })];
     let formats = formats(file).into_iter().enumerate();
     events.extend(formats.map(|(rendition, format)| LadderEvent::Format(rendition, format)));
-    let mut cuts = 0..;
+    let (mut cuts, mut cut_from) = (0.., MediaTime::ZERO);
     for packet in packets {
         let at: usize = packet["pos"].as_str().unwrap().parse().unwrap();
         let size: usize = packet["size"].as_str().unwrap().parse().unwrap();
@@ -133,7 +135,10 @@ fn events(file: &Bytes, packets: &[Value]) -> Vec<LadderEvent> {
             key: is_key(packet),
             data: file.slice(at..at + size),
         };
-        let cut = (is_video(packet) && unit.key).then(|| cuts.next().unwrap());
+        let cut = (is_video(packet) && unit.key && unit.pts >= cut_from).then(|| cuts.next().unwrap());
+        if cut.is_some() {
+            cut_from = unit.pts + MediaTime::from_millis(1_999);
+        }
         events.push(LadderEvent::Unit { rendition: usize::from(!is_video(packet)), unit, cut });
     }
     events.push(LadderEvent::Finish);
@@ -152,6 +157,9 @@ fn store(snapshot: &ChannelSnapshot, root: &Path) {
     for rendition in &snapshot.renditions {
         let name = || rendition.name.clone();
         write(Resource::Playlist(name()), &rendition.playlist.as_ref().unwrap().text);
+        if let Some(i_frames) = &rendition.i_frames {
+            write(Resource::IFrames(name()), &i_frames.playlist.text);
+        }
         for init in &rendition.inits {
             write(Resource::Init(name(), init.session), &init.data);
         }
@@ -183,23 +191,55 @@ fn check_segments(snapshot: &ChannelSnapshot, root: &Path) {
     }
 }
 
+/// Every entry of the I-frame playlist, alone behind its initialisation segment, is one picture, shown when it should be;
+/// and a player of the playlist shows each of them. How many there are.
+fn check_i_frames(snapshot: &ChannelSnapshot, root: &Path, before: &[Value]) -> usize {
+    let rendition = snapshot.rendition("180p").unwrap();
+    let list = m3u8_rs::parse_media_playlist_res(&rendition.i_frames.as_ref().unwrap().playlist.text).unwrap();
+    let keys = before.iter().filter(|p| is_video(p) && is_key(p));
+    let keys: Vec<f64> = keys.map(|packet| seconds(packet, "pts_time") + 10.0).collect();
+    assert_eq!(list.segments.len(), keys.len());
+    for (entry, shown) in list.segments.iter().zip(&keys) {
+        let segment = fs::read(root.join("live/demo/180p").join(&entry.uri)).unwrap();
+        let range = entry.byte_range.as_ref().unwrap();
+        let (start, length) = (range.offset.unwrap().try_into().unwrap(), range.length.try_into().unwrap());
+        let bytes: Vec<u8> = segment.into_iter().skip(start).take(length).collect();
+        let alone = root.join("alone.mp4");
+        fs::write(&alone, [&rendition.inits[0].data[..], &bytes].concat()).unwrap();
+        let frames = frames(alone.to_str().unwrap());
+        assert_eq!(frames.len(), 1);
+        assert_eq!(frames[0]["pict_type"], "I");
+        assert!((seconds(&frames[0], "pts_time") - shown).abs() < 1e-4, "{:?} at {shown}", frames[0]);
+    }
+    let played = frames(root.join("live/demo/180p/iframes.m3u8").to_str().unwrap());
+    let played: Vec<f64> = played.iter().map(|frame| seconds(frame, "pts_time")).collect();
+    assert!(played.len() == keys.len() && played.iter().zip(&keys).all(|(a, b)| (a - b).abs() < 1e-4), "{played:?}");
+    keys.len()
+}
+
+/// The pictures of a file or playlist, decoded.
+fn frames(url: &str) -> Vec<Value> {
+    let text = quiet("ffprobe", &["-v", "warning", "-select_streams", "v", "-show_frames", "-of", "json", url]);
+    serde_json::from_str::<Value>(&text).unwrap()["frames"].as_array().unwrap().clone()
+}
+
 #[test]
 fn what_ffmpeg_encodes_ffmpeg_plays() {
-    plays(H264, "avc1.");
+    plays(H264, "avc1.", 10);
 }
 
 #[test]
 fn row_31_hevc_is_played_as_hvc1() {
-    plays(HEVC, "hvc1.2.4.L60.90,");
+    plays(HEVC, "hvc1.2.4.L60.90,", 5);
 }
 
 #[test]
 fn row_31_av1_is_played_as_av01() {
-    plays(AV1, "av01.0.00M.08,");
+    plays(AV1, "av01.0.00M.08,", 5);
 }
 
 /// A source that ffmpeg encodes so goes through the packager, and ffmpeg gets the same packets at the same times out of it.
-fn plays(encoder: &[&str], codec: &str) {
+fn plays(encoder: &[&str], codec: &str, i_frames: usize) {
     let directory = tempfile::tempdir().unwrap();
     let source = directory.path().join("source.mp4");
     let source = source.to_str().unwrap();
@@ -207,8 +247,13 @@ fn plays(encoder: &[&str], codec: &str) {
     let before = packets(source);
 
     let (part_duration, window) = (Duration::from_millis(500), Duration::from_secs(60));
-    let mut packager =
-        Packager::new(HlsConfig { low_latency: true, segment_duration: Duration::from_secs(2), part_duration, window });
+    let mut packager = Packager::new(HlsConfig {
+        container: Container::Cmaf,
+        low_latency: true,
+        segment_duration: Duration::from_secs(2),
+        part_duration,
+        window,
+    });
     let file = Bytes::from(fs::read(source).unwrap());
     let facts: Vec<Fact> =
         events(&file, &before).into_iter().flat_map(|e| packager.handle(e, testing::wall_clock(0))).collect();
@@ -219,6 +264,7 @@ fn plays(encoder: &[&str], codec: &str) {
     assert!(multivariant.contains(&format!("CODECS=\"{codec}")), "{multivariant}");
     store(packager.snapshot(), directory.path());
     check_segments(packager.snapshot(), directory.path());
+    assert_eq!(check_i_frames(packager.snapshot(), directory.path(), &before), i_frames);
 
     let url = directory.path().join("live/demo/index.m3u8");
     let url = url.to_str().unwrap();

@@ -5,7 +5,9 @@ use std::sync::Arc;
 
 use m3u8_rs::MediaPlaylist;
 
+use super::low_latency_rules;
 use super::readback::{self, Read};
+use crate::ladder::RenditionKind;
 use crate::layout::Resource;
 use crate::live::{ChannelSnapshot, Msn, RenditionSnapshot, Segment, SessionId};
 use crate::media::MediaTime;
@@ -44,12 +46,19 @@ impl Watcher {
             let (rest, parsed) = m3u8_rs::parse_master_playlist(&multivariant.text).unwrap();
             assert!(rest.is_empty());
             let audio = parsed.alternatives.iter().filter_map(|media| media.uri.as_ref());
-            for uri in parsed.variants.iter().map(|variant| &variant.uri).chain(audio) {
+            let (i_frames, variants): (Vec<_>, Vec<_>) = parsed.variants.iter().partition(|v| v.is_i_frame);
+            for variant in i_frames {
+                let name = variant.uri.strip_suffix("/iframes.m3u8").unwrap();
+                let list = now.rendition(name).and_then(|r| r.i_frames.as_ref()).expect("it is there");
+                let measured = i_frame_peak(&parse(&list.playlist.text));
+                assert!(measured <= variant.bandwidth as f64, "{name}: {measured} of {}", variant.bandwidth);
+            }
+            for uri in variants.iter().map(|variant| &variant.uri).chain(audio) {
                 let name = uri.strip_suffix("/index.m3u8").unwrap();
                 assert!(now.rendition(name).unwrap().playlist.is_some(), "{name} is there, as the playlist says");
             }
             let sound = now.rendition("audio").map_or(0.0, |r| peak(r, now.target_duration_secs));
-            for variant in parsed.variants {
+            for variant in variants {
                 let name = variant.uri.split('/').next().unwrap();
                 let declared = variant.average_bandwidth.unwrap() as f64;
                 let total = |name: &str| now.rendition(name).map_or(0.0, |r| average(r));
@@ -107,7 +116,57 @@ impl Watcher {
         assert_eq!(parsed.media_sequence, rendition.first_listed.0);
         assert_eq!(parsed.target_duration, u64::from(now.target_duration_secs));
         self.listed(rendition, &parsed);
+        low_latency_rules::check(now, rendition, before);
         let previous = before.and_then(|b| b.playlist.as_ref()).map(|p| parse(&p.text));
+        if let Some(previous) = previous.filter(|p| !p.end_list) {
+            follows(&previous, &parsed);
+        }
+        self.i_frames(rendition, &parsed, before);
+    }
+
+    /// Each IDR of each listed segment is an entry, and its bytes are a fragment of that one picture.
+    fn i_frames(&self, rendition: &RenditionSnapshot, of: &MediaPlaylist, before: Option<&RenditionSnapshot>) {
+        let Some(list) = &rendition.i_frames else {
+            return assert_eq!(rendition.kind, RenditionKind::Audio);
+        };
+        let parsed = parse(&list.playlist.text);
+        assert_eq!(list.next, parsed.media_sequence + u64::try_from(parsed.segments.len()).unwrap());
+        assert!(parsed.i_frames_only && parsed.version == Some(5));
+        assert_eq!((parsed.end_list, parsed.target_duration), (of.end_list, of.target_duration));
+        assert_eq!(parsed.discontinuity_sequence, of.discontinuity_sequence);
+        let mut entries = parsed.segments.iter();
+        let mut mapped = None;
+        for segment in &of.segments {
+            let is_gap = segment.unknown_tags.iter().any(|t| t.tag == "X-GAP");
+            let number = Resource::parse(&format!("live/demo/{}/{}", rendition.name, segment.uri));
+            let Some((_, Resource::Segment(_, session, msn))) = number else { panic!("{}", segment.uri) };
+            let keys: Vec<&Read> =
+                self.seen[&(rendition.name.to_string(), msn.0)].1.iter().filter(|sample| sample.key).collect();
+            let those: Vec<_> = entries.by_ref().take(keys.len().max(usize::from(is_gap))).collect();
+            assert!(those.iter().all(|entry| entry.uri == segment.uri));
+            assert_eq!(those[0].discontinuity, segment.discontinuity);
+            assert_eq!(those[0].program_date_time, segment.program_date_time);
+            let lasts: f32 = those.iter().map(|entry| entry.duration).sum();
+            assert!((lasts - segment.duration).abs() < 1e-4, "{lasts} of {}", segment.duration);
+            for (entry, key) in those.iter().zip(&keys) {
+                mapped = entry.map.as_ref().map(|m| m.uri.clone()).or(mapped);
+                assert_eq!(mapped, Some(format!("{session}/init.mp4")));
+                let range = entry.byte_range.as_ref().unwrap();
+                let (start, length) = (range.offset.unwrap(), range.length);
+                let bytes = usize::try_from(start).unwrap()..usize::try_from(start + length).unwrap();
+                let [(_, samples)] = &readback::chunks(&rendition.segment(session, msn).unwrap().data.slice(bytes))[..]
+                else {
+                    panic!("one chunk")
+                };
+                assert_eq!(&samples[..], &[(*key).clone()]);
+            }
+            for ((entry, key), next) in those.iter().zip(&keys).zip(keys.iter().skip(1)) {
+                let apart = (shown(next, 90_000) - shown(key, 90_000)).as_secs_f64();
+                assert!((f64::from(entry.duration) - apart).abs() < 1e-4, "{} of {apart}", entry.duration);
+            }
+        }
+        assert_eq!(entries.count(), 0);
+        let previous = before.and_then(|b| b.i_frames.as_ref()).map(|p| parse(&p.playlist.text));
         if let Some(previous) = previous.filter(|p| !p.end_list) {
             follows(&previous, &parsed);
         }
@@ -202,6 +261,14 @@ fn average(rendition: &RenditionSnapshot) -> f64 {
     media().map(|s| s.data.len() as f64).sum::<f64>() * 8.0 / seconds.max(0.001)
 }
 
+/// The largest bit rate of any I-frame that is long enough to count.
+fn i_frame_peak(list: &MediaPlaylist) -> f64 {
+    let long_enough = |s: &&m3u8_rs::MediaSegment| f64::from(s.duration) >= list.target_duration as f64 / 2.0;
+    let bits = |s: &m3u8_rs::MediaSegment| s.byte_range.as_ref().map_or(0.0, |range| range.length as f64 * 8.0);
+    let rate = |s: &m3u8_rs::MediaSegment| bits(s) / f64::from(s.duration);
+    list.segments.iter().filter(long_enough).map(rate).fold(0.0, f64::max)
+}
+
 fn shown(sample: &Read, timescale: u32) -> MediaTime {
     MediaTime::from_ticks(i64::try_from(sample.start).unwrap() + sample.offset, timescale)
 }
@@ -211,8 +278,9 @@ fn follows(before: &MediaPlaylist, after: &MediaPlaylist) {
     assert!(after.media_sequence >= before.media_sequence);
     let removed = usize::try_from(after.media_sequence - before.media_sequence).unwrap();
     assert_eq!(before.target_duration, after.target_duration);
-    let kept: Vec<_> = before.segments[removed..].iter().map(|s| &s.uri).collect();
-    assert!(after.segments.iter().map(|s| &s.uri).zip(&kept).all(|(a, b)| a == *b));
+    let what = |s: &m3u8_rs::MediaSegment| (s.uri.clone(), s.byte_range.clone(), s.duration.to_bits());
+    let kept: Vec<_> = before.segments[removed..].iter().map(what).collect();
+    assert!(after.segments.iter().map(what).zip(&kept).all(|(a, b)| a == *b));
     assert!(after.segments.len() >= kept.len());
     let seams = before.segments[..removed].iter().filter(|s| s.discontinuity).count();
     assert_eq!(after.discontinuity_sequence, before.discontinuity_sequence + u64::try_from(seams).unwrap());
@@ -220,7 +288,7 @@ fn follows(before: &MediaPlaylist, after: &MediaPlaylist) {
     assert!(removed == 0 || listed + 0.001 >= 3.0 * after.target_duration as f32, "{listed}");
 }
 
-fn parse(text: &[u8]) -> MediaPlaylist {
+pub(super) fn parse(text: &[u8]) -> MediaPlaylist {
     let (rest, playlist) = m3u8_rs::parse_media_playlist(text).unwrap();
     assert!(rest.is_empty());
     playlist

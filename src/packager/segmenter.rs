@@ -5,6 +5,7 @@
 use bytes::{Bytes, BytesMut};
 
 use super::fragment;
+use super::i_frames::IFrame;
 use super::part_target::PART_PERCENT_MIN;
 use super::sample::{Sample, Sampler};
 use crate::live::Part;
@@ -19,6 +20,8 @@ pub(super) struct Cutting {
     pub(super) part_target: MediaTime,
     /// A guess at a frame's duration.
     pub(super) frame: MediaTime,
+    /// Sync samples are chunks of their own, so that each can be fetched and shown alone.
+    pub(super) i_frames: bool,
 }
 
 /// What a unit completed.
@@ -45,6 +48,8 @@ pub(super) struct CutSegment {
     pub(super) data: Bytes,
     /// Its parts, slices of `data`.
     pub(super) parts: Vec<Part>,
+    /// Its sync samples, where they are chunks of their own.
+    pub(super) i_frames: Vec<IFrame>,
 }
 
 /// The segment that is being made.
@@ -56,6 +61,8 @@ pub(super) struct Open {
     pub(super) pts: MediaTime,
     /// The parts that are complete.
     pub(super) parts: Vec<Part>,
+    i_frames: Vec<IFrame>,
+    bytes: usize,
     start: i64,
     end: i64,
 }
@@ -65,6 +72,7 @@ pub(super) struct Open {
 pub(super) struct Segmenter {
     timescale: u32,
     part_ticks: i64,
+    i_frames: bool,
     sampler: Sampler,
     sequence: u32,
     open: Option<Open>,
@@ -74,10 +82,11 @@ pub(super) struct Segmenter {
 
 impl Segmenter {
     pub(super) fn new(cutting: Cutting) -> Self {
-        let Cutting { timescale, part_target, frame } = cutting;
+        let Cutting { timescale, part_target, frame, i_frames } = cutting;
         Self {
             timescale,
             part_ticks: ticks_within(part_target, timescale),
+            i_frames,
             sampler: Sampler::new(timescale, frame),
             sequence: 1,
             open: None,
@@ -97,7 +106,7 @@ impl Segmenter {
         }
         let segment = self.finish_segment();
         let start = self.sampler.tick().unwrap_or(0);
-        self.open = Some(Open { number, pts, parts: Vec::new(), start, end: start });
+        self.open = Some(Open { number, pts, parts: Vec::new(), i_frames: Vec::new(), bytes: 0, start, end: start });
         Completed { part: part || segment.is_some(), segment }
     }
 
@@ -116,16 +125,23 @@ impl Segmenter {
 
     /// Adds a sample to the open part. True if that completed a part: this one, or the one before.
     fn add(&mut self, sample: Sample) -> bool {
-        let before = sample.end() - self.part_start(&sample) > self.part_ticks && self.finish_part();
+        let start = self.part_start(&sample);
+        // A part that would be too short takes the frame that makes it too long: its rest is told as parts without media.
+        let before =
+            sample.end() - start > self.part_ticks && self.is_enough(sample.start - start) && self.finish_part();
         let start = self.part_start(&sample);
         let (end, duration) = (sample.end(), i64::from(sample.duration));
         self.samples.push(sample);
         // One more frame like this one would be too many, so there is nothing to wait for. Where the next might just fit, for
         // timestamps of RTMP jitter by a millisecond, or the part would be too short, the next is waited for.
-        let enough = (end - start) * 100 >= self.part_ticks * PART_PERCENT_MIN;
         let too_many = end - start + duration - duration / 8 > self.part_ticks;
-        let full = enough && too_many && self.finish_part();
+        let full = too_many && self.is_enough(end - start) && self.finish_part();
         before || full
+    }
+
+    /// A part of so many ticks is not too short.
+    fn is_enough(&self, ticks: i64) -> bool {
+        ticks.saturating_mul(100) >= self.part_ticks.saturating_mul(PART_PERCENT_MIN)
     }
 
     /// Where the open part starts, if `next` is to be in it.
@@ -138,9 +154,20 @@ impl Segmenter {
             return false;
         };
         let (start, end) = (first.start, last.end());
+        let mut data = Vec::with_capacity(capacity(&self.samples));
+        for chunk in chunks(&self.samples, self.i_frames) {
+            let at = open.bytes + data.len();
+            fragment::append(&mut data, self.sequence, chunk);
+            self.sequence = self.sequence.wrapping_add(1);
+            if let Some(key) = chunk.first().filter(|first| self.i_frames && first.key) {
+                let offset = span(open.start, key.start, self.timescale);
+                open.i_frames.push(IFrame { offset, bytes: at..open.bytes + data.len() });
+            }
+        }
+        open.bytes += data.len();
         let length = (end - start).min(self.part_ticks);
         let part = Part {
-            data: fragment::write(self.sequence, &self.samples),
+            data: data.into(),
             duration: span(start, start + length, self.timescale),
             independent: self.samples.iter().any(|sample| sample.key),
             gap: false,
@@ -148,7 +175,6 @@ impl Segmenter {
         open.end = end;
         open.parts.push(part);
         open.parts.extend(still(start + length, end, self.part_ticks, self.timescale));
-        self.sequence = self.sequence.wrapping_add(1);
         self.samples.clear();
         true
     }
@@ -164,8 +190,19 @@ impl Segmenter {
             duration: span(open.start, open.end, self.timescale),
             data,
             parts,
+            i_frames: open.i_frames,
         })
     }
+}
+
+/// What is written as a chunk each: a sync sample alone, where that is asked for, and what is between.
+fn chunks(samples: &[Sample], i_frames: bool) -> impl Iterator<Item = &[Sample]> {
+    samples.chunk_by(move |before, after| !i_frames || !(before.key || after.key))
+}
+
+/// Room for samples and two chunks' boxes.
+fn capacity(samples: &[Sample]) -> usize {
+    samples.iter().map(|sample| sample.data.len() + 16).sum::<usize>() + 320
 }
 
 /// The time between two ticks.
@@ -220,6 +257,7 @@ mod tests {
             timescale: SCALE,
             part_target: MediaTime::from_millis(500),
             frame: MediaTime::from_millis(40),
+            i_frames: true,
         })
     }
 
@@ -257,7 +295,7 @@ mod tests {
     #[test]
     fn frames_that_jitter_by_a_millisecond_fill_a_part_as_if_they_did_not() {
         let thirds: Vec<i64> = (1..=120).map(|i| (i * 100 + 1) / 3 - ((i - 1) * 100 + 1) / 3).collect();
-        let segments = cut(&thirds, 120);
+        let segments = cut(&[&thirds[..], &thirds].concat(), 120);
         let millis: Vec<i64> = segments[0].parts.iter().map(|p| p.duration.as_millis()).collect();
         assert_eq!(millis, [500; 8]);
     }
@@ -270,9 +308,9 @@ mod tests {
         }
         let parts = segmenter.finish(Some(MediaTime::from_millis(11_480))).unwrap().parts;
         let told: Vec<_> = parts.iter().map(|part| (part.duration.as_millis(), part.gap)).collect();
-        assert_eq!(told, [(80, false), (500, false), (500, true), (320, true), (80, false)]);
+        assert_eq!(told, [(500, false), (500, true), (400, true), (80, false)]);
         assert_eq!(
-            readback::chunks(&parts[1].data)[0].1[0].duration,
+            readback::chunks(&parts[0].data)[0].1[2].duration,
             90 * 1_320,
             "the frame itself is shown all the time"
         );

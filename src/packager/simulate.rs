@@ -6,7 +6,7 @@ use proptest::prelude::*;
 use super::testing;
 use crate::config::HlsConfig;
 use crate::ladder::{LadderEvent, RenditionKind, RenditionName, RenditionSpec, RunStart};
-use crate::media::{AccessUnit, MediaTime};
+use crate::media::{AccessUnit, Container, MediaTime};
 use std::time::Duration;
 
 /// Two pictures and the sound.
@@ -19,6 +19,7 @@ const RATE: u32 = 48_000;
 
 pub(crate) fn hls() -> HlsConfig {
     HlsConfig {
+        container: Container::Cmaf,
         low_latency: true,
         segment_duration: Duration::from_secs(2),
         part_duration: Duration::from_millis(500),
@@ -33,6 +34,8 @@ pub(crate) struct Session {
     pub(crate) frames: Vec<i64>,
     /// B-frames between references; 0 for none.
     pub(crate) reorder: usize,
+    /// Frames from one IDR to the next within a segment.
+    pub(crate) gop: usize,
     /// How much sound there is after the picture's end, in milliseconds.
     pub(crate) tail: i64,
     /// Which rendition each next unit comes from.
@@ -53,10 +56,16 @@ pub(crate) fn session() -> impl Strategy<Value = Session> {
     ];
     let turns = prop::collection::vec(0..RENDITIONS.len(), 1..50);
     let chances = (prop::bool::weighted(0.3), prop::bool::weighted(0.3));
-    (frames, 0usize..3, 0i64..100, turns, chances, -5_000i64..5_000).prop_map(
-        |(frames, reorder, tail, turns, (finish, is_small), clock_millis)| Session {
+    // Now and then the source stands still; without B-frames, whose times would have to wait for it.
+    let still = prop_oneof![9 => 33i64..35, 1 => 400i64..1_900];
+    let frozen = prop::collection::vec(still, 1..100).prop_map(|frames| (frames, 0));
+    let frames = prop_oneof![3 => (frames, 0usize..3), 1 => frozen];
+    let gop = prop_oneof![Just(usize::MAX), 5usize..40];
+    (frames, gop, 0i64..100, turns, chances, -5_000i64..5_000).prop_map(
+        |((frames, reorder), gop, tail, turns, (finish, is_small), clock_millis)| Session {
             frames,
             reorder,
+            gop,
             tail,
             turns,
             finish,
@@ -71,6 +80,7 @@ pub(crate) fn steady(frames: usize, finish: bool) -> Session {
     Session {
         frames: vec![40; frames],
         reorder: 2,
+        gop: usize::MAX,
         tail: 0,
         turns: vec![0, 1, 2],
         finish,
@@ -142,18 +152,19 @@ impl Session {
     /// Frames in decoding order. An IDR stands wherever the next cut is due: no segment is longer than 2 s.
     fn video(&self, start: i64, reorder: usize, rendition: u8) -> Vec<(AccessUnit, Option<u64>)> {
         let mut shown = Vec::new();
-        let (mut pts, mut cut_at, mut cuts) = (start, start, 0);
+        let (mut pts, mut cut_at, mut cuts, mut since_key) = (start, start, 0, 0);
         for duration in &self.frames {
             let cut = shown.is_empty() || pts + duration - cut_at > 2_000;
             if cut {
                 cut_at = pts;
                 cuts += 1;
             }
-            shown.push((pts, cut.then(|| cuts - 1)));
+            since_key = if cut || since_key + 1 == self.gop { 0 } else { since_key + 1 };
+            shown.push(Shown { pts, cut: cut.then(|| cuts - 1), key: since_key == 0 });
             pts += duration;
         }
         decoding_order(&shown, reorder)
-            .map(|(dts, (pts, cut))| (picture(dts, pts, cut.is_some(), rendition), cut))
+            .map(|(dts, Shown { pts, cut, key })| (picture(dts, pts, key, rendition), cut))
             .collect()
     }
 
@@ -164,14 +175,19 @@ impl Session {
     }
 }
 
+/// A frame in the order of presentation.
+#[derive(Clone, Copy)]
+struct Shown {
+    pts: i64,
+    cut: Option<u64>,
+    key: bool,
+}
+
 /// Reorders each closed group: every `reorder` frames before a reference are decoded after it. Decode times are
 /// the sorted presentation times, shifted so that none is after its presentation.
-fn decoding_order(
-    shown: &[(i64, Option<u64>)],
-    reorder: usize,
-) -> impl Iterator<Item = (i64, (i64, Option<u64>))> + use<> {
+fn decoding_order(shown: &[Shown], reorder: usize) -> impl Iterator<Item = (i64, Shown)> + use<> {
     let mut order = Vec::new();
-    for group in shown.chunk_by(|_, next| next.1.is_none()) {
+    for group in shown.chunk_by(|_, next| !next.key) {
         order.push(group[0]);
         for batch in group[1..].chunks(reorder + 1) {
             order.extend(batch.last());
@@ -179,13 +195,17 @@ fn decoding_order(
         }
     }
     let shift = if reorder > 0 { 70 } else { 0 };
-    let dts: Vec<i64> = shown.iter().map(|(pts, _)| pts - shift).collect();
+    let dts: Vec<i64> = shown.iter().map(|frame| frame.pts - shift).collect();
     dts.into_iter().zip(order)
 }
 
 fn picture(dts: i64, pts: i64, key: bool, rendition: u8) -> AccessUnit {
-    let mut data = vec![rendition; 60 + usize::try_from(pts % 7).unwrap()];
-    data.extend(pts.to_be_bytes());
+    // One NAL unit, without bytes that could be taken for a start code.
+    let mut nal = vec![if key { 0x65 } else { 0x41 }];
+    nal.extend(vec![rendition + 1; 60 + usize::try_from(pts % 7).unwrap()]);
+    nal.extend(format!("{pts}").into_bytes());
+    let mut data = u32::try_from(nal.len()).unwrap().to_be_bytes().to_vec();
+    data.extend(nal);
     let time = MediaTime::from_millis;
     AccessUnit { dts: time(dts), pts: time(pts), duration: MediaTime::ZERO, key, data: data.into() }
 }

@@ -10,7 +10,6 @@ use bytes::Bytes;
 use super::Object;
 use super::ledger::Ledger;
 use crate::caching::{Cache, PLAYLIST_TYPE, media_type};
-use crate::ladder::RenditionKind;
 use crate::layout::Resource;
 use crate::live::{ChannelSnapshot, Init, Msn, Playlist, RenditionSnapshot, Segment};
 use crate::source::ChannelName;
@@ -122,7 +121,10 @@ pub(super) fn listed(snapshot: &ChannelSnapshot) -> impl Iterator<Item = (&Rendi
 pub(super) fn same_listing(one: &ChannelSnapshot, other: &ChannelSnapshot) -> bool {
     let last = |rendition: &RenditionSnapshot| rendition.segments.back().map(|segment| segment.msn);
     let same = |one: &RenditionSnapshot, other: &RenditionSnapshot| {
-        one.playlist == other.playlist && one.first_listed == other.first_listed && last(one) == last(other)
+        one.playlist == other.playlist
+            && i_frames(one) == i_frames(other)
+            && one.first_listed == other.first_listed
+            && last(one) == last(other)
     };
     one.multivariant == other.multivariant
         && one.renditions.len() == other.renditions.len()
@@ -131,7 +133,7 @@ pub(super) fn same_listing(one: &ChannelSnapshot, other: &ChannelSnapshot) -> bo
 
 /// The key of a segment.
 pub(super) fn segment_key(channel: &ChannelName, rendition: &RenditionSnapshot, segment: &Segment) -> String {
-    Resource::Segment(rendition.name.clone(), segment.session, segment.msn).path(channel)
+    Resource::segment(rendition.container, rendition.name.clone(), segment.session, segment.msn).path(channel)
 }
 
 /// The initialisation segments that a rendition's playlist names, each with the first number that needs it.
@@ -150,35 +152,49 @@ fn init_key(channel: &ChannelName, rendition: &RenditionSnapshot, init: &Init) -
 fn media(channel: &ChannelName, snapshot: &ChannelSnapshot) -> impl Iterator<Item = (Msn, Upload)> {
     let inits = snapshot.renditions.iter().flat_map(|rendition| {
         named_inits(rendition).map(|(msn, init)| {
-            let upload = media_upload(init_key(channel, rendition, init), rendition.kind, &init.data, Role::Init);
+            let upload = media_upload(init_key(channel, rendition, init), rendition, &init.data, Role::Init);
             (msn, upload)
         })
     });
     let segments = listed(snapshot).map(|(rendition, segment)| {
         let key = segment_key(channel, rendition, segment);
-        let upload = media_upload(key, rendition.kind, &segment.data, Role::Segment);
+        let upload = media_upload(key, rendition, &segment.data, Role::Segment);
         (segment.msn, Upload { span: segment.duration.to_duration(), ..upload })
     });
     inits.chain(segments)
 }
 
-fn media_upload(key: String, kind: RenditionKind, data: &Bytes, role: Role) -> Upload {
+fn media_upload(key: String, of: &RenditionSnapshot, data: &Bytes, role: Role) -> Upload {
     let cache_control = Cache::Immutable.control().into_owned();
-    let object = Object { key, data: data.clone(), content_type: media_type(kind), cache_control };
+    let object = Object { key, data: data.clone(), content_type: media_type(of.container, of.kind), cache_control };
     Upload { object, names: BTreeSet::new(), span: Duration::ZERO, role }
 }
 
 fn playlists(channel: &ChannelName, snapshot: &ChannelSnapshot) -> impl Iterator<Item = Upload> {
     let cache = Cache::playlist(snapshot.target_duration_secs);
-    snapshot.renditions.iter().filter_map(move |rendition| {
-        let key = Resource::Playlist(rendition.name.clone()).path(channel);
-        let object = playlist_object(key, rendition.playlist.as_ref()?, cache);
-        let segments = rendition.listed().filter(|s| !s.gap).map(|segment| segment_key(channel, rendition, segment));
-        let names =
-            named_inits(rendition).map(|(_, init)| init_key(channel, rendition, init)).chain(segments).collect();
-        let span = rendition.listed().map(|segment| segment.duration.to_duration()).sum();
-        Some(Upload { object, names, span, role: Role::Playlist })
+    snapshot.renditions.iter().flat_map(move |rendition| {
+        let texts = [
+            (Resource::Playlist(rendition.name.clone()), rendition.playlist.as_ref()),
+            (Resource::IFrames(rendition.name.clone()), i_frames(rendition)),
+        ];
+        let texts = texts.into_iter().filter_map(|(resource, text)| Some((resource.path(channel), text?)));
+        texts.map(move |(key, text)| Upload {
+            object: playlist_object(key, text, cache),
+            names: named(channel, rendition),
+            span: rendition.listed().map(|segment| segment.duration.to_duration()).sum(),
+            role: Role::Playlist,
+        })
     })
+}
+
+fn i_frames(rendition: &RenditionSnapshot) -> Option<&Playlist> {
+    rendition.i_frames.as_ref().map(|i_frames| &i_frames.playlist)
+}
+
+/// The media that a rendition's playlists name.
+fn named(channel: &ChannelName, rendition: &RenditionSnapshot) -> BTreeSet<String> {
+    let segments = rendition.listed().filter(|s| !s.gap).map(|segment| segment_key(channel, rendition, segment));
+    named_inits(rendition).map(|(_, init)| init_key(channel, rendition, init)).chain(segments).collect()
 }
 
 fn multivariant_upload(
@@ -234,8 +250,9 @@ mod tests {
         media.iter().skip(1).for_each(|_| goal.stored());
         assert_eq!(step(&mut goal), [""; 0], "one is still on its way");
         goal.stored();
-        assert_eq!(step(&mut goal), ["720p", "360p", "audio"].map(|name| format!("live/demo/{name}/index.m3u8")));
-        (0..3).for_each(|_| goal.stored());
+        let playlists = ["720p/index", "720p/iframes", "360p/index", "360p/iframes", "audio/index"];
+        assert_eq!(step(&mut goal), playlists.map(|name| format!("live/demo/{name}.m3u8")));
+        (0..5).for_each(|_| goal.stored());
         assert_eq!(step(&mut goal), ["live/demo/index.m3u8"]);
         assert!(!goal.is_done());
         goal.stored();
@@ -276,6 +293,7 @@ mod tests {
         for (key, content_type, cache_control) in [
             ("live/demo/index.m3u8", "application/vnd.apple.mpegurl", "public, max-age=3"),
             ("live/demo/720p/index.m3u8", "application/vnd.apple.mpegurl", "public, max-age=2"),
+            ("live/demo/720p/iframes.m3u8", "application/vnd.apple.mpegurl", "public, max-age=2"),
             ("live/demo/720p/1/init.mp4", "video/mp4", immutable),
             ("live/demo/720p/1/1.m4s", "video/mp4", immutable),
             ("live/demo/audio/1/1.m4s", "audio/mp4", immutable),

@@ -11,8 +11,8 @@ use tokio::time::{Instant, sleep};
 
 use super::{At, Object, Store, StoreError, probe_object};
 use crate::ladder::{RenditionKind, RenditionName};
-use crate::live::{ChannelSnapshot, Init, Lazy, Msn, News, Playlist, RenditionSnapshot, Segment, SessionId};
-use crate::media::MediaTime;
+use crate::live::{ChannelSnapshot, IFrames, Init, Lazy, Msn, News, Playlist, RenditionSnapshot, Segment, SessionId};
+use crate::media::{Container, MediaTime};
 
 /// What becomes of a request.
 #[derive(Clone, Copy, Debug)]
@@ -145,8 +145,8 @@ pub(super) fn names(object: &Object) -> BTreeSet<String> {
             segments.chain(inits).collect()
         }
     };
-    let directory = object.key.strip_suffix("index.m3u8").unwrap();
-    uris.iter().map(|uri| format!("{directory}{uri}")).collect()
+    let (directory, _) = object.key.rsplit_once('/').unwrap();
+    uris.iter().map(|uri| format!("{directory}/{uri}")).collect()
 }
 
 /// A channel's programmes: three renditions, four seconds a segment.
@@ -212,7 +212,9 @@ impl Programme {
     }
 
     fn multivariant(&self) -> String {
-        if self.is_small { MULTIVARIANT.replace(SMALL_PICTURE, "") } else { MULTIVARIANT.to_owned() }
+        let small = |text: String, line: &&str| text.replace(line, "");
+        let without = if self.is_small { SMALL_PICTURE } else { &[] };
+        without.iter().fold(MULTIVARIANT.to_owned(), small)
     }
 
     fn rendition(&self, name: &str) -> RenditionSnapshot {
@@ -227,7 +229,11 @@ impl Programme {
         RenditionSnapshot {
             name: RenditionName::new(name).unwrap(),
             kind: if name == "audio" { RenditionKind::Audio } else { RenditionKind::Video },
-            playlist: (!self.segments.is_empty()).then(|| playlist(self.text(name, lingering))),
+            container: Container::Cmaf,
+            playlist: (!self.segments.is_empty()).then(|| playlist(self.text(name, lingering, ""))),
+            i_frames: (!self.segments.is_empty() && name != "audio")
+                .then(|| self.text(name, lingering, "#EXT-X-I-FRAMES-ONLY\n"))
+                .map(|text| IFrames { playlist: playlist(text), low_latency: None, next: self.msn + 1 }),
             low_latency: None,
             news: News::default(),
             inits: sessions.into_iter().map(init).collect(),
@@ -242,7 +248,9 @@ impl Programme {
         RenditionSnapshot {
             name: RenditionName::new(name).unwrap(),
             kind: RenditionKind::Video,
+            container: Container::Cmaf,
             playlist: None,
+            i_frames: None,
             low_latency: None,
             news: News::default(),
             inits: Vec::new(),
@@ -252,8 +260,8 @@ impl Programme {
         }
     }
 
-    fn text(&self, name: &str, lingering: usize) -> String {
-        let mut text = "#EXTM3U\n#EXT-X-VERSION:8\n#EXT-X-TARGETDURATION:4\n".to_owned();
+    fn text(&self, name: &str, lingering: usize, tag: &str) -> String {
+        let mut text = format!("#EXTM3U\n#EXT-X-VERSION:8\n#EXT-X-TARGETDURATION:4\n{tag}");
         let mut mapped = None;
         for segment in self.segments.iter().skip(lingering) {
             let (msn, session, _) = *segment;
@@ -298,7 +306,10 @@ fn playlist(text: String) -> Playlist {
 }
 
 /// What the multivariant playlist lacks without it.
-const SMALL_PICTURE: &str = "#EXT-X-STREAM-INF:BANDWIDTH=1000000,AUDIO=\"audio\"\n360p/index.m3u8\n";
+const SMALL_PICTURE: &[&str] = &[
+    "#EXT-X-STREAM-INF:BANDWIDTH=1000000,AUDIO=\"audio\"\n360p/index.m3u8\n",
+    "#EXT-X-I-FRAME-STREAM-INF:BANDWIDTH=100000,URI=\"360p/iframes.m3u8\"\n",
+];
 
 const MULTIVARIANT: &str = "#EXTM3U
 #EXT-X-MEDIA:TYPE=AUDIO,GROUP-ID=\"audio\",NAME=\"audio\",URI=\"audio/index.m3u8\"
@@ -306,4 +317,6 @@ const MULTIVARIANT: &str = "#EXTM3U
 720p/index.m3u8
 #EXT-X-STREAM-INF:BANDWIDTH=1000000,AUDIO=\"audio\"
 360p/index.m3u8
+#EXT-X-I-FRAME-STREAM-INF:BANDWIDTH=300000,URI=\"720p/iframes.m3u8\"
+#EXT-X-I-FRAME-STREAM-INF:BANDWIDTH=100000,URI=\"360p/iframes.m3u8\"
 ";

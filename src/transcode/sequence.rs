@@ -18,7 +18,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use crate::config::{LadderConfig, LongGop};
-use crate::media::{AccessUnit, AudioFormat, MediaTime, Track, TrackFormat, VideoFormat};
+use crate::media::{AccessUnit, AudioFormat, Container, MediaTime, Track, TrackFormat, VideoFormat};
 use crate::source::SourceEvent;
 
 use super::cuts::{Cut, KeyCuts};
@@ -100,6 +100,7 @@ pub(super) struct Sequencer {
     closing: Option<Closing>,
     position: Option<MediaTime>,
     steps: Vec<Step>,
+    container: Container,
 }
 
 #[derive(Debug)]
@@ -168,7 +169,13 @@ impl Sequencer {
             closing: None,
             position: None,
             steps: Vec::new(),
+            container: Container::default(),
         }
+    }
+
+    /// What is passed on is packed in `container`.
+    pub(super) fn packed_in(self, container: Container) -> Self {
+        Self { container, ..self }
     }
 
     /// Takes what the source sent, and says what is to be done.
@@ -362,7 +369,7 @@ impl Sequencer {
     fn source(&self, held: &BTreeMap<u8, Held>) -> Result<(u8, Source), Option<String>> {
         let known = held.iter().filter_map(|(&track, held)| Some((track, held, self.formats.get(&track)?)));
         let readable = known.clone().filter_map(|(track, held, format)| {
-            let pictures = Pictures { track, video: VideoTraits::of(format)?, measured: held.measured() };
+            let pictures = Pictures { track, video: self.traits(format)?, measured: held.measured() };
             Some((pictures, held))
         });
         let readable: Vec<(Pictures, &Held)> = readable.collect();
@@ -385,6 +392,10 @@ impl Sequencer {
             long_gop_seen: self.long_gop_seen,
         };
         Ok((own.track, source))
+    }
+
+    fn traits(&self, format: &VideoFormat) -> Option<VideoTraits> {
+        Some(VideoTraits::of(format)?.within(self.container))
     }
 
     fn enter(&mut self, plan: Plan, source: Source, entry: Entry) {

@@ -70,7 +70,7 @@ pub enum SourceEnd {
 pub async fn run(setup: Setup, source: mpsc::Receiver<SourceEvent>, out: mpsc::Sender<LadderEvent>) -> Outcome {
     let segment = MediaTime::from(setup.hls.segment_duration);
     let source = Door::new(source, setup.channel.clone(), setup.ladder.audio_bitrate, setup.metrics.clone());
-    let sequencer = Sequencer::new(Arc::clone(&setup.ladder), segment, setup.latched);
+    let sequencer = Sequencer::new(Arc::clone(&setup.ladder), segment, setup.latched).packed_in(setup.hls.container);
     let session = Session {
         channel: setup.channel,
         profile: setup.ladder.profile,

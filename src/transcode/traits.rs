@@ -1,6 +1,6 @@
 //! What decides over a source's picture: whether it can be passed on, and what becomes of it otherwise.
 
-use crate::media::{Colour, DynamicRange, VideoCodec, VideoCoding, VideoFormat};
+use crate::media::{Colour, Container, DynamicRange, VideoCodec, VideoCoding, VideoFormat};
 
 /// More luma samples than this in a picture are refused: a lying configuration record must not make the decoder
 /// reserve gigabytes. It is 8K.
@@ -27,6 +27,8 @@ pub(super) struct VideoTraits {
     pub(super) bits_420: Option<u8>,
     /// What light its samples stand for.
     pub(super) range: DynamicRange,
+    /// What it would be passed on in.
+    pub(super) container: Container,
 }
 
 impl VideoTraits {
@@ -48,11 +50,18 @@ impl VideoTraits {
             interlaced,
             bits_420: (chroma_format == 1 && luma_bits == chroma_bits).then_some(luma_bits),
             range: colour.map(Colour::dynamic_range).unwrap_or_default(),
+            container: Container::default(),
         })
     }
 
+    /// The same, for a channel that is packed in `container`.
+    pub(super) fn within(self, container: Container) -> Self {
+        Self { container, ..self }
+    }
+
     /// Players can be sent this as it is, in 4:2:0 and frames: what Apple's authoring specification (1.2, 1.3) and browsers
-    /// decode. HEVC and AV1 not everywhere, but where they cannot be, a player leaves the variant out by its `CODECS`.
+    /// decode. HEVC and AV1 not everywhere, but where they cannot be, a player leaves the variant out by its `CODECS`; and not in
+    /// MPEG-TS.
     /// No player of Apple's takes VP9.
     pub(super) fn is_playable(&self) -> bool {
         let coding = match (self.codec, self.profile) {
@@ -63,7 +72,7 @@ impl VideoTraits {
             (VideoCodec::Hevc, 2) | (VideoCodec::Av1, 0) => matches!(self.bits_420, Some(8 | 10)),
             (VideoCodec::H264 | VideoCodec::Hevc | VideoCodec::Av1 | VideoCodec::Vp9, _) => false,
         };
-        coding && !self.interlaced
+        coding && !self.interlaced && self.container.holds(self.codec)
     }
 
     /// `profile_idc` and `level_idc` that an encoder of H.264 has to keep to, to stand in for this without another `CODECS`.
@@ -181,6 +190,18 @@ mod tests {
         assert!(av1(0, 8) && av1(0, 10));
         assert!(!av1(1, 8) && !av1(0, 12));
         assert!(!playable(VideoCodec::Vp9, &[1, 0, 0, 0, 0, 31, 0x80, 1, 1, 1, 0, 0], 8));
+    }
+
+    #[test]
+    fn a_transport_stream_has_h264_passed_on_alone() {
+        let within = |codec, config: &[u8]| {
+            let traits = VideoTraits::of(&VideoFormat { codec, ..format(config) }).unwrap();
+            [Container::Cmaf, Container::Ts].map(|container| traits.within(container).is_playable())
+        };
+        assert_eq!(within(VideoCodec::H264, X264_640X360), [true, true]);
+        let hevc = [1, 0x21, 0x60, 0, 0, 0, 0x90, 0, 0, 0, 0, 0, 93];
+        assert_eq!(within(VideoCodec::Hevc, &hevc), [true, false]);
+        assert_eq!(within(VideoCodec::Av1, &[0x81, 5, 0x0c, 0]), [true, false]);
     }
 
     #[test]

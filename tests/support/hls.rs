@@ -10,9 +10,12 @@ use m3u8_rs::{MasterPlaylist, MediaPlaylist};
 use super::server::Server;
 use super::{http, wait_for};
 
+/// The multivariant playlist, without the I-frame playlists that it names.
 pub(crate) fn multivariant(server: &Server) -> Result<MasterPlaylist, String> {
     let body = http::fetch(&server.live("index.m3u8"))?;
-    m3u8_rs::parse_master_playlist_res(&body).map_err(|error| format!("{error:?}"))
+    let mut playlist = m3u8_rs::parse_master_playlist_res(&body).map_err(|error| format!("{error:?}"))?;
+    playlist.variants.retain(|variant| !variant.is_i_frame);
+    Ok(playlist)
 }
 
 pub(crate) fn media(server: &Server, rendition: &str) -> Result<MediaPlaylist, String> {
@@ -55,10 +58,14 @@ impl Recording {
             if self.segments.contains_key(&number) {
                 continue;
             }
-            let uri = init.clone().ok_or("a segment without EXT-X-MAP")?;
-            if let Entry::Vacant(new) = self.inits.entry(uri) {
-                let body = http::fetch(&server.live(&format!("{rendition}/{}", new.key())))?;
-                new.insert(body);
+            match init.clone().map(|uri| self.inits.entry(uri)) {
+                Some(Entry::Vacant(new)) => {
+                    let body = http::fetch(&server.live(&format!("{rendition}/{}", new.key())))?;
+                    new.insert(body);
+                }
+                Some(Entry::Occupied(_)) => {}
+                None if segment.uri.ends_with(".ts") => {}
+                None => return Err("a segment without EXT-X-MAP".to_owned()),
             }
             let body = http::fetch(&server.live(&format!("{rendition}/{}", segment.uri)))?;
             self.segments.insert(number, (segment.clone(), body));
@@ -66,9 +73,9 @@ impl Recording {
         Ok(())
     }
 
-    /// Writes the init and all segments of the only run one after another into a file that any tool reads.
+    /// Writes the init, if it has one, and all segments of the only run one after another into a file that any tool reads.
     pub(crate) fn write(&self, path: &Path) -> PathBuf {
-        assert_eq!(self.inits.len(), 1, "one run");
+        assert!(self.inits.len() <= 1, "one run");
         let mut bytes: Vec<u8> = self.inits.values().flatten().copied().collect();
         bytes.extend(self.segments.values().flat_map(|(_, body)| body.iter().copied()));
         std::fs::write(path, bytes).unwrap();

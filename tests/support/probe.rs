@@ -42,6 +42,13 @@ pub(crate) fn codec(file: &Path) -> (String, String) {
     (text("codec_name"), text("profile"))
 }
 
+/// The codecs of all streams of a file, as ffprobe names them.
+pub(crate) fn streams(file: &Path) -> Vec<String> {
+    let json = ffprobe(&["-show_entries", "stream=codec_name"], file);
+    let streams = json["streams"].as_array().unwrap().iter();
+    streams.map(|stream| stream["codec_name"].as_str().unwrap().to_owned()).collect()
+}
+
 fn ffprobe(arguments: &[&str], file: &Path) -> Value {
     let output =
         Command::new("ffprobe").args(["-v", "error", "-of", "json"]).args(arguments).arg(file).output().unwrap();

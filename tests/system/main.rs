@@ -25,6 +25,7 @@ mod stores;
 mod support;
 mod times;
 mod tracks;
+mod ts;
 
 use std::time::Duration;
 

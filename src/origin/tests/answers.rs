@@ -8,6 +8,7 @@ use proptest::prelude::*;
 
 use super::fixture::{Fixture, SEGMENT, noon};
 use crate::live::{ChannelPhase, ChannelSnapshot, UploadStatus};
+use crate::media::Container;
 use crate::origin::answer::{Asked, Outcome, World, answer};
 use crate::origin::route::route;
 
@@ -45,6 +46,35 @@ const PLAYLIST_PATH: &str = "/live/demo/720p/index.m3u8";
 
 /// Method, path and header fields.
 type Request<'a> = (&'a str, &'a str, &'a [(&'a str, &'a str)]);
+
+#[test]
+fn a_transport_stream_is_served_by_its_own_name() {
+    let fixture = Fixture::new();
+    assert_eq!(fixture.get("/live/demo/720p/5/9.ts").status(), 404);
+    fixture.change(|rendition| {
+        rendition.container = Container::Ts;
+        rendition.inits.clear();
+    });
+    let segment = fixture.get("/live/demo/720p/5/9.ts");
+    assert_eq!((segment.status().as_u16(), field(&segment, "content-type")), (200, "video/mp2t"));
+    assert_eq!(fixture.get(SEGMENT_PATH).status(), 404);
+    assert_eq!(fixture.get("/live/demo/720p/5/3.ts").status(), 410);
+}
+
+#[test]
+fn an_i_frame_playlist_is_served_as_a_media_playlist_is() {
+    let fixture = Fixture::new();
+    let fields = [("accept-encoding", "gzip")];
+    let ask = |path| fixture.ask(&Method::GET, path, &fields);
+    let (i_frames, playlist) = (ask("/live/demo/720p/iframes.m3u8"), ask(PLAYLIST_PATH));
+    assert_eq!(i_frames.status(), 200);
+    assert_eq!(i_frames.body(), "gzip of 720p-i-frames");
+    assert_eq!(field(&i_frames, "etag"), "\"720p-i-frames-1-gzip\"");
+    for name in ["cache-control", "content-type", "content-encoding", "last-modified", "vary"] {
+        assert_eq!(field(&i_frames, name), field(&playlist, name), "{name}");
+    }
+    assert_eq!(ask("/live/demo/audio/iframes.m3u8").status(), 404, "sound has none");
+}
 
 #[test]
 fn heads_are_as_agreed() {

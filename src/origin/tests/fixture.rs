@@ -9,10 +9,10 @@ use tokio::sync::watch;
 
 use crate::ladder::{RenditionKind, RenditionName};
 use crate::live::{
-    ChannelPhase, ChannelSnapshot, ChannelView, Directory, Init, Lazy, LowLatency, Msn, News, OpenSegment, Part,
-    Playlist, PublisherStatus, RenditionSnapshot, Segment, SessionId, UploadStatus,
+    ChannelPhase, ChannelSnapshot, ChannelView, Directory, IFrames, Init, Lazy, LowLatency, Msn, News, OpenSegment,
+    Part, Playlist, PublisherStatus, RenditionSnapshot, Segment, SessionId, UploadStatus,
 };
-use crate::media::MediaTime;
+use crate::media::{Container, MediaTime};
 use crate::source::ChannelName;
 
 /// The channels, and the ends that the other stages write to.
@@ -57,6 +57,9 @@ impl Fixture {
                 let text = playlist(&format!("{kind} {}", rendition.name));
                 Lazy::new(move || text)
             };
+            if let Some(i_frames) = &mut rendition.i_frames {
+                i_frames.low_latency = Some(text("i-frames"));
+            }
             let part_target = MediaTime::from_millis(500);
             rendition.low_latency =
                 Some(LowLatency { full: text("full"), delta: Some(text("delta")), part_target, blocking: true });
@@ -119,11 +122,18 @@ pub(super) fn playlist(name: &str) -> Playlist {
     Playlist::new(format!("text of {name}").into(), format!("\"{name}-1\""), noon(), Lazy::new(|| gzip))
 }
 
+/// Its last entry is number 20.
+fn i_frames(name: &str) -> IFrames {
+    IFrames { playlist: playlist(&format!("{name}-i-frames")), low_latency: None, next: 21 }
+}
+
 fn rendition(name: &str, kind: RenditionKind) -> RenditionSnapshot {
     RenditionSnapshot {
         name: RenditionName::new(name).unwrap(),
         kind,
+        container: Container::Cmaf,
         playlist: Some(playlist(name)),
+        i_frames: (kind == RenditionKind::Video).then(|| i_frames(name)),
         low_latency: None,
         news: News::default(),
         inits: vec![Arc::new(Init { session: SessionId(5), data: Bytes::from_static(b"init") })],

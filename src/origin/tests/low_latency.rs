@@ -15,7 +15,11 @@ const PLAYLIST: &str = "/live/demo/720p/index.m3u8";
 
 /// What asking for `query` comes to: a status and `max-age`, or nothing as long as it is waited for.
 fn ask(fixture: &Fixture, query: &str) -> Option<(u16, String)> {
-    match fixture.outcome(&Method::GET, &format!("{PLAYLIST}?{query}"), &[]) {
+    ask_for(fixture, &format!("{PLAYLIST}?{query}"))
+}
+
+fn ask_for(fixture: &Fixture, path: &str) -> Option<(u16, String)> {
+    match fixture.outcome(&Method::GET, path, &[]) {
         Outcome::Answer(response) => Some((response.status().as_u16(), field(&response, "cache-control").to_owned())),
         Outcome::Wait(wait) => {
             assert_eq!(wait.patience, Duration::from_secs(15), "three target durations");
@@ -43,6 +47,18 @@ fn clause_6_2_5_2_what_is_there_is_answered_and_what_comes_is_waited_for() {
     assert_eq!(ask(&fixture, "_HLS_msn=11"), None, "the whole segment");
     assert_eq!(ask(&fixture, "_HLS_msn=12&_HLS_part=0"), None);
     assert_eq!(ask(&fixture, "_HLS_msn=12"), None);
+}
+
+/// Its entries have numbers of their own: the last is 20.
+#[test]
+fn clause_6_2_5_2_a_list_of_i_frames_is_waited_for_by_its_own_numbers() {
+    let fixture = Fixture::low_latency();
+    let ask = |query: &str| ask_for(&fixture, &format!("/live/demo/720p/iframes.m3u8?{query}"));
+    assert_eq!((ask(""), ask("_HLS_msn=20"), ask("_HLS_msn=19")), (now(1), now(30), now(1)));
+    assert_eq!((ask("_HLS_msn=21"), ask("_HLS_msn=22&_HLS_part=0"), ask("_HLS_msn=23")), (None, None, refused()));
+    assert_eq!(fixture.get("/live/demo/720p/iframes.m3u8?_HLS_skip=YES").body(), "text of i-frames 720p");
+    fixture.change(|rendition| rendition.low_latency.as_mut().unwrap().blocking = false);
+    assert_eq!(ask("_HLS_msn=21"), now(1));
 }
 
 #[test]

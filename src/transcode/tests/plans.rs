@@ -4,7 +4,7 @@ use proptest::prelude::*;
 
 use crate::config::{EncodeProfile, LadderConfig, LongGop, MissingRungs, RenditionConfig, RenditionSource};
 use crate::ladder::RenditionName;
-use crate::media::{AudioCodec, AudioFormat, DynamicRange, MediaTime, VideoCodec};
+use crate::media::{AudioCodec, AudioFormat, Container, DynamicRange, MediaTime, VideoCodec};
 use crate::transcode::audio_plan::AudioMaking;
 use crate::transcode::latched::Latched;
 use crate::transcode::observed::Source;
@@ -17,7 +17,18 @@ fn traits(width: u32, height: u32) -> VideoTraits {
     let (profile, level) = (100, 31);
     let (codec, range) = (VideoCodec::H264, DynamicRange::Sdr);
     let (sample_aspect, bits_420) = ((1, 1), Some(8));
-    VideoTraits { codec, width, height, sample_aspect, profile, level, interlaced: false, bits_420, range }
+    VideoTraits {
+        codec,
+        width,
+        height,
+        sample_aspect,
+        profile,
+        level,
+        interlaced: false,
+        bits_420,
+        range,
+        container: Container::Cmaf,
+    }
 }
 
 fn source(width: u32, height: u32, gop: Option<i64>) -> Source {
@@ -108,6 +119,20 @@ fn what_players_cannot_decode_is_encoded() {
     );
     odd.video = VideoTraits { interlaced: true, ..traits(1920, 1080) };
     assert!(Plan::decide(&ladder(LongGop::Stretch, true, &[]), SEGMENT, &odd, None).passed().is_none());
+}
+
+#[test]
+fn what_a_transport_stream_cannot_hold_is_encoded() {
+    let mut hevc = source(1280, 720, Some(2000));
+    hevc.video = VideoTraits { codec: VideoCodec::Hevc, profile: 1, ..hevc.video };
+    let plan = |source: &Source| Plan::decide(&ladder(LongGop::Encode, true, &[360]), SEGMENT, source, None);
+    assert_eq!(plan(&hevc).passthrough, Passthrough::Passed);
+    hevc.video = hevc.video.within(Container::Ts);
+    assert_eq!(plan(&hevc).passthrough, Passthrough::Unplayable);
+    assert_eq!(sizes(&plan(&hevc)), [Some((1280, 720)), Some((640, 360))]);
+    let h264 = source(1280, 720, Some(2000));
+    let within = Source { video: h264.video.within(Container::Ts), ..h264 };
+    assert_eq!(plan(&within).passthrough, Passthrough::Passed);
 }
 
 #[test]

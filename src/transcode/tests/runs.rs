@@ -10,7 +10,7 @@ use super::decode::{decode, onsets};
 use super::media::Clip;
 use crate::config::{EncodeProfile, HlsConfig, LadderConfig, LongGop, MissingRungs, RenditionConfig, RenditionSource};
 use crate::ladder::{LadderEvent, RenditionName, RunStart};
-use crate::media::{AccessUnit, AudioCodec, MediaTime, Track, TrackFormat};
+use crate::media::{AccessUnit, AudioCodec, Container, MediaTime, Track, TrackFormat};
 use crate::metrics::Metrics;
 use crate::source::{ChannelName, SourceEvent};
 use crate::transcode::traits::VideoTraits;
@@ -37,6 +37,7 @@ pub(super) fn setup(ladder: LadderConfig, segment_millis: u64) -> Setup {
         channel: ChannelName::new("test").unwrap(),
         ladder: Arc::new(ladder),
         hls: HlsConfig {
+            container: Container::Cmaf,
             low_latency: true,
             segment_duration: Duration::from_millis(segment_millis),
             part_duration: Duration::from_millis(500),

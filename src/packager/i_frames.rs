@@ -1,0 +1,278 @@
+//! I-frame playlists (RFC 8216bis, 4.4.3.6): the IDRs of the segments that a rendition lists, for players that seek or
+//! show a programme at speed.
+//!
+//! Apple's packagers name by a byte range the `moof` of a segment and its `mdat` up to the end of the IDR, a fragment
+//! whose end is missing: AVPlayer takes that, but the parsers of browsers and of Android refuse it. Here each IDR is a
+//! chunk of its own within its segment, so the same range is a whole fragment, and every player can show it.
+
+use std::collections::VecDeque;
+use std::fmt::Write;
+use std::ops::Range;
+use std::sync::Arc;
+use std::time::SystemTime;
+
+use super::bandwidth::{Bandwidth, Rates, Weighed};
+use super::playlist::{MediaPlaylist, iso_date};
+use super::text;
+use crate::layout::Resource;
+use crate::live::{self, Lazy, Msn, Playlist, Segment, SessionId};
+use crate::media::MediaTime;
+
+/// An IDR in its segment.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct IFrame {
+    /// When it is decoded, after the segment's first sample.
+    pub(super) offset: MediaTime,
+    /// Its chunk, in the segment's bytes.
+    pub(super) bytes: Range<usize>,
+}
+
+/// The I-frames that a rendition lists; see the module.
+#[derive(Debug)]
+pub(super) struct IFrames {
+    listed: VecDeque<Listed>,
+    /// The number of the first entry: it goes up by one for each entry that leaves, as that of a segment would.
+    first: u64,
+    bandwidth: Bandwidth,
+    playlist: Option<Playlist>,
+}
+
+/// A listed segment.
+#[derive(Debug)]
+struct Listed {
+    segment: Arc<Segment>,
+    i_frames: Vec<IFrame>,
+}
+
+/// One entry of the playlist.
+struct Entry<'a> {
+    segment: &'a Segment,
+    /// After the segment's start.
+    offset: MediaTime,
+    /// To the next I-frame. Measured from decode time to decode time: an IDR opens its group, and is shown as long after
+    /// it is decoded as the one before it.
+    duration: MediaTime,
+    /// None in a gap.
+    bytes: Option<&'a Range<usize>>,
+}
+
+impl IFrames {
+    pub(super) fn new() -> Self {
+        let bandwidth = Bandwidth::unknown(MediaTime::ZERO);
+        Self { listed: VecDeque::new(), first: 1, bandwidth, playlist: None }
+    }
+
+    /// Begins a programme: nothing is listed.
+    pub(super) fn restart(&mut self, target: MediaTime) {
+        self.drop_before(Msn(u64::MAX));
+        self.bandwidth = Bandwidth::unknown(target);
+        self.playlist = None;
+    }
+
+    /// There is no playlist.
+    pub(super) fn retire(&mut self) {
+        self.playlist = None;
+    }
+
+    /// Lists a segment with its IDRs, and only those from `first_listed` on. True if what the rates are said to be had
+    /// to be raised.
+    pub(super) fn push(&mut self, segment: Arc<Segment>, i_frames: Vec<IFrame>, first_listed: Msn) -> bool {
+        self.listed.push_back(Listed { segment, i_frames });
+        self.drop_before(first_listed);
+        let Self { listed, bandwidth, .. } = self;
+        let all = || listed.iter().flat_map(Listed::entries);
+        let mut raised = false;
+        for entry in listed.back().into_iter().flat_map(Listed::entries) {
+            raised |= bandwidth.measure(&entry, all());
+        }
+        // Of I-frames the shortest average is one: there is nothing but I-frames in it.
+        bandwidth.measure_last(all()) || raised
+    }
+
+    fn drop_before(&mut self, first_listed: Msn) {
+        while let Some(gone) = self.listed.pop_front_if(|listed| listed.segment.msn < first_listed) {
+            self.first = self.first.saturating_add(u64::try_from(gone.entries().count()).unwrap_or(0));
+        }
+    }
+
+    /// Writes the playlist beside `of`, the rendition's media playlist.
+    pub(super) fn render(&mut self, of: &MediaPlaylist<'_>, now: SystemTime) {
+        let mut written = String::with_capacity(4096);
+        // Writing into memory cannot fail.
+        let _ = self.write(&mut written, of);
+        self.playlist = Some(text::playlist(written, self.playlist.as_ref(), now));
+    }
+
+    fn write(&self, text: &mut String, of: &MediaPlaylist<'_>) -> std::fmt::Result {
+        writeln!(text, "#EXTM3U")?;
+        writeln!(text, "#EXT-X-VERSION:{VERSION}")?;
+        writeln!(text, "#EXT-X-TARGETDURATION:{}", of.target_duration_secs)?;
+        writeln!(text, "#EXT-X-MEDIA-SEQUENCE:{}", self.first)?;
+        writeln!(text, "#EXT-X-DISCONTINUITY-SEQUENCE:{}", of.discontinuity_sequence)?;
+        writeln!(text, "#EXT-X-INDEPENDENT-SEGMENTS")?;
+        writeln!(text, "#EXT-X-I-FRAMES-ONLY")?;
+        let mut mapped = None;
+        for entry in self.listed.iter().flat_map(Listed::entries) {
+            entry.write(text, of, &mut mapped)?;
+        }
+        if of.ended { writeln!(text, "#EXT-X-ENDLIST") } else { Ok(()) }
+    }
+
+    /// What is published; `control` is the line by which a playlist with parts tells of the server.
+    pub(super) fn view(&self, control: Option<String>) -> Option<live::IFrames> {
+        let playlist = self.playlist.clone()?;
+        let low_latency = control.map(|control| {
+            let playlist = playlist.clone();
+            Lazy::new(move || controlled(&playlist, &control))
+        });
+        let entries = u64::try_from(self.listed.iter().flat_map(Listed::entries).count()).unwrap_or(0);
+        Some(live::IFrames { playlist, low_latency, next: self.first.saturating_add(entries) })
+    }
+
+    /// The rates of what is fetched of I-frames alone; none before there was one.
+    pub(super) fn rates(&self) -> Option<Rates> {
+        Some(self.bandwidth.declared()).filter(|rates| rates.peak > 0)
+    }
+}
+
+/// `playlist` with this line among those of its head.
+fn controlled(playlist: &Playlist, control: &str) -> Playlist {
+    let text = String::from_utf8_lossy(&playlist.text);
+    let written = text.replacen(BEHIND_CONTROL, &format!("{control}\n{BEHIND_CONTROL}"), 1);
+    text::playlist(written, None, playlist.modified)
+}
+
+const BEHIND_CONTROL: &str = "#EXT-X-MEDIA-SEQUENCE:";
+
+/// `EXT-X-MAP` in an I-frame playlist (RFC 8216bis, 8).
+const VERSION: u32 = 5;
+
+impl Listed {
+    /// A gap is an entry too, as no entry may be longer than the target duration.
+    fn entries(&self) -> impl Iterator<Item = Entry<'_>> {
+        let segment = &*self.segment;
+        let gap = Entry { segment, offset: MediaTime::ZERO, duration: segment.duration, bytes: None };
+        let ends = self.i_frames.iter().skip(1).map(|next| next.offset).chain([segment.duration]);
+        let i_frames = self.i_frames.iter().zip(ends).map(move |(i_frame, end)| Entry {
+            segment,
+            offset: i_frame.offset,
+            duration: end - i_frame.offset,
+            bytes: Some(&i_frame.bytes),
+        });
+        segment.gap.then_some(gap).into_iter().chain(i_frames)
+    }
+}
+
+impl Entry<'_> {
+    /// `mapped` is the session whose initialisation segment holds so far.
+    fn write(&self, text: &mut String, of: &MediaPlaylist<'_>, mapped: &mut Option<SessionId>) -> std::fmt::Result {
+        let segment = self.segment;
+        if segment.discontinuity && self.offset == MediaTime::ZERO {
+            writeln!(text, "#EXT-X-DISCONTINUITY")?;
+        }
+        if !segment.gap && *mapped != Some(segment.session) {
+            *mapped = Some(segment.session);
+            let init = Resource::Init(of.rendition.clone(), segment.session);
+            writeln!(text, "#EXT-X-MAP:URI=\"{}\"", init.below_rendition())?;
+        }
+        let shown = segment.program_date_time.checked_add(self.offset.to_duration());
+        writeln!(text, "#EXT-X-PROGRAM-DATE-TIME:{}", iso_date(shown.unwrap_or(segment.program_date_time)))?;
+        writeln!(text, "#EXTINF:{:.6},", self.duration.as_secs_f64())?;
+        match self.bytes {
+            Some(bytes) => writeln!(text, "#EXT-X-BYTERANGE:{}@{}", bytes.len(), bytes.start)?,
+            None => writeln!(text, "#EXT-X-GAP")?,
+        }
+        let resource = Resource::Segment(of.rendition.clone(), segment.session, segment.msn);
+        writeln!(text, "{}", resource.below_rendition())
+    }
+}
+
+impl Weighed for Entry<'_> {
+    fn weight(&self) -> Option<(u64, MediaTime)> {
+        let bytes = u64::try_from(self.bytes?.len()).unwrap_or(u64::MAX);
+        Some((bytes.saturating_mul(8), self.duration))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::ladder::RenditionName;
+    use crate::packager::testing::{self, golden};
+
+    const SECOND: MediaTime = MediaTime::from_millis(1_000);
+
+    fn i_frame(millis: i64, bytes: Range<usize>) -> IFrame {
+        IFrame { offset: MediaTime::from_millis(millis), bytes }
+    }
+
+    fn write(i_frames: &mut IFrames, ended: bool) -> String {
+        let rendition = RenditionName::new("720p").unwrap();
+        let of = MediaPlaylist {
+            rendition: &rendition,
+            container: crate::media::Container::Cmaf,
+            target_duration_secs: 4,
+            first: Msn(1),
+            discontinuity_sequence: 3,
+            ended,
+        };
+        i_frames.render(&of, testing::wall_clock(0));
+        String::from_utf8(i_frames.view(None).unwrap().playlist.text.to_vec()).unwrap()
+    }
+
+    fn push(i_frames: &mut IFrames, segment: Segment, of_it: Vec<IFrame>, first_listed: u64) {
+        i_frames.push(Arc::new(segment), of_it, Msn(first_listed));
+    }
+
+    #[test]
+    fn each_idr_is_an_entry_up_to_the_next() {
+        let mut i_frames = IFrames::new();
+        i_frames.restart(SECOND);
+        let seam = Segment { session: SessionId(1_800_000_500_000), discontinuity: true, ..testing::segment(4, 4_000) };
+        push(&mut i_frames, testing::segment(1, 4_000), vec![i_frame(0, 0..5_000), i_frame(1_500, 9_000..12_500)], 1);
+        push(&mut i_frames, testing::segment(2, 4_000), vec![i_frame(0, 0..700)], 1);
+        push(&mut i_frames, Segment { gap: true, ..testing::segment(3, 4_000) }, vec![], 1);
+        push(&mut i_frames, seam, vec![i_frame(0, 0..800), i_frame(3_967, 9_000..9_100)], 1);
+        golden("i_frames.m3u8", &write(&mut i_frames, false));
+    }
+
+    #[test]
+    fn the_sequence_counts_entries_through_all_programmes() {
+        let mut i_frames = IFrames::new();
+        i_frames.restart(SECOND);
+        push(&mut i_frames, testing::segment(1, 4_000), vec![i_frame(0, 0..5), i_frame(1_500, 9..12)], 1);
+        push(&mut i_frames, Segment { gap: true, ..testing::segment(2, 4_000) }, vec![], 1);
+        push(&mut i_frames, testing::segment(3, 4_000), vec![i_frame(0, 0..5)], 3);
+        golden("i_frames_ended.m3u8", &write(&mut i_frames, true));
+        i_frames.restart(SECOND);
+        assert!(i_frames.view(None).is_none() && i_frames.rates().is_none());
+        assert!(write(&mut i_frames, false).contains("#EXT-X-MEDIA-SEQUENCE:5\n"));
+    }
+
+    #[test]
+    fn clause_6_2_4_beside_parts_the_server_is_told_of_in_the_same_words() {
+        let mut i_frames = IFrames::new();
+        i_frames.restart(SECOND);
+        push(&mut i_frames, testing::segment(1, 4_000), vec![i_frame(0, 0..5), i_frame(1_500, 9..12)], 1);
+        let plain = write(&mut i_frames, false);
+        let view = i_frames.view(Some("#EXT-X-SERVER-CONTROL:CAN-BLOCK-RELOAD=YES".to_owned())).unwrap();
+        assert_eq!(view.next, 3);
+        let told = String::from_utf8(view.low_latency.unwrap().text.to_vec()).unwrap();
+        let line = "#EXT-X-TARGETDURATION:4\n#EXT-X-SERVER-CONTROL:CAN-BLOCK-RELOAD=YES\n#EXT-X-MEDIA-SEQUENCE:1\n";
+        assert!(told.contains(line), "{told}");
+        assert_eq!(told.replace("#EXT-X-SERVER-CONTROL:CAN-BLOCK-RELOAD=YES\n", ""), plain);
+    }
+
+    #[test]
+    fn rates_are_those_of_the_i_frames_alone() {
+        let mut i_frames = IFrames::new();
+        i_frames.restart(MediaTime::from_millis(4_000));
+        let segment = |msn| Arc::new(testing::segment(msn, 4_000));
+        assert!(i_frames.push(segment(1), vec![i_frame(0, 0..1_000), i_frame(2_000, 5_000..8_000)], Msn(1)));
+        // 4,000 bytes in 4 s are 8 kbit/s, and the last 3,000 in 2 s are 12 kbit/s; a little more is declared.
+        let rates = i_frames.rates().unwrap();
+        assert_eq!(rates, Rates { peak: 13_000, average: 9_000 });
+        assert!(!i_frames.push(segment(2), vec![i_frame(0, 0..1_000), i_frame(2_000, 5_000..8_000)], Msn(1)));
+        assert!(i_frames.push(segment(3), vec![i_frame(0, 0..9_000)], Msn(1)));
+    }
+}
