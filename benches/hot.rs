@@ -4,7 +4,6 @@
 //! `cargo bench --bench hot` needs `wrk` and `nginx` (`scripts/install-packages bench`). The two take turns; the median of three
 //! runs counts. One core serves at most, for the other one asks.
 #![expect(clippy::unwrap_used, clippy::indexing_slicing, reason = "a measurement that cannot go on has failed")]
-#![expect(clippy::disallowed_methods, reason = "it measures real time")]
 
 #[path = "../tests/support/mod.rs"]
 #[expect(dead_code, reason = "shared with the system tests, which use more of it")]

@@ -36,6 +36,13 @@ pub struct KindLabel {
     pub kind: &'static str,
 }
 
+/// The label of rules of HLS: as many as there are rules.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+pub struct RuleLabel {
+    /// The rule's name.
+    pub rule: &'static str,
+}
+
 /// The label of HTTP responses.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
 pub struct ResponseLabel {
@@ -74,6 +81,8 @@ pub struct Metrics {
     pub segment_bytes: Family<RenditionLabel, Counter>,
     /// What was wrong with what the packager was given, by kind.
     pub packager_faults: Family<KindLabel, Counter>,
+    /// What the server's own playlists break of the rules of HLS, by rule.
+    pub playlist_violations: Family<RuleLabel, Counter>,
     /// Objects written to the store.
     pub store_puts: Family<ChannelLabel, Counter>,
     /// Writes to the store that failed and were or will be tried again, by kind.
@@ -114,6 +123,11 @@ impl Metrics {
             "packager_faults",
             "Gaps and other faults in renditions, by kind",
             self.packager_faults.clone(),
+        );
+        registry.register(
+            "playlist_violations",
+            "Rules of HLS that the server's own playlists break, by rule",
+            self.playlist_violations.clone(),
         );
         registry.register("store_puts", "Objects written to the store", self.store_puts.clone());
         registry.register("store_errors", "Writes to the store that failed, by kind", self.store_errors.clone());

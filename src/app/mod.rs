@@ -3,6 +3,7 @@
 //! It owns every task. A panic in one is logged and ends one channel or one listener's connection, not the process.
 
 mod channel;
+mod inspection;
 mod keys;
 mod roster;
 mod stage;

@@ -13,6 +13,7 @@ use tokio_util::sync::CancellationToken;
 use tracing::{Instrument as _, info, info_span, warn};
 
 use super::channel::Channel;
+use super::inspection::inspect;
 use super::stage::Stage;
 use super::takeover::Takeovers;
 use super::{DRAIN_DEADLINE, FINISH_DEADLINE};
@@ -49,6 +50,7 @@ pub(super) struct Roster {
     supervisors: Stage,
     packagers: Stage,
     uploaders: Stage,
+    inspectors: Stage,
     /// Uploads stop where they are.
     drained: CancellationToken,
     /// Those that the webhook named.
@@ -80,6 +82,7 @@ impl Roster {
             supervisors: Stage::new("channel"),
             packagers: Stage::new("packager"),
             uploaders: Stage::new("store"),
+            inspectors: Stage::new("verify"),
             drained: CancellationToken::new(),
             fleeting: BTreeMap::new(),
             postponed: Vec::new(),
@@ -113,6 +116,7 @@ impl Roster {
                 },
                 () = self.supervisors.next() => {}
                 () = self.packagers.next() => {}
+                () = self.inspectors.next() => {}
                 () = self.uploaders.next() => self.sweep(),
             }
         }
@@ -122,6 +126,7 @@ impl Roster {
     pub(super) async fn shut_down(&mut self) {
         self.supervisors.end(FINISH_DEADLINE).await;
         self.packagers.end(FINISH_DEADLINE).await;
+        self.inspectors.end(FINISH_DEADLINE).await;
         if timeout(DRAIN_DEADLINE, self.uploaders.join()).await.is_err() {
             warn!(deadline = ?DRAIN_DEADLINE, "not all segments reached the store in time");
             self.drained.cancel();
@@ -171,6 +176,8 @@ impl Roster {
 
         let setup = packager::Setup { channel: name.clone(), hls, metrics: metrics.clone() };
         self.packagers.spawn(|_| packager::run(setup, ladder_events, live));
+        let inspection = inspect(name.clone(), live_view.clone(), metrics.clone());
+        self.inspectors.spawn(|_| inspection);
         let setup = store::Setup { channel: name.clone(), store, metrics: metrics.clone() };
         let (snapshots, drained) = (live_view.clone(), self.drained.clone());
         self.uploaders.spawn(|_| store::upload(setup, snapshots, upload, drained));

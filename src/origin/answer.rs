@@ -74,7 +74,7 @@ impl World<'_> {
     fn published(&self, channel: &ChannelName, resource: &Resource, query: Option<&str>, asked: &Asked<'_>) -> Found {
         let Some(snapshot) = self.snapshot(channel) else { return Found::Now(unknown()) };
         // Only playlists take directives.
-        let query = query.filter(|_| matches!(resource, Resource::Playlist(_)));
+        let query = query.filter(|_| matches!(resource, Resource::Playlist(_) | Resource::IFrames(_)));
         let directives = match Directives::read(query) {
             Ok(directives) => directives,
             // After the end directives are ignored (RFC 8216bis, 6.2.5), and so are bad ones.

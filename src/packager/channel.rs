@@ -355,6 +355,8 @@ impl Packager {
         }
         if changed {
             self.lanes.iter_mut().chain(&mut self.retired).for_each(|lane| lane.replaced(self.edge));
+            // From here on each has to tell of all others (RFC 8216bis, B.1), which had no playlist when it was made.
+            self.lanes.iter_mut().for_each(Lane::touch);
         }
         let run = self.run.as_ref();
         let offered = self.order.iter().filter_map(|index| self.lanes.get(*index));

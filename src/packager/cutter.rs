@@ -8,7 +8,7 @@ use crate::media::{AccessUnit, AudioFormat, MediaTime};
 /// A segmenter of one of both kinds; see there.
 #[derive(Debug)]
 pub(super) enum Cutter {
-    Cmaf(Segmenter),
+    Cmaf(Box<Segmenter>),
     Ts(Box<TsSegmenter>),
 }
 

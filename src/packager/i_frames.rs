@@ -33,6 +33,8 @@ pub(super) struct IFrames {
     listed: VecDeque<Listed>,
     /// The number of the first entry: it goes up by one for each entry that leaves, as that of a segment would.
     first: u64,
+    /// The number of the entry after the last.
+    next: u64,
     bandwidth: Bandwidth,
     playlist: Option<Playlist>,
 }
@@ -59,7 +61,7 @@ struct Entry<'a> {
 impl IFrames {
     pub(super) fn new() -> Self {
         let bandwidth = Bandwidth::unknown(MediaTime::ZERO);
-        Self { listed: VecDeque::new(), first: 1, bandwidth, playlist: None }
+        Self { listed: VecDeque::new(), first: 1, next: 1, bandwidth, playlist: None }
     }
 
     /// Begins a programme: nothing is listed.
@@ -77,7 +79,9 @@ impl IFrames {
     /// Lists a segment with its IDRs, and only those from `first_listed` on. True if what the rates are said to be had
     /// to be raised.
     pub(super) fn push(&mut self, segment: Arc<Segment>, i_frames: Vec<IFrame>, first_listed: Msn) -> bool {
-        self.listed.push_back(Listed { segment, i_frames });
+        let listed = Listed { segment, i_frames };
+        self.next = self.next.saturating_add(listed.count());
+        self.listed.push_back(listed);
         self.drop_before(first_listed);
         let Self { listed, bandwidth, .. } = self;
         let all = || listed.iter().flat_map(Listed::entries);
@@ -91,7 +95,7 @@ impl IFrames {
 
     fn drop_before(&mut self, first_listed: Msn) {
         while let Some(gone) = self.listed.pop_front_if(|listed| listed.segment.msn < first_listed) {
-            self.first = self.first.saturating_add(u64::try_from(gone.entries().count()).unwrap_or(0));
+            self.first = self.first.saturating_add(gone.count());
         }
     }
 
@@ -125,8 +129,7 @@ impl IFrames {
             let playlist = playlist.clone();
             Lazy::new(move || controlled(&playlist, &control))
         });
-        let entries = u64::try_from(self.listed.iter().flat_map(Listed::entries).count()).unwrap_or(0);
-        Some(live::IFrames { playlist, low_latency, next: self.first.saturating_add(entries) })
+        Some(live::IFrames { playlist, low_latency, next: self.next })
     }
 
     /// The rates of what is fetched of I-frames alone; none before there was one.
@@ -148,6 +151,10 @@ const BEHIND_CONTROL: &str = "#EXT-X-MEDIA-SEQUENCE:";
 const VERSION: u32 = 5;
 
 impl Listed {
+    fn count(&self) -> u64 {
+        u64::try_from(self.entries().count()).unwrap_or(0)
+    }
+
     /// A gap is an entry too, as no entry may be longer than the target duration.
     fn entries(&self) -> impl Iterator<Item = Entry<'_>> {
         let segment = &*self.segment;

@@ -145,7 +145,7 @@ impl Lane {
             (Container::Ts, TrackFormat::Video(picture)) => Cutter::Ts(Box::new(self.ts_segmenter(picture)?)),
             _ => {
                 self.window.add_init(Init { session: run.session, data: header.data.clone() });
-                Cutter::Cmaf(self.segmenter(&header))
+                Cutter::Cmaf(Box::new(self.segmenter(&header)))
             }
         });
         self.declared.add(&header);

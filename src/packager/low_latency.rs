@@ -119,8 +119,10 @@ impl Source {
         }
         for report in self.reports.iter().filter(|report| report.rendition != self.rendition) {
             let uri = Resource::Playlist(report.rendition.clone()).below_channel();
-            let part = report.last.part.map_or_else(String::new, |part| format!(",LAST-PART={part}"));
-            writer.line(format_args!("#EXT-X-RENDITION-REPORT:URI=\"../{uri}\",LAST-MSN={}{part}", report.last.msn));
+            let msn = report.last.msn;
+            // Left out, it would be that of this playlist (RFC 8216bis, 4.4.5.4); a segment without media has no part.
+            let part = report.last.part.unwrap_or(0);
+            writer.line(format_args!("#EXT-X-RENDITION-REPORT:URI=\"../{uri}\",LAST-MSN={msn},LAST-PART={part}"));
         }
     }
 

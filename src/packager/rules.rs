@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use m3u8_rs::MediaPlaylist;
 
-use super::low_latency_rules;
+use super::low_latency_rules::Checker;
 use super::readback::{self, Read};
 use crate::ladder::RenditionKind;
 use crate::layout::Resource;
@@ -17,6 +17,7 @@ use crate::source::ChannelName;
 #[derive(Default)]
 pub(crate) struct Watcher {
     before: Arc<ChannelSnapshot>,
+    low_latency: Checker,
     /// By rendition and number: session, and every sample that was ever in a segment.
     pub(crate) seen: BTreeMap<(String, u64), (SessionId, Vec<Read>)>,
     /// By number, whether a discontinuity stands before it, as each rendition says.
@@ -40,6 +41,7 @@ impl Watcher {
             let before = self.before.rendition(rendition.name.as_str()).cloned();
             self.rendition(now, rendition, before.as_deref());
         }
+        self.low_latency.see(now);
         self.succession(now);
         self.lingering(now);
         if let Some(multivariant) = &now.multivariant {
@@ -116,7 +118,6 @@ impl Watcher {
         assert_eq!(parsed.media_sequence, rendition.first_listed.0);
         assert_eq!(parsed.target_duration, u64::from(now.target_duration_secs));
         self.listed(rendition, &parsed);
-        low_latency_rules::check(now, rendition, before);
         let previous = before.and_then(|b| b.playlist.as_ref()).map(|p| parse(&p.text));
         if let Some(previous) = previous.filter(|p| !p.end_list) {
             follows(&previous, &parsed);
@@ -134,6 +135,13 @@ impl Watcher {
         assert!(parsed.i_frames_only && parsed.version == Some(5));
         assert_eq!((parsed.end_list, parsed.target_duration), (of.end_list, of.target_duration));
         assert_eq!(parsed.discontinuity_sequence, of.discontinuity_sequence);
+        let told = |text: &[u8]| -> Option<String> {
+            let text = std::str::from_utf8(text).unwrap();
+            text.lines().find(|line| line.starts_with("#EXT-X-SERVER-CONTROL")).map(str::to_owned)
+        };
+        assert_eq!(told(&list.playlist.text), None, "what is stored promises nothing");
+        let (i_frames, parts) = (list.low_latency.as_ref(), rendition.low_latency.as_ref());
+        assert_eq!(i_frames.map(|lazy| told(&lazy.text)), parts.map(|low| told(&low.full.text)));
         let mut entries = parsed.segments.iter();
         let mut mapped = None;
         for segment in &of.segments {

@@ -35,7 +35,7 @@ impl Sample {
 pub(super) struct Sampler {
     timescale: u32,
     waiting: Option<Waiting>,
-    /// The duration of the sample before; for one of which nothing better is known.
+    /// The duration of the last sample that the source did not hold up; for one of which nothing better is known.
     usual: u32,
     /// Where the last stretch of units ended.
     ended: i64,
@@ -101,7 +101,10 @@ impl Sampler {
     fn sample(&mut self, waiting: Waiting, end: i64) -> Sample {
         let Waiting { tick, unit } = waiting;
         let duration = duration(end.saturating_sub(tick));
-        self.usual = duration;
+        // A picture that stood still is not usual.
+        if duration <= self.usual.saturating_mul(STILL) {
+            self.usual = duration;
+        }
         let offset = unit.pts.to_ticks(self.timescale).saturating_sub(tick).max(0);
         Sample {
             start: tick,
@@ -112,6 +115,9 @@ impl Sampler {
         }
     }
 }
+
+/// How many times longer than the one before a sample is that the source held up.
+const STILL: u32 = 4;
 
 /// A span as a box holds it; at least a tick.
 fn duration(ticks: i64) -> u32 {

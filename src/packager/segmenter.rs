@@ -310,7 +310,7 @@ mod tests {
         let told: Vec<_> = parts.iter().map(|part| (part.duration.as_millis(), part.gap)).collect();
         assert_eq!(told, [(500, false), (500, true), (400, true), (80, false)]);
         assert_eq!(
-            readback::chunks(&parts[0].data)[0].1[2].duration,
+            readback::chunks(&parts[0].data)[1].1[1].duration,
             90 * 1_320,
             "the frame itself is shown all the time"
         );

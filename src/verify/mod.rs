@@ -9,6 +9,7 @@ pub mod audit;
 mod client;
 mod driver;
 mod finding;
+mod inspector;
 pub mod media;
 pub mod playlist;
 pub mod reference;
@@ -20,5 +21,6 @@ mod testing;
 
 pub use driver::run;
 pub use finding::{Finding, Findings};
+pub use inspector::{Inspector, Violation};
 pub use report::{Broken, Checked, Place, Report};
 pub use rule::{Level, Rule};

@@ -10,15 +10,16 @@ pub fn resolve(base: &Url, reference: &str) -> Option<Url> {
     matches!(url.scheme(), "http" | "https").then_some(url)
 }
 
-/// `url` with delivery directives (6.2.5) added; others stay as they are. In the order of UTF-8, so that caches see one
-/// URL (6.3.2): the directives begin with `_`, which few names come after.
+/// `url` with delivery directives (6.2.5) added; what else is in its query stays as it is written, for it may be signed.
+/// All are put in the order of UTF-8, so that caches see one URL (6.3.2).
 #[must_use]
 pub fn with_directives(url: &Url, directives: &[(&str, String)]) -> Url {
-    let mut pairs: Vec<(String, String)> = url.query_pairs().map(|(n, v)| (n.into_owned(), v.into_owned())).collect();
-    pairs.extend(directives.iter().map(|(name, value)| ((*name).to_owned(), value.clone())));
-    pairs.sort();
+    let there = url.query().unwrap_or_default().split('&').filter(|pair| !pair.is_empty()).map(str::to_owned);
+    let mut pairs: Vec<String> =
+        there.chain(directives.iter().map(|(name, value)| format!("{name}={value}"))).collect();
+    pairs.sort_unstable();
     let mut with = url.clone();
-    with.query_pairs_mut().clear().extend_pairs(pairs);
+    with.set_query(Some(&pairs.join("&")));
     with
 }
 
@@ -39,8 +40,8 @@ mod tests {
 
     #[test]
     fn directives_stand_in_their_order_among_what_is_there() {
-        let url = Url::parse("http://h/i.m3u8?token=a%2Bb").unwrap();
+        let url = Url::parse("http://h/i.m3u8?token=a%2Bb%20+c").unwrap();
         let with = with_directives(&url, &[("_HLS_part", "0".into()), ("_HLS_msn", "7".into())]);
-        assert_eq!(with.as_str(), "http://h/i.m3u8?_HLS_msn=7&_HLS_part=0&token=a%2Bb");
+        assert_eq!(with.as_str(), "http://h/i.m3u8?_HLS_msn=7&_HLS_part=0&token=a%2Bb%20+c");
     }
 }

@@ -118,3 +118,35 @@ pub(super) fn golden(file: &str, text: &str) {
     let expected = std::fs::read_to_string(&path).expect("the golden file is there");
     assert_eq!(text, expected, "{file}; UPDATE_GOLDEN=1 rewrites it");
 }
+
+fn boxed(kind: &[u8; 4], body: &[u8]) -> Vec<u8> {
+    let size = u32::try_from(body.len() + 8).unwrap();
+    [&size.to_be_bytes(), kind.as_slice(), body].concat()
+}
+
+fn words(words: &[u32]) -> Vec<u8> {
+    words.iter().flat_map(|word| word.to_be_bytes()).collect()
+}
+
+/// An initialisation section of one track, of video or sound, with a timescale of 1000.
+pub(super) fn init(video: bool) -> Vec<u8> {
+    let tkhd = boxed(b"tkhd", &words(&[0, 0, 0, 1, 0]));
+    let mdhd = boxed(b"mdhd", &words(&[0, 0, 0, 1_000, 0, 0]));
+    let handler = u32::from_be_bytes(if video { *b"vide" } else { *b"soun" });
+    let hdlr = boxed(b"hdlr", &words(&[0, 0, handler, 0, 0, 0]));
+    let trak = boxed(b"trak", &[tkhd, boxed(b"mdia", &[mdhd, hdlr].concat())].concat());
+    let trex = boxed(b"trex", &words(&[0, 1, 1, 50, 0, 0x0001_0000]));
+    let moov = boxed(b"moov", &[trak, boxed(b"mvex", &trex)].concat());
+    [boxed(b"ftyp", b"iso6\0\0\0\0"), moov].concat()
+}
+
+/// A fragment of `count` samples of 50 ms from `start` ms on, the first of which needs no other if it is a `key`; of
+/// `bytes` of media.
+pub(super) fn fragment(start: u64, count: u32, key: bool, bytes: usize) -> Vec<u8> {
+    let tfhd = boxed(b"tfhd", &words(&[0x0002_0000, 1]));
+    let tfdt = boxed(b"tfdt", &[words(&[0x0100_0000]), start.to_be_bytes().to_vec()].concat());
+    let first = if key { 0x0200_0000 } else { 0x0101_0000 };
+    let trun = boxed(b"trun", &words(&[0x0000_0005, count, 0, first]));
+    let traf = boxed(b"traf", &[tfhd, tfdt, trun].concat());
+    [boxed(b"moof", &traf), boxed(b"mdat", &vec![0; bytes])].concat()
+}

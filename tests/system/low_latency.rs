@@ -166,3 +166,22 @@ fn play(server: &Server, player: &str, seconds: u32) -> serde_json::Value {
     println!("{player}: {said}");
     serde_json::from_str(&said).unwrap_or_else(|error| panic!("{error}: {}", String::from_utf8_lossy(&output.stderr)))
 }
+
+/// GStreamer's `hlsdemux2`, which knows of parts, to as many decoded pictures as five seconds have.
+#[test]
+fn gstreamer_plays_the_same_url() {
+    let server = small_server();
+    let encoder = encoders::push_live("640x360", 30, &KEYFRAME_EACH_SECOND, &server.publish_url());
+    hls::wait_until_live(&server, PATIENCE);
+    let uri = format!("uri={}", server.live("index.m3u8"));
+    let pipeline = ["uridecodebin3", &uri, "name=in", "in.", "!", "queue", "!", "video/x-raw", "!"];
+    let output = Command::new("timeout")
+        .args([&PATIENCE.as_secs().to_string(), "gst-launch-1.0", "--quiet"])
+        .args(pipeline)
+        .args(["fakesink", "num-buffers=150", "sync=true"])
+        .output()
+        .unwrap();
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    assert_eq!(server.complaints(), Vec::<String>::new());
+    drop(encoder);
+}

@@ -26,6 +26,7 @@ mod support;
 mod times;
 mod tracks;
 mod ts;
+mod verify;
 
 use std::time::Duration;
 

@@ -21,8 +21,10 @@ pub(in crate::packager) struct Muxer {
 /// How long before it is decoded a picture arrives, by the clock: what ffmpeg's muxer grants, and within the second that a
 /// receiver's buffer may hold anything (ISO/IEC 13818-1, 2.4.2.6).
 const DELAY_TICKS: i64 = 63_000;
-/// The clock's time is told at least each 100 ms (2.7.2).
-const CLOCK_TICKS_MAX: i64 = 9_000;
+/// The clock's time is told at least each 100 ms (2.7.2), and here a little more often.
+const CLOCK_TICKS: i64 = 8_100;
+/// So often between two pictures or frames of sound: one that is shown for longer than a minute is no programme.
+const CLOCKS_MAX: usize = 1_000;
 /// Sound goes in packets of so much, as one of each frame would half be stuffing: sixteen transport packets.
 const SOUND_BYTES_MAX: usize = 16 * 184 - 14;
 
@@ -70,6 +72,9 @@ impl Muxer {
     /// `told` is when the clock's time was last told, `scratch` memory that is used again.
     fn item(&mut self, item: &Item<'_>, told: &mut Option<i64>, scratch: &mut Vec<u8>, to: &mut Vec<u8>) {
         let clock = item.time() - DELAY_TICKS;
+        if told.is_some() || matches!(item, Item::Sound { .. }) {
+            self.tell(clock, told, to);
+        }
         match item {
             Item::Picture(picture) => {
                 *told = Some(clock);
@@ -78,13 +83,19 @@ impl Muxer {
                 self.packets.unit(&Unit { clock: Some(clock), data: scratch, ..unit(picture) }, to);
             }
             Item::Sound { pts, data } => {
-                if told.is_none_or(|told| clock - told > CLOCK_TICKS_MAX * 9 / 10) {
-                    *told = Some(clock);
-                    self.packets.clock(clock, to);
-                }
                 let (stream, dts, clock) = (Stream::Sound, None, None);
                 self.packets.unit(&Unit { stream, pts: *pts, dts, clock, random_access: true, data }, to);
             }
+        }
+    }
+
+    /// Tells the clock's time before something that comes at `clock`, where it was not told for too long.
+    fn tell(&mut self, clock: i64, told: &mut Option<i64>, to: &mut Vec<u8>) {
+        let first = told.map_or(clock, |told| told + CLOCK_TICKS);
+        let due = std::iter::successors(Some(first), |at| at.checked_add(CLOCK_TICKS));
+        for at in due.take_while(|at| *at <= clock).take(CLOCKS_MAX) {
+            self.packets.clock(at, to);
+            *told = Some(at);
         }
     }
 
@@ -173,17 +184,19 @@ mod tests {
             assert!(read.pictures[0].random_access && !read.pictures[1].random_access);
             let kinds: Vec<u8> = readback::nals(&read.pictures[0].data).iter().map(|nal| nal[0] & 0x1f).collect();
             assert_eq!(kinds, [9, 7, 8, 5]);
-            assert_eq!(read.clocks, [start - DELAY_TICKS, start + 3_000 - DELAY_TICKS].map(wrapped));
+            assert_eq!(read.clocks, [start, start + 3_000].map(|at| wrapped(at - DELAY_TICKS)));
         }
     }
 
     #[test]
     fn the_clock_is_told_through_long_pictures() {
-        let sounds: Vec<AccessUnit> = (0..43).map(|n| sound(90_000 + n * 1_920, 1_000)).collect();
-        let data = muxer().write(&[picture(90_000, 0, true, 10)], &sounds);
-        let read = readback::read(&data, &mut Counters::default());
-        assert!(read.clocks.len() > 8, "{:?}", read.clocks);
-        assert!(read.clocks.windows(2).all(|two| two[1] - two[0] <= 9_000), "{:?}", read.clocks);
+        for bytes in [100, 1_000] {
+            let sounds: Vec<AccessUnit> = (0..43).map(|n| sound(90_000 + n * 1_920, bytes)).collect();
+            let pictures = [picture(90_000, 0, true, 10), picture(290_000, 0, false, 10)];
+            let read = readback::read(&muxer().write(&pictures, &sounds), &mut Counters::default());
+            assert_eq!(read.clocks.last(), Some(&(290_000 - 63_000)));
+            assert!(read.clocks.windows(2).all(|two| two[1] - two[0] <= 9_000), "{:?}", read.clocks);
+        }
     }
 
     #[test]

@@ -54,14 +54,20 @@ fn holds(playlist: &MediaPlaylist, msn: u64, part: Option<u64>) -> bool {
     complete || playlist.ended || index.is_some_and(|index| index < parts)
 }
 
-/// A blocking request was answered.
-pub(super) fn answered(ask: Ask, playlist: &MediaPlaylist, findings: &mut Findings) {
+/// A blocking request was answered. False where that was too early.
+pub(super) fn answered(ask: Ask, playlist: &MediaPlaylist, findings: &mut Findings) -> bool {
+    // One that no longer offers to block, as nothing is coming, has said so.
+    let offers = playlist.control.as_ref().is_some_and(|control| control.can_block_reload);
     if let Ask::Blocking { msn, part } = ask
+        && offers
         && !holds(playlist, msn, part)
     {
-        let seen = format!("_HLS_msn={msn}, part {part:?}, answered by a playlist up to {:?}", playlist.position());
+        let (last, parts) = playlist.position().unwrap_or_default();
+        let seen = format!("{ask} answered by a playlist up to segment {last}, of which it lists {parts} parts");
         findings.add(Rule::BlockingEarly, None, seen);
+        return false;
     }
+    true
 }
 
 /// What a delta update stood for, against a whole playlist that was read after it.
@@ -123,8 +129,10 @@ impl Audit {
             Err(failure) => failure.to_string(),
         };
         match ask {
-            Ask::PartAlone if status != Ok(400) => findings.add(Rule::BlockingPartAlone, None, said),
-            Ask::Future if status != Ok(400) => findings.add(Rule::BlockingFuture, None, said),
+            Ask::PartAlone if status != Ok(400) => {
+                findings.add(Rule::BlockingPartAlone, None, format!("{ask}: {said}"))
+            }
+            Ask::Future if status != Ok(400) => findings.add(Rule::BlockingFuture, None, format!("{ask}: {said}")),
             Ask::PartAlone | Ask::Future => {
                 if let Ok(fetched) = &outcome {
                     let kind = Kind::Error { target: before.target() };
@@ -140,11 +148,8 @@ impl Audit {
                 let held = fetched.map(|fetched| fetched.received.saturating_sub(fetched.sent));
                 let late = held.is_some_and(|held| held > track.target() / 2 + track.round_trip().saturating_mul(2));
                 if late || !matches!(&read, Some(Playlist::Media(playlist)) if whole(playlist)) {
-                    findings.add(
-                        Rule::BlockingOld,
-                        None,
-                        format!("_HLS_msn={}: {said} after {held:?}", before.media_sequence),
-                    );
+                    let after = held.map(|held| format!(" after {held:?}")).unwrap_or_default();
+                    findings.add(Rule::BlockingOld, None, format!("_HLS_msn={}: {said}{after}", before.media_sequence));
                 }
             }
             Ask::Rollover { msn } => {
@@ -154,7 +159,7 @@ impl Audit {
                     findings.add(
                         Rule::BlockingRollover,
                         None,
-                        format!("a part after the last of segment {msn}: {said}"),
+                        format!("{ask}: {said}, without the next segment's first"),
                     );
                 }
             }

@@ -102,6 +102,21 @@ pub enum Ask {
     },
 }
 
+impl std::fmt::Display for Ask {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::Plain => f.write_str("no directive"),
+            Self::Blocking { msn, part: Some(part) } => write!(f, "_HLS_msn={msn}&_HLS_part={part}"),
+            Self::Blocking { msn, part: None } => write!(f, "_HLS_msn={msn}"),
+            Self::Delta => f.write_str("_HLS_skip=YES"),
+            Self::PartAlone => f.write_str("_HLS_part=0 alone"),
+            Self::Future => f.write_str("_HLS_msn of ten segments ahead"),
+            Self::Old => f.write_str("_HLS_msn of the first segment"),
+            Self::Rollover { msn } => write!(f, "_HLS_msn={msn} with the part after its last"),
+        }
+    }
+}
+
 /// A response.
 #[derive(Clone, Debug)]
 pub struct Fetched {

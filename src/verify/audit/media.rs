@@ -159,11 +159,12 @@ impl Track {
             self.counters.reset();
         }
         let init = self.init_with(listed.map.as_ref());
-        let Some(found) = measure(body, init.as_ref(), &mut self.counters, findings) else { return };
         // Of a picture in a playlist of I-frames, EXTINF tells when the next one comes.
-        if !self.i_frames {
-            media::segment(listed, &found, before.map(|(_, found)| found).as_ref(), findings);
+        if self.playlist.as_ref().is_some_and(|playlist| playlist.i_frames_only) {
+            return media::i_frame(body, init.as_ref(), findings);
         }
+        let Some(found) = measure(body, init.as_ref(), &mut self.counters, findings) else { return };
+        media::segment(listed, &found, before.map(|(_, found)| found).as_ref(), findings);
         self.measured = Some((listed.msn, found));
     }
 

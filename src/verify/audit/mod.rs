@@ -187,13 +187,31 @@ impl Audit {
         jobs
     }
 
-    /// Holds a track against the others, as they were last seen.
+    /// Holds a track against another one, as that was last seen.
+    fn align(&mut self, at: usize, findings: &mut Findings) {
+        let mut others = self.tracks.iter().enumerate().filter(|(index, _)| *index != at);
+        let first = others.find_map(|(_, other)| Some((other.received, other.playlist.clone()?)));
+        let Some(track) = self.tracks.get_mut(at) else { return };
+        let (Some((seen, first)), Some(playlist)) = (first, &track.playlist) else { return };
+        let mut found = Findings::default();
+        rules::renditions(&first, playlist, &mut found);
+        // What may change from one instant to the next, and is not read at the same, differs only if it stays so.
+        let differs = found.as_slice().iter().any(|finding| finding.rule == Rule::RenditionsControl);
+        let since = *track.differs.get_or_insert(track.received);
+        if !differs {
+            track.differs = None;
+        }
+        let lasts = seen > since && track.received.saturating_sub(since) >= playlist.target();
+        for finding in found.into_iter().filter(|finding| lasts || finding.rule != Rule::RenditionsControl) {
+            findings.add(finding.rule, finding.line, finding.seen);
+        }
+    }
+
+    /// Holds a track and its reports against the others, as they were last seen.
     fn compare(&mut self, at: usize, findings: &mut Findings) {
+        self.align(at, findings);
         let Some((track, playlist)) = self.tracks.get(at).and_then(|t| Some((t, t.playlist.as_ref()?))) else { return };
         let others = || self.tracks.iter().enumerate().filter(|(index, _)| *index != at).map(|(_, other)| other);
-        if let Some(first) = others().find_map(|other| other.playlist.as_ref()) {
-            rules::renditions(first, playlist, findings);
-        }
         let low_latency = playlist.is_low_latency() && !playlist.ended;
         let about = |uri: &str| resolve(&track.url, uri);
         for report in &playlist.reports {
@@ -204,8 +222,9 @@ impl Audit {
                 }
                 continue;
             };
-            // Only what was certainly there before, and not out of a cache, can be held against the report.
-            let before = other.playlist.as_ref().filter(|_| other.fresh && track.fresh && other.received <= track.sent);
+            // Only what was certainly there before the playlist was made, and not out of a cache, can be held against it.
+            let known = other.fresh && track.fresh && track.made_after.is_some_and(|made| other.received <= made);
+            let before = other.playlist.as_ref().filter(|_| known);
             if let Some(other) = before {
                 rules::report(report, playlist, other, Order::Before, findings);
             }

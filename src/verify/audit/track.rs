@@ -31,6 +31,12 @@ pub(super) struct Track {
     pub(super) sent: Duration,
     pub(super) received: Duration,
     pub(super) fresh: bool,
+    /// It was certainly not made before: it was not there then.
+    pub(super) made_after: Option<Duration>,
+    /// Since when what it says of the server differs from what another playlist says.
+    pub(super) differs: Option<Duration>,
+    /// The server waits where it is asked to: one that does not is not asked again at once.
+    waits: bool,
     pub(super) pace: Pace,
     pub(super) rates: Rates,
     pub(super) counters: Counters,
@@ -64,6 +70,9 @@ impl Track {
             sent: Duration::ZERO,
             received: Duration::ZERO,
             fresh: false,
+            made_after: None,
+            differs: None,
+            waits: true,
             pace: Pace::default(),
             rates: Rates::default(),
             counters: Counters::default(),
@@ -118,9 +127,7 @@ impl Track {
         match ask {
             // That is how it is to be said.
             Ask::Blocking { .. } if unavailable && long => {}
-            Ask::Blocking { msn, part } => {
-                findings.add(Rule::BlockingLost, None, format!("_HLS_msn={msn}, part {part:?}: {why}"));
-            }
+            Ask::Blocking { .. } => findings.add(Rule::BlockingLost, None, format!("{ask}: {why}")),
             _ => findings.add(Rule::Unavailable, None, why),
         }
     }
@@ -138,7 +145,7 @@ impl Track {
         if let Some(skip) = playlist.skip {
             findings.add(Rule::SkipUnasked, skip.line, format!("{} segments are left out", skip.segments));
         }
-        directives::answered(ask, playlist, findings);
+        self.waits = directives::answered(ask, playlist, findings);
         if let Some(before) = &self.playlist {
             rules::evolution(before, playlist, findings);
         }
@@ -152,6 +159,7 @@ impl Track {
     }
 
     fn time(&mut self, ask: Ask, fetched: &Fetched, playlist: &MediaPlaylist, findings: &mut Findings) {
+        let asked_before = self.playlist.as_ref().map(|_| self.sent);
         (self.sent, self.received, self.fresh) = (fetched.sent, fetched.received, age(fetched).is_zero());
         let took = fetched.received.saturating_sub(fetched.sent);
         if ask == Ask::Plain {
@@ -159,6 +167,9 @@ impl Track {
         }
         let round_trip = self.round_trip();
         let held = took > round_trip.saturating_mul(3) + Duration::from_millis(20);
+        if self.playlist.as_deref().is_none_or(|before| before.position() < playlist.position()) {
+            self.made_after = if held { Some(fetched.sent) } else { asked_before };
+        }
         let sighting = Sighting {
             sent: fetched.sent,
             received: fetched.received,
@@ -169,8 +180,12 @@ impl Track {
         self.pace.see(playlist, sighting, findings);
     }
 
-    /// Hints that were not answered, and are parts now.
+    /// Hints that were not answered, and are parts now. One that was taken back meanwhile may be refused (6.2.6).
     fn broken_hints(&mut self, playlist: &MediaPlaylist, findings: &mut Findings) {
+        let named = |uri: &String| {
+            playlist.hints.iter().any(|hint| hint.uri == *uri) || playlist.parts().any(|(.., part)| part.uri == *uri)
+        };
+        self.recent_hints.retain(|(uri, result)| result.is_ok() || named(uri));
         let failed = self.recent_hints.iter().filter_map(|(uri, result)| Some((uri, result.as_ref().err()?)));
         for (uri, why) in failed {
             if let Some((.., part)) = playlist.parts().find(|(.., part)| part.uri == *uri && !part.gap) {
@@ -183,7 +198,7 @@ impl Track {
     pub(super) fn next(&mut self, at: usize, playlist: &Arc<MediaPlaylist>, findings: &mut Findings) -> Vec<Job> {
         let mut jobs = Vec::new();
         self.enqueue(at, playlist, findings);
-        jobs.extend(self.from_queue());
+        jobs.extend(self.take_queued());
         jobs.extend(self.follow_hint(at, playlist));
         if self.versions == 1 && !playlist.ended {
             jobs.extend(directives::trials(playlist).into_iter().map(|ask| self.ask(at, ask, Duration::ZERO)));
@@ -202,7 +217,7 @@ impl Track {
             return None;
         }
         let blocks = playlist.control.as_ref().is_some_and(|control| control.can_block_reload);
-        let next = directives::next(playlist).filter(|_| blocks);
+        let next = directives::next(playlist).filter(|_| blocks && self.waits);
         Some(match next {
             Some(next) => self.ask(at, next, Duration::ZERO),
             None => self.ask(at, Ask::Plain, self.pause()),
@@ -267,7 +282,7 @@ impl Track {
         self.queue.push_back(job);
     }
 
-    fn from_queue(&mut self) -> Option<Job> {
+    fn take_queued(&mut self) -> Option<Job> {
         let job = if self.busy { None } else { self.queue.pop_front() };
         self.busy |= job.is_some();
         job
@@ -276,7 +291,7 @@ impl Track {
     /// What was fetched out of the queue has come.
     pub(super) fn go_on(&mut self) -> Vec<Job> {
         self.busy = false;
-        self.from_queue().into_iter().collect()
+        self.take_queued().into_iter().collect()
     }
 
     /// A request for what the playlist hints at. A range without an end would go on after the part.

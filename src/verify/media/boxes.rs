@@ -111,14 +111,16 @@ struct Run {
 pub(super) fn measure(data: &[u8], init: &Init) -> Option<Measured> {
     let mut runs = vec![Run::default(); init.tracks.len()];
     let mut boxes = Boxes(data);
+    let mut whole = false;
     for (kind, body) in boxes.by_ref() {
+        whole = (whole || &kind == b"mdat") && &kind != b"moof";
         if &kind == b"moof" {
             for (_, traf) in Boxes(body).filter(|(kind, _)| kind == b"traf") {
                 fragment(traf, init, &mut runs)?;
             }
         }
     }
-    if !boxes.0.is_empty() {
+    if !boxes.0.is_empty() || !whole {
         return None;
     }
     let found = || init.tracks.iter().zip(&runs).filter(|(_, run)| run.samples > 0);
@@ -132,6 +134,18 @@ pub(super) fn measure(data: &[u8], init: &Init) -> Option<Measured> {
         starts_independent: run.starts_independent,
         has_independent: Some(run.has_independent),
     })
+}
+
+/// Whether the first picture of some bytes needs no other. They may end within it, or after it: a playlist of I-frames
+/// lists what is needed to show it. None where they do not begin with its `moof`.
+pub(super) fn picture(data: &[u8], init: &Init) -> Option<bool> {
+    let mut runs = vec![Run::default(); init.tracks.len()];
+    let moof = find(data, *b"moof")?;
+    for (_, traf) in Boxes(moof).filter(|(kind, _)| kind == b"traf") {
+        fragment(traf, init, &mut runs)?;
+    }
+    let video = init.tracks.iter().zip(&runs).find(|(track, _)| track.video)?;
+    video.1.starts_independent
 }
 
 /// One `traf`.

@@ -91,6 +91,19 @@ pub fn measure(data: &[u8], init: Option<&Init>, counters: &mut Counters, findin
     }
 }
 
+/// Checks what a playlist of I-frames lists, as far as it is fragmented MP4.
+pub fn i_frame(data: &[u8], init: Option<&Init>, findings: &mut Findings) {
+    if Format::of(data) != Format::Mp4 {
+        return;
+    }
+    match init.map(|init| boxes::picture(data, init)) {
+        None => findings.add(Rule::MapMissing, None, "a picture of fragmented MP4 without a readable EXT-X-MAP"),
+        Some(None) => findings.add(Rule::MediaFormat, None, "there is no picture with its moof"),
+        Some(Some(false)) => findings.add(Rule::MediaKeyframe, None, "a picture that needs others"),
+        Some(Some(true)) => {}
+    }
+}
+
 /// `ticks` of `scale` in a second. None where the scale is 0.
 fn time(ticks: u64, scale: u32) -> Option<Duration> {
     let scale = u64::from(scale);

@@ -7,6 +7,7 @@ mod attribute;
 mod line;
 mod media;
 mod multivariant;
+mod reader;
 mod value;
 
 use super::finding::Findings;
@@ -53,7 +54,7 @@ pub fn parse(text: &[u8], findings: &mut Findings) -> Option<Playlist> {
     Some(if multivariant.is_some() {
         Playlist::Multivariant(Box::new(multivariant::read(&lines, findings)))
     } else {
-        Playlist::Media(Box::new(media::read(&lines, findings)))
+        Playlist::Media(Box::new(reader::read(&lines, findings)))
     })
 }
 

@@ -11,6 +11,8 @@ use super::value;
 pub struct Multivariant {
     /// `EXT-X-VERSION`, and its line.
     pub version: Option<(u64, u32)>,
+    /// The lowest version that allows what is in it, what that is, and its line (8).
+    pub needs: (u64, &'static str, u32),
     /// `EXT-X-INDEPENDENT-SEGMENTS`.
     pub independent_segments: bool,
     /// `EXT-X-STREAM-INF`, in their order.
@@ -137,6 +139,10 @@ pub(super) fn read(lines: &[Line<'_>], findings: &mut Findings) -> Multivariant 
             continue;
         }
         let Some((name, value)) = line.tag() else { continue };
+        let (needs, what) = version_of(name, value);
+        if needs > playlist.needs.0 {
+            playlist.needs = (needs, what, line.number);
+        }
         if name == "STREAM-INF" {
             if let Some(lost) = pending.replace(variant(value, line.number, findings)) {
                 findings.add(Rule::VariantUri, lost.line, "no URI follows");
@@ -149,6 +155,21 @@ pub(super) fn read(lines: &[Line<'_>], findings: &mut Findings) -> Multivariant 
         findings.add(Rule::VariantUri, lost.line, "no URI follows");
     }
     playlist
+}
+
+/// The lowest version that allows a tag, and what of it needs that (8).
+fn version_of(name: &str, value: &str) -> (u64, &'static str) {
+    let captions = value.contains("TYPE=CLOSED-CAPTIONS");
+    match name {
+        "MEDIA" if value.contains("INSTREAM-ID=") && !captions => (13, "INSTREAM-ID of what is no closed captions"),
+        "STREAM-INF" | "I-FRAME-STREAM-INF" if value.contains(",REQ-") || value.starts_with("REQ-") => {
+            (12, "an attribute of requirements")
+        }
+        "DEFINE" if value.contains("QUERYPARAM=") => (11, "QUERYPARAM of EXT-X-DEFINE"),
+        "DEFINE" => (8, "EXT-X-DEFINE"),
+        "MEDIA" if value.contains("INSTREAM-ID=\"SERVICE") => (7, "INSTREAM-ID of a service"),
+        _ => (1, ""),
+    }
 }
 
 impl Multivariant {

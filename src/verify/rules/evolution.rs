@@ -46,7 +46,7 @@ fn ended(before: &MediaPlaylist, after: &MediaPlaylist, findings: &mut Findings)
     if before.ended && !after.ended {
         findings.add(Rule::AfterEnd, None, "EXT-X-ENDLIST was there, and is no longer");
     } else if before.ended && after.last_msn() > before.last_msn() {
-        findings.add(Rule::AfterEnd, None, format!("it had ended with segment {:?}", before.last_msn()));
+        findings.add(Rule::AfterEnd, None, format!("it had ended with segment {}", before.last_msn().unwrap_or(0)));
     }
 }
 
@@ -88,7 +88,8 @@ fn changed(was: &Segment, is: &Segment, first: bool) -> Option<String> {
         return differs("EXT-X-GAP", &was.gap, &is.gap);
     }
     if was.map != is.map {
-        return differs("EXT-X-MAP", &was.map, &is.map);
+        let uri = |segment: &Segment| segment.map.as_ref().map(|map| map.uri.clone()).unwrap_or_default();
+        return differs("EXT-X-MAP", &uri(was), &uri(is));
     }
     if was.key != is.key {
         return Some("EXT-X-KEY".to_owned());

@@ -12,6 +12,10 @@ const FIRST_BANDWIDTH: u64 = 2_000_000;
 
 /// Checks the multivariant playlist by itself.
 pub fn multivariant(playlist: &Multivariant, findings: &mut Findings) {
+    let (version, (needed, what, at)) = (playlist.version.map_or(1, |(version, _)| version), playlist.needs);
+    if version < needed {
+        findings.add(Rule::VersionTooLow, at, format!("version {version}, and {what} needs {needed}"));
+    }
     for variant in &playlist.variants {
         attributes(variant, findings);
         bandwidths(variant, findings);

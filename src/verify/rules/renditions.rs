@@ -18,8 +18,7 @@ pub fn renditions(one: &MediaPlaylist, other: &MediaPlaylist, findings: &mut Fin
     }
     if one.control != other.control {
         let line = other.control.as_ref().map(|control| control.line);
-        let seen = format!("{:?} where another has {:?}", other.control, one.control);
-        findings.add(Rule::RenditionsControl, line, seen);
+        findings.add(Rule::RenditionsControl, line, format!("{} where another has {}", said(other), said(one)));
     }
     let dated = |playlist: &MediaPlaylist| playlist.segments.iter().any(|segment| segment.date.is_some());
     if dated(one) != dated(other) && !one.segments.is_empty() && !other.segments.is_empty() {
@@ -29,6 +28,21 @@ pub fn renditions(one: &MediaPlaylist, other: &MediaPlaylist, findings: &mut Fin
     if comparable(one) && comparable(other) {
         aligned(one, other, findings);
     }
+}
+
+/// What a playlist says of its server.
+fn said(playlist: &MediaPlaylist) -> String {
+    let Some(control) = &playlist.control else { return "no EXT-X-SERVER-CONTROL".to_owned() };
+    let secs = |name: &str, value: Option<Duration>| value.map(|value| format!("{name}={}", value.as_secs_f64()));
+    let yes = |name: &str, value: bool| value.then(|| format!("{name}=YES"));
+    let values = [
+        yes("CAN-BLOCK-RELOAD", control.can_block_reload),
+        secs("CAN-SKIP-UNTIL", control.can_skip_until),
+        yes("CAN-SKIP-DATERANGES", control.can_skip_dateranges),
+        secs("HOLD-BACK", control.hold_back),
+        secs("PART-HOLD-BACK", control.part_hold_back),
+    ];
+    values.into_iter().flatten().collect::<Vec<_>>().join(",")
 }
 
 /// Finds the segments that begin at the same time, by their dates, and compares them. One complaint of each kind says it.
@@ -92,7 +106,8 @@ pub fn report(
     let Some((last_msn, parts)) = about.position() else { return };
     let behind = about.parts().filter(|(other, index, _)| is_after(*other, *index, msn, part)).count();
     let behind = behind.max(usize::try_from(last_msn.saturating_sub(msn)).unwrap_or(usize::MAX));
-    let seen = || format!("it says {msn}/{part:?} of `{}`, which is at {last_msn}, {parts} parts", report.uri);
+    let told = part.map(|part| format!(", part {part}")).unwrap_or_default();
+    let seen = || format!("segment {msn}{told} of `{}`, which is at segment {last_msn}, of {parts} parts", report.uri);
     let ahead = match (msn.checked_sub(last_msn), part) {
         (None, _) => false,
         (Some(0), Some(part)) => part > u64::try_from(parts).unwrap_or(u64::MAX),

@@ -47,15 +47,14 @@ fn durations(playlist: &MediaPlaylist, findings: &mut Findings) {
             findings.add(Rule::SegmentOverrun, segment.line, seen());
         }
     }
-    if let Some(start) = playlist.start.filter(|start| start.from_end && !playlist.ended) {
-        if start.offset < target.saturating_mul(3) {
-            findings.add(Rule::StartOffset, start.line, format!("{:?} from the end", start.offset));
-        }
+    let near = |offset: Duration| offset < target.saturating_mul(3);
+    if let Some(start) = playlist.start.filter(|start| start.from_end && near(start.offset) && !playlist.ended) {
+        findings.add(Rule::StartOffset, start.line, format!("{:?} from the end", start.offset));
     }
 }
 
 /// Compares `EXT-X-VERSION` with what the playlist needs (8).
-pub(super) fn version(version: Option<(u64, u32)>, needs: (u64, &'static str, u32), findings: &mut Findings) {
+fn version(version: Option<(u64, u32)>, needs: (u64, &'static str, u32), findings: &mut Findings) {
     let (said, line) = version.map_or((1, None), |(said, line)| (said, Some(line)));
     let (needed, what, at) = needs;
     if said < needed {

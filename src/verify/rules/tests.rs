@@ -44,7 +44,10 @@ fn one_playlist() {
         (Rule::VersionTooLow, &[("VERSION:6", "VERSION:5")]),
         (Rule::VersionTooHigh, &[("VERSION:6", "VERSION:9")]),
         (Rule::PlaylistType, &vod),
-        (Rule::DateOverlap, &[(&format!("{DATE}06.000Z"), &format!("{DATE}04.900Z"))]),
+        (
+            Rule::DateOverlap,
+            &[("06.000Z", "04.900Z"), ("08.000Z", "06.900Z"), ("10.000Z", "08.900Z"), ("12.000Z", "10.900Z")],
+        ),
         (
             Rule::DateContinuity,
             &[
@@ -350,6 +353,7 @@ fn multivariant_playlists() {
     let i_frames = "#EXT-X-I-FRAME-STREAM-INF:BANDWIDTH=300000,CODECS=\"avc1.64001f\",RESOLUTION=1280x720,URI=\"720p/iframes.m3u8\"\n";
     let other = "#EXT-X-MEDIA:TYPE=AUDIO,URI=\"b\",GROUP-ID=\"audio\",NAME=\"Main\",LANGUAGE=\"de\"\n#EXT-X-STREAM-INF:BANDWIDTH=31";
     let cases: &[(Rule, Changes<'_>)] = &[
+        (Rule::VersionTooLow, &[("RESOLUTION=854x480,", "REQ-VIDEO-LAYOUT=\"CH-STEREO\",RESOLUTION=854x480,")]),
         (Rule::Codecs, &[(",CODECS=\"avc1.64001f\"", "")]),
         (Rule::CodecsEntry, &[("CODECS=\"avc1.64001f,", "CODECS=\"avc3.64001f,")]),
         (Rule::Resolution, &[("RESOLUTION=854x480,", "")]),
