@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, VecDeque};
 use std::hint::black_box;
 use std::sync::Arc;
-use std::time::SystemTime;
+use std::time::{Duration, SystemTime};
 
 use bytes::Bytes;
 use criterion::{Criterion, criterion_group, criterion_main};
@@ -22,7 +22,7 @@ use tokio::sync::watch;
 
 fn bench(c: &mut Criterion) {
     let directory = directory();
-    let world = World { directory: &directory, draining: false };
+    let world = World { directory: &directory, window: Duration::from_secs(60), draining: false };
     for (name, path, field) in [
         ("playlist", "/live/demo/720p/index.m3u8", (ACCEPT_ENCODING, "gzip, deflate, br")),
         ("playlist, not modified", "/live/demo/720p/index.m3u8", (IF_NONE_MATCH, "\"x\"")),
@@ -31,7 +31,7 @@ fn bench(c: &mut Criterion) {
         ("not found", "/live/demo/720p/1700000000000/99.m4s", (ACCEPT_ENCODING, "identity")),
     ] {
         let headers = headers(field);
-        let asked = Asked { method: &Method::GET, headers: &headers };
+        let asked = Asked { method: &Method::GET, headers: &headers, reach: None };
         c.bench_function(name, |b| b.iter(|| answer(&route(&Method::GET, black_box(path)), None, &asked, &world)));
     }
 }

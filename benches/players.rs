@@ -29,7 +29,9 @@ use tokio::task::JoinSet;
 const MEASURED: Duration = Duration::from_secs(20);
 /// Until all players have caught up with the edge.
 const SETTLE: Duration = Duration::from_secs(5);
-const SETTINGS: &str = "[ladders.default]\nrenditions = [{ name = \"source\", passthrough = true }]\n";
+/// As many connections as the system's limit of open files leaves for each side.
+const SETTINGS: &str = "[origin]\nconnections_max = 15000\nwaiting_max = 15000\nwaiting_per_channel_max = 15000\n\
+                        [ladders.default]\nrenditions = [{ name = \"source\", passthrough = true }]\n";
 const PLAYLIST: &str = "/live/demo/source/index.m3u8";
 
 fn main() {
@@ -110,15 +112,15 @@ fn report(count: usize, seen: &Seen, cpu: f64, rss_kib: u64) {
         late.extend(times.iter().map(|time| *time - *first));
     }
     late.sort();
-    let at = |share: f64| late.get((late.len() as f64 * share) as usize).copied().unwrap_or_default();
+    let at = |percent: usize| late.get(late.len() * percent / 100).copied().unwrap_or_default();
     let (failures, bytes) = (seen.failures.load(Ordering::Relaxed), seen.bytes.load(Ordering::Relaxed));
     let answered = answers.values().map(Vec::len).sum::<usize>();
     println!(
         "{count} players: {cpu:.3} CPU s per second, {:.1} us an answer; from the first player's answer to each other's last byte \
          p50 {:.1} ms, p99 {:.1} ms; {:.1} KiB of RSS a player; {answered} answers of {} bytes, {failures} failures",
         cpu * MEASURED.as_secs_f64() / answered as f64 * 1e6,
-        at(0.5).as_secs_f64() * 1e3,
-        at(0.99).as_secs_f64() * 1e3,
+        at(50).as_secs_f64() * 1e3,
+        at(99).as_secs_f64() * 1e3,
         rss_kib as f64 / count as f64,
         bytes / answered.max(1),
     );

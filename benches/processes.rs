@@ -1,6 +1,6 @@
 //! Whole processes: what a channel costs in CPU and memory, against ffmpeg doing the same, and how soon it can be watched.
 //!
-//! `cargo bench --bench processes`, with `-- passthrough`, `ladder`, `profiles` or `start` for one of them. CPU is user and system seconds of the process from `/proc`, so that a busy machine
+//! `cargo bench --bench processes`, with `-- passthrough`, `ladder`, `profiles`, `more` or `start` for one of them. CPU is user and system seconds of the process from `/proc`, so that a busy machine
 //! changes it little; quote ratios. Times are of the wall.
 #![expect(clippy::unwrap_used, clippy::indexing_slicing, reason = "a measurement that cannot go on has failed")]
 #![expect(clippy::disallowed_methods, reason = "it measures real time")]
@@ -46,6 +46,9 @@ fn main() {
     if runs("profiles") {
         ["balanced", "low-latency"].into_iter().for_each(|profile| encode_profile(&source, profile));
     }
+    if runs("more") {
+        one_more_rendition(&source);
+    }
     if runs("start") {
         first_picture(&source);
     }
@@ -55,7 +58,7 @@ fn main() {
 fn passthrough(source: &Path, channels: usize) {
     let list: String =
         (0..channels).map(|i| format!("[[channels]]\nname = \"c{i}\"\nstream_key = \"key{i}\"\n")).collect();
-    let server = Builder::new().settings(PASSTHROUGH).settings(&list).start();
+    let server = Builder::new().settings(PASSTHROUGH).settings(&list).variable("RUST_LOG", "info").start();
     let push = |i| encoders::push_file(source, &format!("{}/key{i}", server.rtmp));
     let encoders: Vec<Encoder> = (0..channels).map(push).collect();
     let (cpu, wall) = measure(&server);
@@ -69,7 +72,7 @@ fn passthrough(source: &Path, channels: usize) {
 fn against_ffmpeg(source: &Path) {
     let mut ratios = Vec::new();
     for _ in 0..PAIRS {
-        let server = Builder::new().start();
+        let server = Builder::new().variable("RUST_LOG", "info").start();
         let encoder = encoders::push_file(source, &server.publish_url());
         let (cpu, wall) = measure(&server);
         let peak = server.memory_mib("VmHWM");
@@ -146,6 +149,32 @@ fn encode_profile(source: &Path, profile: &str) {
         similarity(source, &encoded, "1280:720")
     );
     drop(encoder);
+}
+
+/// What each further encoded rendition adds to a channel.
+fn one_more_rendition(source: &Path) {
+    let rungs = [("720p", 720, "2.8Mbps"), ("480p", 480, "1.4Mbps"), ("360p", 360, "0.8Mbps")];
+    let mut before = None;
+    for count in 0..=rungs.len() {
+        let rung = |(name, height, rate): &(&str, u32, &str)| {
+            format!("{{ name = \"{name}\", height = {height}, bitrate = \"{rate}\" }},\n")
+        };
+        let encoded: String = rungs.iter().take(count).map(rung).collect();
+        let source_rung = "{ name = \"source\", passthrough = true },\n";
+        let ladder = format!("[ladders.default]\nrenditions = [\n{source_rung}{encoded}]\n");
+        let server = Builder::new().settings(&ladder).variable("RUST_LOG", "info").start();
+        let encoder = encoders::push_file(source, &server.publish_url());
+        let (cpu, wall) = measure(&server);
+        let now = (cpu / wall, server.memory_mib("VmRSS"));
+        let (cpu_more, rss_more) =
+            before.map_or((0.0, 0), |(cpu, rss): (f64, u64)| (now.0 - cpu, now.1 - rss.min(now.1)));
+        println!(
+            "passed through and {count} encoded: {:.3} CPU s per media second (+{cpu_more:.3}), RSS {} MiB (+{rss_more})",
+            now.0, now.1
+        );
+        before = Some(now);
+        drop(encoder);
+    }
 }
 
 /// The median time from a segment of the source's rendition being complete to the same segment of `720p`.

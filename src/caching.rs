@@ -3,6 +3,7 @@
 //! The origin says it in its responses, the store in the metadata of its objects. Pure: values, no header fields.
 
 use std::borrow::Cow;
+use std::time::Duration;
 
 use crate::ladder::RenditionKind;
 use crate::media::Container;
@@ -23,6 +24,9 @@ pub enum Cache {
 }
 
 impl Cache {
+    /// How long a copy of what never changes is kept.
+    pub const IMMUTABLE_FOR: Duration = Duration::from_secs(1_209_600);
+
     /// That of the multivariant playlist: half the target duration, rounded up.
     #[must_use]
     pub fn multivariant(target_duration_secs: u32) -> Self {
@@ -33,6 +37,20 @@ impl Cache {
     #[must_use]
     pub fn playlist(target_duration_secs: u32) -> Self {
         Self::Seconds((target_duration_secs / 2).max(1))
+    }
+
+    /// The value of `Cache-Control`, where a response was given for a token.
+    #[must_use]
+    pub fn control_within(self, reach: Reach) -> Cow<'static, str> {
+        let scope = if reach.shared { "public" } else { "private" };
+        match self {
+            Self::Immutable => {
+                let seconds = Self::IMMUTABLE_FOR.as_secs().min(u64::from(reach.seconds));
+                Cow::Owned(format!("{scope}, max-age={seconds}, immutable"))
+            }
+            Self::Seconds(seconds) => Cow::Owned(format!("{scope}, max-age={}", seconds.min(reach.seconds))),
+            Self::Never => self.control(),
+        }
     }
 
     /// That of a media playlist with parts that is asked for without directives: it is old within a second.
@@ -54,6 +72,16 @@ impl Cache {
             Self::Never => Cow::Borrowed("no-store"),
         }
     }
+}
+
+/// For whom and for how long a response may be kept that was given for a playback token.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Reach {
+    /// What is left of the token's time: nobody gets from a cache what the origin would refuse.
+    pub seconds: u32,
+    /// Shared caches know the response by its token too. Those that leave the query out of account do not know it by one that
+    /// stands there, and would give it to everybody.
+    pub shared: bool,
 }
 
 /// `Content-Type` of a rendition's initialisation segments, segments and parts.
@@ -84,5 +112,15 @@ mod tests {
     fn values_are_those_of_the_field() {
         let values = [Cache::Immutable, Cache::Seconds(3), Cache::Never].map(Cache::control);
         assert_eq!(values, ["public, max-age=1209600, immutable", "public, max-age=3", "no-store"]);
+    }
+
+    #[test]
+    fn nothing_outlives_the_token_that_it_was_given_for() {
+        let within = |cache: Cache, seconds, shared| cache.control_within(Reach { seconds, shared });
+        assert_eq!(within(Cache::Immutable, 90, true), "public, max-age=90, immutable");
+        assert_eq!(within(Cache::Immutable, u32::MAX, true), Cache::Immutable.control());
+        assert_eq!(within(Cache::Seconds(3), 2, false), "private, max-age=2");
+        assert_eq!(within(Cache::Seconds(3), 60, false), "private, max-age=3");
+        assert_eq!(within(Cache::Never, 60, true), "no-store");
     }
 }

@@ -1,12 +1,14 @@
-//! The HTTP plumbing that the origin and the admin listener share: accepting, deadlines against slow peers,
-//! HTTP/1.1 and HTTP/2 by prior knowledge, and an orderly end.
+//! The HTTP plumbing that the origin and the admin listener share: accepting, TLS, deadlines against slow peers,
+//! HTTP/1.1 and HTTP/2 (by ALPN, or by prior knowledge), and an orderly end.
 //!
 //! It knows nothing of what is asked or answered: a function from requests to responses is handed in.
 
 mod body;
+mod in_flight;
 mod watched;
 
-use std::io::ErrorKind;
+use std::convert::Infallible;
+use std::io;
 use std::net::SocketAddr;
 use std::pin::pin;
 use std::time::Duration;
@@ -19,22 +21,45 @@ use hyper::body::Incoming;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use hyper_util::server::conn::auto;
+use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::task::{JoinError, JoinSet};
+use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use tracing::{Instrument, debug, debug_span, error, warn};
 
+use crate::tls::{Offer, TlsPort};
+use in_flight::{InFlight, idle};
 use watched::Watched;
 
 pub use body::Body;
 
+/// What is offered by ALPN above TLS, the best first.
+pub const PROTOCOLS: &[&[u8]] = &[b"h2", b"http/1.1"];
+
+/// Where connections come in, bound by the caller.
+#[derive(Debug)]
+pub struct Ports {
+    /// Without TLS.
+    pub plain: TcpListener,
+    /// With TLS, where there is a certificate.
+    pub tls: Option<TlsPort>,
+}
+
+impl From<TcpListener> for Ports {
+    fn from(plain: TcpListener) -> Self {
+        Self { plain, tls: None }
+    }
+}
+
 /// What a listener grants its peers.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Limits {
-    /// Connections at one time; more are closed at once.
+    /// Connections at one time, over both ports; more are closed at once.
     pub connections_max: usize,
-    /// For the head of a request, from the end of the one before: so also how long an HTTP/1.1 connection may idle.
+    /// For the head of a request, from the end of the one before: so also how long a connection may idle. What is sent
+    /// beside requests, as pings of HTTP/2 are, does not prolong it.
     pub head_timeout: Duration,
     /// Without a byte in either direction.
     pub idle_timeout: Duration,
@@ -54,8 +79,18 @@ impl Limits {
     /// The longest head of a request, in bytes; a longer one is answered 431.
     const HEAD_BYTES_MAX: usize = 16 * 1024;
 
+    /// The same for HTTP/2, as RFC 9113 counts it (6.5.2).
+    const HEADER_LIST_BYTES_MAX: u32 = 16 * 1024;
+
     /// HTTP/2 streams of one connection at one time.
     const STREAMS_MAX: u32 = 128;
+
+    /// HTTP/2 streams that a peer reset before they were answered, which are still to be taken notice of; with one more the
+    /// connection ends. Streams that are opened only to be reset cost a server what they do not cost the peer (CVE-2023-44487).
+    const RESETS_MAX: usize = 32;
+
+    /// For the TLS handshake.
+    const TLS_TIMEOUT: Duration = Duration::from_secs(10);
 
     /// For the body of a request, once its head is read.
     const BODY_TIMEOUT: Duration = Duration::from_secs(10);
@@ -111,38 +146,103 @@ impl Received {
     }
 }
 
-/// Serves `listener` until `stop`, then lets connections finish within [`Limits::stop_timeout`]; no task
+/// Serves `ports` until `stop`, then lets connections finish within [`Limits::stop_timeout`]; no task
 /// outlives the call. A panic in `answer` ends its connection only.
-pub async fn serve<A, F>(listener: TcpListener, limits: Limits, answer: A, stop: CancellationToken)
+pub async fn serve<A, F, B>(ports: impl Into<Ports>, limits: Limits, answer: A, stop: CancellationToken)
 where
     A: Fn(Received) -> F + Clone + Send + Sync + 'static,
-    F: Future<Output = Response<Body>> + Send + 'static,
+    F: Future<Output = Response<B>> + Send + 'static,
+    B: Content,
 {
-    let streams = TaskTracker::new();
-    let mut connections = JoinSet::new();
-    loop {
-        tokio::select! {
-            () = stop.cancelled() => break,
-            Some(ended) = connections.join_next() => report(ended),
-            accepted = listener.accept() => match accepted {
-                Ok((_, peer)) if connections.len() >= limits.connections_max => {
-                    debug!(%peer, "closed: all {} connections are taken", limits.connections_max);
+    let Ports { plain, tls } = ports.into();
+    let mut door = Door { limits, answer, streams: TaskTracker::new(), connections: JoinSet::new(), stop };
+    match &tls {
+        None => door.keep(&plain, None).await,
+        Some(port) => tokio::select! {
+            () = door.keep(&plain, Some(port)) => {}
+            () = port.follow() => {}
+        },
+    }
+    drop((plain, tls));
+    drain(door.connections, door.streams, limits.stop_timeout).await;
+}
+
+/// A body that a response may have.
+pub trait Content: hyper::body::Body<Data = Bytes, Error = Infallible> + Send + Unpin + 'static {}
+
+impl<B: hyper::body::Body<Data = Bytes, Error = Infallible> + Send + Unpin + 'static> Content for B {}
+
+/// Who has just been accepted.
+struct Caller {
+    socket: TcpStream,
+    peer: SocketAddr,
+    /// On the port that speaks TLS.
+    tls: Option<Offer>,
+}
+
+/// Lets connections in.
+struct Door<A> {
+    limits: Limits,
+    answer: A,
+    streams: TaskTracker,
+    /// Bounded by [`Limits::connections_max`].
+    connections: JoinSet<()>,
+    stop: CancellationToken,
+}
+
+impl<A, F, B> Door<A>
+where
+    A: Fn(Received) -> F + Clone + Send + Sync + 'static,
+    F: Future<Output = Response<B>> + Send + 'static,
+    B: Content,
+{
+    async fn keep(&mut self, plain: &TcpListener, tls: Option<&TlsPort>) {
+        loop {
+            let accepted = tokio::select! {
+                () = self.stop.cancelled() => return,
+                Some(ended) = self.connections.join_next() => {
+                    report(ended);
+                    continue;
                 }
-                Ok((socket, peer)) => {
-                    let connection = Connection { socket, limits, streams: streams.clone(), stop: stop.clone() };
-                    let span = debug_span!("http", %peer);
-                    connections.spawn(connection.run(peer, answer.clone()).instrument(span));
-                }
-                Err(e) if e.kind() == ErrorKind::ConnectionAborted => debug!("a peer left before it was accepted"),
+                accepted = accept(plain) => accepted,
+                accepted = accept_tls(tls) => accepted,
+            };
+            match accepted {
+                Ok(caller) => self.attend(caller),
+                Err(e) if e.kind() == io::ErrorKind::ConnectionAborted => debug!("a peer left before it was accepted"),
                 Err(e) => {
                     warn!("cannot accept an HTTP connection: {e}");
                     tokio::time::sleep(Limits::ACCEPT_PAUSE).await;
                 }
-            },
+            }
         }
     }
-    drop(listener);
-    drain(connections, streams, limits.stop_timeout).await;
+
+    fn attend(&mut self, caller: Caller) {
+        let peer = caller.peer;
+        if self.connections.len() >= self.limits.connections_max {
+            return debug!(%peer, "closed: all {} connections are taken", self.limits.connections_max);
+        }
+        let connection = Connection {
+            peer,
+            limits: self.limits,
+            answer: self.answer.clone(),
+            streams: self.streams.clone(),
+            stop: self.stop.clone(),
+        };
+        self.connections.spawn(connection.run(caller).instrument(debug_span!("http", %peer)));
+    }
+}
+
+/// Waits for a connection without TLS.
+async fn accept(port: &TcpListener) -> io::Result<Caller> {
+    port.accept().await.map(|(socket, peer)| Caller { socket, peer, tls: None })
+}
+
+/// Waits for a connection with TLS; for ever where there is no such port.
+async fn accept_tls(port: Option<&TlsPort>) -> io::Result<Caller> {
+    let Some(port) = port else { return std::future::pending().await };
+    port.accept().await.map(|(socket, peer, tls)| Caller { socket, peer, tls: Some(tls) })
 }
 
 /// Waits for all tasks; those that take longer than `patience` are aborted.
@@ -171,36 +271,67 @@ fn report(ended: Result<(), JoinError>) {
 }
 
 /// One accepted connection.
-struct Connection {
-    socket: TcpStream,
+struct Connection<A> {
+    peer: SocketAddr,
     limits: Limits,
+    answer: A,
     streams: TaskTracker,
     stop: CancellationToken,
 }
 
-impl Connection {
-    async fn run<A, F>(self, peer: SocketAddr, answer: A)
-    where
-        A: Fn(Received) -> F + Clone + Send + Sync + 'static,
-        F: Future<Output = Response<Body>> + Send + 'static,
-    {
-        if let Err(e) = self.socket.set_nodelay(true) {
-            debug!(%peer, "cannot set TCP_NODELAY: {e}");
+impl<A, F, B> Connection<A>
+where
+    A: Fn(Received) -> F + Clone + Send + Sync + 'static,
+    F: Future<Output = Response<B>> + Send + 'static,
+    B: Content,
+{
+    async fn run(self, caller: Caller) {
+        let Caller { socket, tls, .. } = caller;
+        if let Err(e) = socket.set_nodelay(true) {
+            debug!("cannot set TCP_NODELAY: {e}");
         }
+        let socket = Watched::new(socket, self.limits.idle_timeout, self.limits.stall_timeout);
+        let Some(tls) = tls else { return self.speak(socket).await };
+        let patience = self.limits.head_timeout.min(Limits::TLS_TIMEOUT);
+        let shaken = tokio::select! {
+            shaken = timeout(patience, tls.shake_hands(socket)) => shaken,
+            () = self.stop.cancelled() => return,
+        };
+        match shaken {
+            Ok(Ok(stream)) => self.speak(stream).await,
+            Ok(Err(e)) => debug!("the TLS handshake failed: {e}"),
+            Err(_) => debug!("the TLS handshake took too long"),
+        }
+    }
+
+    /// Speaks HTTP over `stream`, until either side ends it.
+    async fn speak<S>(self, stream: S)
+    where
+        S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+    {
         let builder = protocol(self.limits, self.streams);
-        let io = TokioIo::new(Watched::new(self.socket, self.limits.idle_timeout, self.limits.stall_timeout));
+        let (peer, answer, in_flight) = (self.peer, self.answer, InFlight::default());
+        let idle = idle(in_flight.clone(), self.limits.head_timeout);
         let service = service_fn(move |request: Request<Incoming>| {
             // A body that is left unread closes the connection.
             let (head, body) = request.into_parts();
+            let turn = in_flight.begin();
             let response = answer(Received { head, peer, body });
-            async move { Ok::<_, std::convert::Infallible>(response.await) }
+            async move { Ok::<_, Infallible>(response.await.map(|body| turn.of(body))) }
         });
-        let mut connection = pin!(builder.serve_connection(io, service));
+        let mut connection = pin!(builder.serve_connection(TokioIo::new(stream), service));
+        let over = async {
+            tokio::select! {
+                () = idle => {}
+                () = self.stop.cancelled() => {}
+            }
+        };
         let outcome = tokio::select! {
             outcome = connection.as_mut() => outcome,
-            () = self.stop.cancelled() => {
+            () = over => {
                 connection.as_mut().graceful_shutdown();
-                connection.await
+                // What is still asked for has its own bound, and the peer that does not hang up has this one.
+                timeout(self.limits.stream_timeout, connection).await.unwrap_or(Ok(()))
             }
         };
         if let Err(e) = outcome {
@@ -223,7 +354,8 @@ fn protocol(limits: Limits, streams: TaskTracker) -> auto::Builder<StreamExecuto
         .keep_alive_interval(limits.head_timeout)
         .keep_alive_timeout(limits.stall_timeout)
         .max_concurrent_streams(Limits::STREAMS_MAX)
-        .max_header_list_size(16 * 1024);
+        .max_pending_accept_reset_streams(Limits::RESETS_MAX)
+        .max_header_list_size(Limits::HEADER_LIST_BYTES_MAX);
     builder
 }
 

@@ -152,6 +152,8 @@ pub struct IFrames {
     pub playlist: Playlist,
     /// Beside a playlist with parts: it has to say of the server what that says (RFC 8216bis, 6.2.4).
     pub low_latency: Option<Lazy<Playlist>>,
+    /// The same as a delta update, where there is something to skip (RFC 8216bis, 6.2.5.1).
+    pub delta: Option<Lazy<Playlist>>,
     /// The number that its next entry will have. Its entries have numbers of their own, as they are not segments.
     pub next: u64,
 }

@@ -7,7 +7,6 @@ use std::time::Duration;
 
 use anyhow::Context as _;
 use clap::{Parser, Subcommand};
-use headwater::http_server::Limits;
 use headwater::verify::{self, Level};
 use headwater::{app, config};
 use tokio::signal::unix::{SignalKind, signal};
@@ -80,7 +79,7 @@ fn serve(file: Option<PathBuf>, demo: bool) -> anyhow::Result<()> {
     let colours = std::io::stderr().is_terminal();
     tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).with_ansi(colours).init();
     let config = config::load(file.as_deref(), variables())?;
-    raise_file_limit();
+    raise_file_limit(config.origin.connections_max);
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().context("starting the runtime")?;
     runtime.block_on(async {
         let stop = CancellationToken::new();
@@ -93,8 +92,8 @@ fn serve(file: Option<PathBuf>, demo: bool) -> anyhow::Result<()> {
 }
 
 /// Raises the soft limit of open files, usually 1024, to the hard one: each viewer's connection is one.
-fn raise_file_limit() {
-    let wanted = u64::try_from(Limits::default().connections_max).unwrap_or(u64::MAX).saturating_add(OTHER_FILES);
+fn raise_file_limit(viewers_max: usize) {
+    let wanted = u64::try_from(viewers_max).unwrap_or(u64::MAX).saturating_add(OTHER_FILES);
     match open_file_limit() {
         Ok(limit) if limit >= wanted => {}
         Ok(limit) => {

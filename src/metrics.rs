@@ -97,6 +97,8 @@ pub struct Metrics {
     pub origin_waiting: Gauge,
     /// Bytes of response bodies of the origin.
     pub origin_bytes: Counter,
+    /// Lines that the access log lost.
+    pub origin_log_dropped: Counter,
 }
 
 impl Metrics {
@@ -140,6 +142,11 @@ impl Metrics {
             self.origin_waiting.clone(),
         );
         registry.register("origin_body_bytes", "Bytes of response bodies of the origin", self.origin_bytes.clone());
+        registry.register(
+            "origin_access_log_dropped",
+            "Lines that the access log lost, because the disk was slow or full",
+            self.origin_log_dropped.clone(),
+        );
         registry
     }
 }

@@ -266,7 +266,7 @@ fn snapshot() -> ChannelSnapshot {
         kind: RenditionKind::Video,
         container: Container::Cmaf,
         playlist: Some(text("playlist")),
-        i_frames: Some(IFrames { playlist: text("i-frames"), low_latency: None, next: 2 }),
+        i_frames: Some(IFrames { playlist: text("i-frames"), low_latency: None, delta: None, next: 2 }),
         low_latency: None,
         news: News::default(),
         inits: vec![Arc::new(Init { session: SessionId(7), data: "init".into() })],

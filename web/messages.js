@@ -9,6 +9,7 @@ const MESSAGES = {
   stalled: ["Stalled", "Stalled", "No data arrived in time. The player goes on as soon as there is more."],
   interrupted: ["Interrupted", "The publisher was lost", "The picture goes on by itself when the publisher returns."],
   network: ["Offline", "The server cannot be reached", "Trying again until it answers."],
+  forbidden: ["Closed", "This channel needs a playback token", "The link to this page has none, or one that is not valid any more."],
   decode: ["Error", "The browser could not decode the stream", "Starting over."],
   unsupported: ["Error", "This browser cannot play the stream", "It has neither Media Source Extensions nor HLS of its own."],
   ended: ["Ended", "The programme has ended", "If the channel goes live again, it starts to play by itself."],

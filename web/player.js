@@ -23,10 +23,10 @@ const HLS_CONFIG = {
   enableWorker: true,
   lowLatencyMode: true,
   backBufferLength: 30,
-  // How far behind to play is said by the playlist (PART-HOLD-BACK); a liveSyncDurationCount of ours would override it.
-  // A player that fell behind catches up by playing faster, which nobody hears at a tenth, and jumps only where it is far off.
+  // How far behind to play is said by the playlist (PART-HOLD-BACK); a liveSyncDurationCount of ours would override it, and
+  // hls.js takes no liveMaxLatencyDurationCount without one. A player that fell behind catches up by playing faster, which
+  // nobody hears at a tenth.
   maxLiveSyncPlaybackRate: 1.1,
-  liveMaxLatencyDurationCount: 10,
 };
 
 /** What this browser plays HLS with: "hls.js", "native", or null. */
@@ -91,6 +91,7 @@ class HlsPlayer {
 
   #failed(error) {
     if (!error.fatal) return;
+    if (error.response?.code === 403) return this.#on.failed("forbidden");
     if (error.type !== Hls.ErrorTypes.MEDIA_ERROR) return this.#on.failed("network", error.details);
     // The first time a new decoder often helps; if that fails too within ten seconds, nothing but a new start does.
     const now = performance.now();

@@ -12,7 +12,9 @@ const GIVE_UP_MS = 15000;
 const RETRY_MS = { least: 1000, most: 8000 };
 
 const name = location.pathname.split("/")[2];
-const url = `/live/${name}/index.m3u8`;
+// A playback token goes into the path, so that the playlists carry it on to all that they name.
+const token = new URLSearchParams(location.search).get("token");
+const url = token ? `/live/~${encodeURIComponent(token)}/${name}/index.m3u8` : `/live/${name}/index.m3u8`;
 const ui = Object.fromEntries(
   ["player", "channel", "badge", "headline", "detail", "unmute", "status", "quality", "level", "bitrate", "latency", "buffer", "dropped", "bandwidth", "playlist"]
     .map((id) => [id, document.getElementById(id)]),

@@ -20,16 +20,16 @@ use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
 
 use crate::admin::{self, Admin};
-use crate::config::{ChannelConfig, Config, OriginConfig, RtmpsConfig, check_environment};
+use crate::config::{ChannelConfig, Config, OriginConfig, TlsConfig, check_environment};
 use crate::guard::Guard;
+use crate::http_server::{self, Ports};
 use crate::ingest::webhook::client::{Webhook, notify};
-use crate::ingest::{
-    self, Access, Certificate, Configurator, Hooks, Ingest, Listeners, Rtmps, SharedThrottle, StreamKeys,
-};
+use crate::ingest::{self, Access, Configurator, Hooks, Ingest, Listeners, SharedThrottle, StreamKeys};
 use crate::metrics::Metrics;
-use crate::origin::{self, Bounds, Origin};
+use crate::origin::{self, LogFile, Origin, Playback};
 use crate::source::{ClientConfiguration, OpenRequest};
 use crate::store;
+use crate::tls::{Certificate, TlsPort};
 use crate::transcode;
 use keys::ChannelKeys;
 use roster::Roster;
@@ -47,6 +47,7 @@ struct Addresses {
     rtmp: SocketAddr,
     rtmps: Option<SocketAddr>,
     origin: SocketAddr,
+    origin_tls: Option<SocketAddr>,
     admin: SocketAddr,
 }
 
@@ -55,9 +56,12 @@ const OPEN_QUEUE: usize = 16;
 
 /// What the HTTP ports are made from.
 struct Http {
-    origin: TcpListener,
-    limits: OriginConfig,
+    config: OriginConfig,
+    window: Duration,
+    origin: Ports,
+    access_log: Option<LogFile>,
     admin: TcpListener,
+    playback: Playback,
     configuration: Arc<dyn ClientConfiguration>,
     guard: Guard,
 }
@@ -83,15 +87,19 @@ pub async fn serve(config: Config, demo: bool, stop: CancellationToken) -> anyho
         warn!("{lacking} It is not needed for other sources.");
     }
     let keys = keys::load(&config.data_dir, &config.channels)?;
+    let playback = Playback::read(&config.playback)?;
+    let access_log = LogFile::open(&config.origin.access_log).await.context("origin.access_log: cannot be written")?;
     let store = store::open(&config.store).await?;
     let rtmp = bind("rtmp", config.rtmp.listen).await?;
-    let rtmps = bind_rtmps(config.rtmps.clone()).await?;
+    let rtmps = bind_tls(config.rtmps.clone(), &[]).await?;
     let origin = bind("origin", config.origin.listen).await?;
+    let origin_tls = bind_tls(config.origin_tls.clone(), http_server::PROTOCOLS).await?;
     let admin = bind("admin", config.admin.listen).await?;
     let addresses = Addresses {
         rtmp: rtmp.local_addr()?,
-        rtmps: rtmps.as_ref().map(|rtmps| rtmps.listener.local_addr()).transpose()?,
+        rtmps: rtmps.as_ref().map(TlsPort::local_addr).transpose()?,
         origin: origin.local_addr()?,
+        origin_tls: origin_tls.as_ref().map(TlsPort::local_addr).transpose()?,
         admin: admin.local_addr()?,
     };
 
@@ -107,7 +115,19 @@ pub async fn serve(config: Config, demo: bool, stop: CancellationToken) -> anyho
     let guard = Guard::new(config.rtmp.limits.clone());
     let access = Arc::new(Access { keys: stream_keys(&keys), channels, hooks, guard: guard.clone() });
     let configuration = Arc::new(configurator(&config, &access, addresses.rtmp.port()));
-    server.start_http(Http { origin, limits: config.origin, admin, configuration, guard: guard.clone() }, &metrics);
+    let origin = Ports { plain: origin, tls: origin_tls };
+    let window = config.hls.window;
+    let http = Http {
+        config: config.origin,
+        window,
+        origin,
+        access_log,
+        admin,
+        playback,
+        configuration,
+        guard: guard.clone(),
+    };
+    server.start_http(http, &metrics);
     announce(addresses, &keys);
     server.start_ingest(Listeners { rtmp, rtmps }, Ingest { config: config.rtmp, access, guard, metrics });
     if let Some(url) = demo_url {
@@ -124,19 +144,20 @@ pub async fn serve(config: Config, demo: bool, stop: CancellationToken) -> anyho
     Ok(())
 }
 
-/// What only the machine can tell of a config: paths, ports, the certificate. Returns warnings.
+/// What only the machine can tell of a config: paths, ports, certificates, keys in files. Returns warnings.
 ///
 /// # Errors
 /// A sentence for each thing that does not work, with its key.
 pub fn check(config: &Config) -> Result<Vec<String>, Vec<String>> {
     let mut problems = check_environment(config).err().unwrap_or_default();
-    let certificate = config.rtmps.as_ref().map(Certificate::read);
     let mut warnings = config.warnings(wall_clock());
-    match certificate {
-        Some(Ok(certificate)) => warnings.extend(certificate.warning(wall_clock())),
-        Some(Err(problem)) => problems.push(problem.to_string()),
-        None => {}
+    for certificate in config.rtmps.iter().chain(&config.origin_tls).map(Certificate::read) {
+        match certificate {
+            Ok(certificate) => warnings.extend(certificate.warning(wall_clock())),
+            Err(problem) => problems.push(problem.to_string()),
+        }
     }
+    problems.extend(Playback::read(&config.playback).err().map(|problem| problem.to_string()));
     if problems.is_empty() { Ok(warnings) } else { Err(problems) }
 }
 
@@ -172,13 +193,11 @@ impl Server {
     }
 
     fn start_http(&mut self, http: Http, metrics: &Metrics) {
-        let Http { origin, limits, admin, configuration, guard } = http;
+        let Http { config, window, origin, access_log, admin, playback, configuration, guard } = http;
         let (directory, metrics, draining) = (self.roster.directory(), metrics.clone(), self.draining.clone());
         let for_admin = Admin { directory: directory.clone(), metrics: metrics.clone() };
-        let bounds = Bounds { all_max: limits.waiting_max, channel_max: limits.waiting_per_channel_max };
-        let connections_max = limits.connections_max;
-        let for_origin = Origin { directory, configuration, guard, bounds, connections_max, metrics, draining };
-        self.http.spawn(|stop| origin::serve(origin, for_origin, stop));
+        let for_origin = Origin { config, directory, window, playback, configuration, guard, metrics, draining };
+        self.http.spawn(|stop| origin::serve(origin, for_origin, access_log, stop));
         self.http.spawn(|stop| admin::serve(admin, for_admin, stop));
     }
 
@@ -206,12 +225,12 @@ async fn bind(what: &str, address: SocketAddr) -> anyhow::Result<TcpListener> {
     })
 }
 
-/// The RTMPS port, where there is to be one.
-async fn bind_rtmps(config: Option<RtmpsConfig>) -> anyhow::Result<Option<Rtmps>> {
+/// A port that speaks TLS, where there is to be one, and `protocols` above it.
+async fn bind_tls(config: Option<TlsConfig>, protocols: &'static [&'static [u8]]) -> anyhow::Result<Option<TlsPort>> {
     let Some(config) = config else { return Ok(None) };
     let certificate = Certificate::read(&config)?;
-    let listener = bind("rtmps", config.listen).await?;
-    Ok(Some(Rtmps { listener, config, certificate }))
+    let listener = bind(config.section, config.listen).await?;
+    Ok(Some(TlsPort::new(listener, config, certificate, protocols)))
 }
 
 /// All keys of all channels.
@@ -264,6 +283,9 @@ fn announce(addresses: Addresses, keys: &[ChannelKeys]) {
         port => format!(":{port}"),
     };
     println!("\nHeadwater is running. Watch: {http}/   Status: http://{}/api/v1/channels", addresses.admin);
+    if let Some(tls) = addresses.origin_tls {
+        println!("With TLS: https://{}:{}/", loopback(tls), tls.port());
+    }
     for key in keys {
         println!("\nChannel {}: {http}/watch/{}", key.channel, key.channel);
         println!("  OBS, Settings, Stream, Service \"Custom...\":");
@@ -275,7 +297,7 @@ fn announce(addresses: Addresses, keys: &[ChannelKeys]) {
         println!("    Stream Key  {}", key.made.as_deref().unwrap_or("(the one in your config)"));
     }
     println!("\nFrom another machine, put this one's name or address in place of {}.", loopback(addresses.rtmp));
-    if addresses.rtmps.is_some() {
-        println!("With rtmps://, put the name that the certificate is for.");
+    if addresses.rtmps.or(addresses.origin_tls).is_some() {
+        println!("With rtmps:// and https://, put the name that the certificate is for.");
     }
 }

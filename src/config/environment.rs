@@ -16,7 +16,8 @@ pub fn check_environment(config: &Config) -> Result<(), Vec<String>> {
         bind("admin.listen", config.admin.listen),
         write_below("data_dir", &config.data_dir),
     ];
-    results.extend(config.rtmps.iter().map(|rtmps| bind("rtmps.listen", rtmps.listen)));
+    let with_tls = config.rtmps.iter().chain(&config.origin_tls);
+    results.extend(with_tls.map(|port| bind(&format!("{}.listen", port.section), port.listen)));
     if let StoreConfig::Fs { path } = &config.store {
         results.push(write_below("store.path", path));
     }

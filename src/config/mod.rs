@@ -7,6 +7,7 @@ mod read;
 mod reader;
 mod tree;
 mod units;
+mod viewers;
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -25,6 +26,8 @@ use crate::source::ChannelName;
 pub use environment::check_environment;
 use reader::Problems;
 use tree::{Node, Origin};
+
+pub use viewers::{AccessLog, CdnSecret, OriginConfig, PlaybackConfig, TokenKey, TokenKeyConfig};
 
 /// The shipped file: every key's documentation, and every key's default.
 pub const SHIPPED: &str = include_str!("../../config/headwater.toml");
@@ -115,9 +118,13 @@ pub struct Config {
     /// `[rtmp]`
     pub rtmp: RtmpConfig,
     /// `[rtmps]`; none where it has no certificate.
-    pub rtmps: Option<RtmpsConfig>,
+    pub rtmps: Option<TlsConfig>,
     /// `[origin]`
     pub origin: OriginConfig,
+    /// `[origin_tls]`; none where it has no certificate.
+    pub origin_tls: Option<TlsConfig>,
+    /// `[playback]`
+    pub playback: PlaybackConfig,
     /// `[admin]`
     pub admin: AdminConfig,
     /// `[hls]`
@@ -193,9 +200,11 @@ pub struct AddressLimits {
     pub exempt: Networks,
 }
 
-/// The RTMPS listener.
+/// A listener that speaks TLS: of RTMPS, or of the origin.
 #[derive(Clone, Debug, PartialEq)]
-pub struct RtmpsConfig {
+pub struct TlsConfig {
+    /// The section of the config, by which errors name it.
+    pub section: &'static str,
     /// Address and port.
     pub listen: SocketAddr,
     /// The certificate and those that signed it, PEM.
@@ -247,19 +256,6 @@ impl fmt::Debug for Secret {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("Secret(hidden)")
     }
-}
-
-/// The HTTP origin.
-#[derive(Clone, Debug, PartialEq)]
-pub struct OriginConfig {
-    /// Address and port.
-    pub listen: SocketAddr,
-    /// Connections at one time; more are closed at once.
-    pub connections_max: usize,
-    /// Requests that may wait for what is coming.
-    pub waiting_max: usize,
-    /// The same, of one channel.
-    pub waiting_per_channel_max: usize,
 }
 
 /// The admin listener.
@@ -525,6 +521,64 @@ mod tests {
         assert!(wrong("[rtmps]\nkey = \"k.pem\"").contains("rtmps.key: is given without `certificate`"));
         let rtmps = parse("[rtmps]\ncertificate = \"c.pem\"\nkey = \"k.pem\"", []).unwrap().rtmps.unwrap();
         assert_eq!(rtmps.listen.port(), 1936);
+    }
+
+    #[test]
+    fn the_origin_speaks_tls_once_both_files_are_given() {
+        assert_eq!(parse("", []).unwrap().origin_tls, None);
+        assert!(wrong("[origin_tls]\nkey = \"k.pem\"").contains("origin_tls.key: is given without `certificate`"));
+        let tls = parse("[origin_tls]\ncertificate = \"c.pem\"\nkey = \"k.pem\"", []).unwrap().origin_tls.unwrap();
+        assert_eq!((tls.section, tls.listen.port()), ("origin_tls", 8443));
+    }
+
+    #[test]
+    fn what_a_cdn_shows_is_one_secret_or_two() {
+        let cdn = |text: &str| parse(&format!("[origin]\n{text}"), []).map(|config| config.origin.cdn);
+        assert_eq!(cdn(""), Ok(None));
+        let both = cdn("cdn_secrets = [\"0123456789abcdef\", \"fedcba9876543210\"]").unwrap().unwrap();
+        assert_eq!((both.header.as_str(), both.values.len()), ("x-origin-secret", 2));
+        let variables = [("HEADWATER_ORIGIN__CDN_SECRETS".to_owned(), "0123456789abcdef".to_owned())];
+        assert_eq!(parse("", variables).unwrap().origin.cdn.unwrap().values.len(), 1);
+        let complaint = |text: &str| wrong(&format!("[origin]\n{text}"));
+        assert!(complaint("cdn_secrets = [\"short\"]").contains("h.toml:2: origin.cdn_secrets: is shorter than 16"));
+        assert!(complaint("cdn_secrets = [\"0123456789abcdef g\"]").contains("cannot carry safely"));
+        let three = "cdn_secrets = [\"0123456789abcdef\", \"0123456789abcdeg\", \"0123456789abcdeh\"]";
+        assert!(complaint(three).contains("has more than two values"));
+        assert!(complaint("cdn_secret_header = \"a b\"").contains("is not the name of a header field"));
+        assert!(complaint("cdn_secret_header = \"Range\"").contains("has a meaning of its own"));
+    }
+
+    #[test]
+    fn the_access_log_is_off_or_goes_somewhere() {
+        let log = |text: &str| {
+            parse(&format!("[origin]\naccess_log = \"{text}\""), []).map(|config| config.origin.access_log)
+        };
+        assert_eq!(parse("", []).unwrap().origin.access_log, AccessLog::Off);
+        assert_eq!(log("stdout"), Ok(AccessLog::Stdout));
+        assert_eq!(log("/var/log/x"), Ok(AccessLog::File("/var/log/x".into())));
+        assert!(log("").is_err());
+    }
+
+    #[test]
+    fn playback_tokens_need_keys_that_can_be_told_apart() {
+        let key = |id: &str, rest: &str| format!("[[playback.keys]]\nid = \"{id}\"\n{rest}\n");
+        let secret = format!("secret = \"{}\"", "s".repeat(32));
+        let channel = "[[channels]]\nname = \"a\"\nplayback_tokens = \"required\"\n";
+        let config = parse(&[channel, &key("1", &secret), &key("2", "public_key = \"p.pem\"")].concat(), []).unwrap();
+        assert!(!config.playback.required);
+        assert_eq!(config.playback.channels, [(ChannelName::new("a").unwrap(), true)].into());
+        assert_eq!(config.playback.keys.len(), 2);
+        assert!(!format!("{config:?}").contains("ssss"), "a secret is not shown");
+        assert!(wrong(channel).contains("playback.keys: is missing, and tokens are required"));
+        assert!(wrong("[playback]\ntokens = \"on\"").contains("neither \"off\" nor \"required\""));
+        assert!(wrong("[playback]\nleeway = \"1h\"").contains("is longer than 5m"));
+        assert!(wrong(&[key("1", &secret), key("1", &secret)].concat()).contains("is that of an earlier key"));
+        assert!(
+            wrong(&key("1", "secret = \"short\"")).contains("playback.keys[0].secret: is shorter than the 32 bytes")
+        );
+        assert!(wrong(&key("1", "")).contains("or public_key is needed"));
+        assert!(wrong(&key("1", &format!("{secret}\npublic_key = \"p.pem\""))).contains("and not both"));
+        assert!(wrong(&key("a b", &secret)).contains("without spaces"));
     }
 
     #[test]

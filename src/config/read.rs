@@ -1,5 +1,7 @@
 //! From the tree of settings to [`Config`]: every key, what it may hold, and what must fit together.
 
+mod viewers;
+
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::SocketAddr;
 use std::path::PathBuf;
@@ -11,8 +13,8 @@ use super::reader::{Problems, Section, nearest};
 use super::tree::Node;
 use super::{
     AddressLimits, AdminConfig, ChannelConfig, ChannelDefaults, Config, EncodeProfile, HlsConfig, HooksConfig,
-    KeyConfig, LadderConfig, LongGop, MissingRungs, OriginConfig, RenditionConfig, RenditionSource, RtmpConfig,
-    RtmpsConfig, S3Config, Secret, StoreConfig, StreamKey, units,
+    KeyConfig, LadderConfig, LongGop, MissingRungs, RenditionConfig, RenditionSource, RtmpConfig, S3Config, Secret,
+    StoreConfig, StreamKey, TlsConfig, units,
 };
 use crate::ladder::RenditionName;
 use crate::media::Container;
@@ -24,17 +26,34 @@ pub(super) fn config(root: Node, problems: &Problems) -> Option<Config> {
     let mut root = Section::open(problems, String::new(), root);
     let data_dir = root.required("data_dir", PathBuf::new(), path);
     let rtmp = rtmp(root.section("rtmp"));
-    let rtmps = rtmps(root.section("rtmps"));
-    let origin = origin(root.section("origin"))?;
+    let rtmps = tls("rtmps", root.section("rtmps"));
+    let origin = viewers::origin(root.section("origin"));
+    let origin_tls = tls("origin_tls", root.section("origin_tls"));
     let admin = AdminConfig { listen: listener(root.section("admin"))? };
     let hls = hls(root.section("hls"));
     let store = store(root.section("store"));
     let channel = channel_defaults(root.section("channel"), rtmp.as_ref());
     let ladders = ladders(root.section("ladders"));
-    let channels = channels(root.list("channels"), &ladders, hls.container);
+    let mut tokens = BTreeMap::new();
+    let channels = channels(root.list("channels"), &ladders, hls.container, &mut tokens);
+    let playback = viewers::playback(root.section("playback"), tokens);
     let hooks = hooks(root.section("hooks"), rtmp.as_ref());
     root.close();
-    Some(Config { data_dir, rtmp: rtmp?, rtmps, origin, admin, hls, store, channel, hooks, ladders, channels })
+    Some(Config {
+        data_dir,
+        rtmp: rtmp?,
+        rtmps,
+        origin: origin?,
+        origin_tls,
+        playback,
+        admin,
+        hls,
+        store,
+        channel,
+        hooks,
+        ladders,
+        channels,
+    })
 }
 
 fn rtmp(mut section: Section<'_>) -> Option<RtmpConfig> {
@@ -70,7 +89,7 @@ fn rtmp(mut section: Section<'_>) -> Option<RtmpConfig> {
     })
 }
 
-fn rtmps(mut section: Section<'_>) -> Option<RtmpsConfig> {
+fn tls(name: &'static str, mut section: Section<'_>) -> Option<TlsConfig> {
     let listen = section.optional("listen", address);
     let certificate = section.optional("certificate", path);
     let key = section.optional("key", path);
@@ -84,7 +103,7 @@ fn rtmps(mut section: Section<'_>) -> Option<RtmpsConfig> {
         _ => {}
     }
     section.close();
-    Some(RtmpsConfig { listen: listen?, certificate: certificate?, key: key? })
+    Some(TlsConfig { section: name, listen: listen?, certificate: certificate?, key: key? })
 }
 
 fn networks(section: &mut Section<'_>, key: &'static str) -> Networks {
@@ -97,15 +116,6 @@ fn listener(mut section: Section<'_>) -> Option<SocketAddr> {
     let listen = section.optional("listen", address);
     section.close();
     listen
-}
-
-fn origin(mut section: Section<'_>) -> Option<OriginConfig> {
-    let listen = section.optional("listen", address);
-    let connections_max = section.required("connections_max", 0, count);
-    let waiting_max = section.required("waiting_max", 0, count);
-    let waiting_per_channel_max = section.required("waiting_per_channel_max", 0, count);
-    section.close();
-    Some(OriginConfig { listen: listen?, connections_max, waiting_max, waiting_per_channel_max })
 }
 
 fn hls(mut section: Section<'_>) -> HlsConfig {
@@ -291,10 +301,12 @@ fn rendition(mut section: Section<'_>) -> Option<RenditionConfig> {
     Some(RenditionConfig { name: name?, source: source? })
 }
 
+/// The channels; `tokens` is told which of them say for themselves whether they need playback tokens.
 fn channels(
     sections: Vec<Section<'_>>,
     ladders: &BTreeMap<String, Arc<LadderConfig>>,
     usual: Container,
+    tokens: &mut BTreeMap<ChannelName, bool>,
 ) -> Vec<ChannelConfig> {
     let mut names = BTreeSet::new();
     let mut holders = BTreeMap::new();
@@ -317,6 +329,7 @@ fn channels(
                 section.complain("keys", format!("has a key of channel `{other}` too; a key opens one channel"));
             }
         }
+        tokens.extend(name.clone().zip(section.optional("playback_tokens", viewers::required)));
         section.close();
         if let (Some(name), Ok(ladder)) = (name, ladder) {
             channels.push(ChannelConfig { name, ladder, container, keys });

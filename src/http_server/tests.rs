@@ -1,4 +1,6 @@
-//! The plumbing over real sockets: bounds, deadlines and the end.
+//! The plumbing over real sockets: bounds, deadlines, TLS and the end. Hostile clients of HTTP/2 are in [`mod@hostile`].
+
+mod hostile;
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -7,6 +9,7 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::sync::Notify;
 
 use super::*;
+use crate::tls;
 
 /// A server that answers `/panic` with a panic, `/wait` once `released` says so, and everything else with 64 MiB.
 struct Running {
@@ -44,6 +47,10 @@ impl Drop for Held {
 
 impl Running {
     async fn start(limits: Limits) -> Self {
+        Self::start_with(limits, None).await
+    }
+
+    async fn start_with(limits: Limits, tls: Option<TlsPort>) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
         let [let_go, reached, released] = [(); 3].map(|()| Arc::new(Notify::new()));
@@ -64,7 +71,7 @@ impl Running {
         };
         let stop = CancellationToken::new();
         let mut server = JoinSet::new();
-        server.spawn(serve(listener, limits, answer, stop.clone()));
+        server.spawn(serve(Ports { plain: listener, tls }, limits, answer, stop.clone()));
         Self { address, let_go, reached, released, stop, server }
     }
 
@@ -209,4 +216,49 @@ async fn stopping_does_not_wait_for_ever() {
     running.reached.notified().await;
     running.stop().await;
     assert_eq!(rest(waiting).await, b"");
+}
+
+#[tokio::test]
+async fn tls_offers_both_versions_of_http_by_alpn() {
+    let (port, certificate) = tls::tests::port(PROTOCOLS).await;
+    let address = port.local_addr().unwrap();
+    let running = Running::start_with(Limits::default(), Some(port)).await;
+    let connect = async |protocols: &[&[u8]]| {
+        tls::tests::connect(TcpStream::connect(address).await.unwrap(), &certificate, protocols).await
+    };
+    let first = connect(&[b"http/1.1", b"h2"]).await.unwrap();
+    assert_eq!(tls::tests::chosen(&first), Some(&b"h2"[..]), "the better one");
+    let client = hyper::client::conn::http2::Builder::new(hyper_util::rt::TokioExecutor::new());
+    let (mut sender, connection) = client.handshake(TokioIo::new(first)).await.unwrap();
+    let mut driver = JoinSet::new();
+    driver.spawn(connection);
+    running.released.notify_one();
+    let request = Request::get("https://localhost/wait").body(http_body_util::Empty::<Bytes>::new()).unwrap();
+    let response = sender.send_request(request).await.unwrap();
+    assert_eq!((response.status().as_u16(), response.version()), (200, http::Version::HTTP_2));
+
+    for protocols in [&[&b"http/1.1"[..]][..], &[]] {
+        let mut stream = connect(protocols).await.unwrap();
+        stream.write_all(REQUEST).await.unwrap();
+        let mut head = [0; 15];
+        stream.read_exact(&mut head).await.unwrap();
+        assert_eq!(&head, b"HTTP/1.1 200 OK");
+    }
+    let error = connect(&[b"spdy/3"]).await.unwrap_err();
+    assert!(error.to_string().contains("NoApplicationProtocol"), "{error}");
+    running.stop().await;
+}
+
+#[tokio::test]
+async fn who_does_not_shake_hands_is_left() {
+    let (port, _) = tls::tests::port(PROTOCOLS).await;
+    let address = port.local_addr().unwrap();
+    let running = Running::start_with(impatient(), Some(port)).await;
+    // The beginning of a record of TLS that is never completed; and what is none.
+    for beginning in [&b""[..], b"\x16\x03\x01\x01\x00\x01", b"GET / HTTP/1.1\r\n\r\n"] {
+        let mut socket = TcpStream::connect(address).await.unwrap();
+        socket.write_all(beginning).await.unwrap();
+        assert!(!rest(socket).await.starts_with(b"HTTP/"));
+    }
+    running.stop().await;
 }

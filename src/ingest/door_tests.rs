@@ -10,23 +10,18 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{mpsc, oneshot};
 use tokio::task::JoinSet;
 use tokio::time::{sleep, timeout};
-use tokio_rustls::TlsConnector;
-use tokio_rustls::client::TlsStream;
-use tokio_rustls::rustls::crypto::aws_lc_rs;
-use tokio_rustls::rustls::pki_types::pem::PemObject as _;
-use tokio_rustls::rustls::pki_types::{CertificateDer, ServerName};
-use tokio_rustls::rustls::{ClientConfig, RootCertStore};
 use tokio_util::sync::CancellationToken;
 
 use super::driver_tests::ingest;
 use super::scripted::Wire;
-use super::tls::tests::self_signed;
-use super::{Certificate, Listeners, Rtmps, serve};
-use crate::config::{RtmpConfig, RtmpsConfig};
+use super::{Listeners, serve};
+use crate::config::RtmpConfig;
 use crate::guard::Guard;
 use crate::media::MediaTime;
 use crate::metrics::{KindLabel, Metrics};
 use crate::source::{Admission, PublishRequest, SourceEvent};
+use crate::tls;
+use crate::tls::tests::ClientStream;
 
 const PATIENCE: Duration = Duration::from_secs(20);
 
@@ -41,7 +36,6 @@ struct Door {
     certificate: String,
     stop: CancellationToken,
     server: JoinSet<()>,
-    _directory: tempfile::TempDir,
 }
 
 /// The channel's end of a publisher.
@@ -60,50 +54,25 @@ impl Door {
         Arc::get_mut(&mut ingest.access).unwrap().guard = ingest.guard.clone();
         let (metrics, guard) = (ingest.metrics.clone(), ingest.guard.clone());
         let bind = || TcpListener::bind((Ipv4Addr::LOCALHOST, 0));
-        let (rtmp, listener) = (bind().await.unwrap(), bind().await.unwrap());
-        let (rtmp_address, rtmps_address) = (rtmp.local_addr().unwrap(), listener.local_addr().unwrap());
-        let directory = tempfile::tempdir().unwrap();
-        let (certificate, key) = self_signed();
-        let (path, key_path) = (directory.path().join("chain.pem"), directory.path().join("key.pem"));
-        std::fs::write(&path, &certificate).unwrap();
-        std::fs::write(&key_path, key).unwrap();
-        let config = RtmpsConfig { listen: rtmps_address, certificate: path, key: key_path };
-        let rtmps = Rtmps { listener, certificate: Certificate::read(&config).unwrap(), config };
+        let rtmp = bind().await.unwrap();
+        let (rtmps, certificate) = tls::tests::port(&[]).await;
+        let (rtmp_address, rtmps_address) = (rtmp.local_addr().unwrap(), rtmps.local_addr().unwrap());
         let stop = CancellationToken::new();
         let mut server = JoinSet::new();
         server.spawn(serve(Listeners { rtmp, rtmps: Some(rtmps) }, ingest, stop.clone()));
-        Self {
-            rtmp: rtmp_address,
-            rtmps: rtmps_address,
-            requests,
-            metrics,
-            guard,
-            certificate,
-            stop,
-            server,
-            _directory: directory,
-        }
+        Self { rtmp: rtmp_address, rtmps: rtmps_address, requests, metrics, guard, certificate, stop, server }
     }
 
     async fn connect(&self) -> TcpStream {
         TcpStream::connect(self.rtmp).await.unwrap()
     }
 
-    async fn connect_tls(&self) -> TlsStream<TcpStream> {
+    async fn connect_tls(&self) -> ClientStream {
         self.shake_tls(TcpStream::connect(self.rtmps).await.unwrap()).await
     }
 
-    /// Trusts the server's certificate alone.
-    async fn shake_tls(&self, stream: TcpStream) -> TlsStream<TcpStream> {
-        let mut roots = RootCertStore::empty();
-        roots.add(CertificateDer::from_pem_slice(self.certificate.as_bytes()).unwrap()).unwrap();
-        let config = ClientConfig::builder_with_provider(Arc::new(aws_lc_rs::default_provider()))
-            .with_safe_default_protocol_versions()
-            .unwrap()
-            .with_root_certificates(roots)
-            .with_no_client_auth();
-        let name = ServerName::try_from("localhost").unwrap();
-        TlsConnector::from(Arc::new(config)).connect(name, stream).await.unwrap()
+    async fn shake_tls(&self, stream: TcpStream) -> ClientStream {
+        tls::tests::connect(stream, &self.certificate, &[]).await.unwrap()
     }
 
     /// Takes the next publisher in.

@@ -8,11 +8,8 @@ use std::time::Duration;
 use socket2::{SockRef, TcpKeepalive};
 use tokio::io::AsyncReadExt as _;
 use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::watch;
 use tokio::task::{JoinError, JoinSet};
 use tokio::time::{Instant, sleep, timeout_at};
-use tokio_rustls::TlsAcceptor;
-use tokio_rustls::rustls::ServerConfig;
 use tokio_util::sync::CancellationToken;
 use tracing::field::Empty;
 use tracing::{Instrument, debug, error, info, info_span, warn};
@@ -22,11 +19,10 @@ use super::close::{Close, Stage};
 use super::connection::{self, Arrival, End};
 use super::proxy_protocol::{self, Progress, Source};
 use super::throttle::{SharedThrottle, Throttle};
-use super::tls::{self, Certificate};
-use crate::config::RtmpsConfig;
 use crate::guard::Pass;
 use crate::metrics::KindLabel;
 use crate::networks::plain;
+use crate::tls::{HandshakeError, Offer, TlsPort};
 
 /// Where encoders come in, bound by the caller.
 #[derive(Debug)]
@@ -34,18 +30,7 @@ pub struct Listeners {
     /// Of RTMP.
     pub rtmp: TcpListener,
     /// Of RTMPS, where there is a certificate.
-    pub rtmps: Option<Rtmps>,
-}
-
-/// The RTMPS port.
-#[derive(Debug)]
-pub struct Rtmps {
-    /// Its listener.
-    pub listener: TcpListener,
-    /// Where the certificate is looked for again.
-    pub config: RtmpsConfig,
-    /// The certificate at the start.
-    pub certificate: Certificate,
+    pub rtmps: Option<TlsPort>,
 }
 
 impl From<TcpListener> for Listeners {
@@ -68,14 +53,10 @@ pub async fn serve(listeners: impl Into<Listeners>, ingest: Ingest, stop: Cancel
     let mut door = Door { port, stop, connections: JoinSet::new(), number: 0, errors: Throttle::sparing() };
     match rtmps {
         None => door.keep(&rtmp, None).await,
-        Some(Rtmps { listener, config, certificate }) => {
-            tls::warn_of(&certificate);
-            let (offer, offered) = watch::channel(Arc::clone(&certificate.config));
-            tokio::select! {
-                () = door.keep(&rtmp, Some((&listener, offered))) => {}
-                () = tls::follow(&config, &certificate, &offer) => {}
-            }
-        }
+        Some(rtmps) => tokio::select! {
+            () = door.keep(&rtmp, Some(&rtmps)) => {}
+            () = rtmps.follow() => {}
+        },
     }
     drop(rtmp);
     door.close().await;
@@ -93,27 +74,24 @@ struct Door {
     errors: Throttle,
 }
 
-/// A port and the TLS that it speaks at present.
-type TlsPort<'a> = (&'a TcpListener, watch::Receiver<Arc<ServerConfig>>);
-
 impl Door {
-    async fn keep(&mut self, rtmp: &TcpListener, rtmps: Option<TlsPort<'_>>) {
+    async fn keep(&mut self, rtmp: &TcpListener, rtmps: Option<&TlsPort>) {
         loop {
             tokio::select! {
                 () = self.stop.cancelled() => return,
                 Some(ended) = self.connections.join_next() => report_panic(&self.port.ingest, ended),
-                accepted = rtmp.accept() => self.answer(accepted, None).await,
-                (accepted, tls) = accept_tls(rtmps.as_ref()) => self.answer(accepted, Some(tls)).await,
+                accepted = accept(rtmp) => self.answer(accepted).await,
+                accepted = accept_tls(rtmps) => self.answer(accepted).await,
             }
         }
     }
 
-    async fn answer(&mut self, accepted: io::Result<(TcpStream, SocketAddr)>, tls: Option<Arc<ServerConfig>>) {
+    async fn answer(&mut self, accepted: io::Result<Caller>) {
         match accepted {
-            Ok((_, remote)) if self.connections.len() >= self.port.ingest.config.connections_max => {
-                turn_away(&self.port, plain(remote));
+            Ok(Caller { remote, .. }) if self.connections.len() >= self.port.ingest.config.connections_max => {
+                turn_away(&self.port, remote);
             }
-            Ok((stream, remote)) => self.attend(Caller { stream, remote: plain(remote), tls }),
+            Ok(caller) => self.attend(caller),
             // One that has gone again is no fault of this side, and must not make others wait.
             Err(error) if error.kind() == io::ErrorKind::ConnectionAborted => {}
             Err(error) => {
@@ -139,12 +117,15 @@ impl Door {
     }
 }
 
+/// Waits for a connection to the RTMP port.
+async fn accept(port: &TcpListener) -> io::Result<Caller> {
+    port.accept().await.map(|(stream, remote)| Caller { stream, remote: plain(remote), tls: None })
+}
+
 /// Waits for a connection to the RTMPS port; for ever where there is none.
-async fn accept_tls(port: Option<&TlsPort<'_>>) -> (io::Result<(TcpStream, SocketAddr)>, Arc<ServerConfig>) {
-    let Some((listener, offered)) = port else { return std::future::pending().await };
-    let accepted = listener.accept().await;
-    let tls = Arc::clone(&offered.borrow());
-    (accepted, tls)
+async fn accept_tls(port: Option<&TlsPort>) -> io::Result<Caller> {
+    let Some(port) = port else { return std::future::pending().await };
+    port.accept().await.map(|(stream, remote, tls)| Caller { stream, remote: plain(remote), tls: Some(tls) })
 }
 
 /// Who has just been accepted.
@@ -153,7 +134,7 @@ struct Caller {
     /// The other end of the socket: the peer, or the load balancer before it.
     remote: SocketAddr,
     /// On the RTMPS port.
-    tls: Option<Arc<ServerConfig>>,
+    tls: Option<Offer>,
 }
 
 /// One connection's task.
@@ -221,15 +202,25 @@ impl Caller {
     async fn run(self, arrival: Arrival, ingest: &Ingest, stop: &CancellationToken) -> End {
         let Some(tls) = self.tls else { return connection::run(self.stream, arrival, ingest, stop).await };
         let shaken = tokio::select! {
-            shaken = timeout_at(arrival.deadline, TlsAcceptor::from(tls).accept(self.stream)) => shaken,
+            shaken = timeout_at(arrival.deadline, tls.shake_hands(self.stream)) => shaken,
             () = stop.cancelled() => return End { close: Close::Shutdown, published: false },
         };
         let close = match shaken {
             Ok(Ok(stream)) => return connection::run(stream, arrival, ingest, stop).await,
-            Ok(Err(error)) => tls::failed_handshake(error),
+            Ok(Err(error)) => failed_handshake(error),
             Err(_) => Close::Timeout(Stage::Tls),
         };
         End { close, published: false }
+    }
+}
+
+/// How it is to be understood that a TLS handshake failed.
+fn failed_handshake(error: HandshakeError) -> Close {
+    match error {
+        HandshakeError::NotTls => Close::Tls(format!("{error}: use rtmps:// on this port, or the port of rtmp://")),
+        HandshakeError::Refused(error) => Close::Tls(error.to_string()),
+        HandshakeError::Left => Close::Unused,
+        HandshakeError::Lost(error) => Close::Lost(error),
     }
 }
 

@@ -1,6 +1,6 @@
 //! RTMP input: from bytes of an encoder to access units on the channel's timeline.
 //!
-//! The way of a byte: [`listener`], over [`proxy_protocol`] and [`tls`] where they are on, → `connection` → [`handshake`], then
+//! The way of a byte: [`listener`], over [`proxy_protocol`] and [`crate::tls`] where they are on, → `connection` → [`handshake`], then
 //! [`session`] over [`chunk`] and [`amf`] → [`intake`] over [`flv`] and `enhanced`, a reader for each codec ([`avc`], [`hevc`],
 //! [`av1`], [`vp9`]; [`sound`]) and [`timeline`] → the channel. `access` says who may publish, by [`keys`] and [`webhook`].
 //! All but the drivers (listener, connection and its outlet, access and the `client` and `driver` below webhook and
@@ -49,7 +49,6 @@ pub mod sound;
 pub mod sps;
 mod throttle;
 pub mod timeline;
-pub mod tls;
 mod video_track;
 mod vigil;
 pub mod vp9;
@@ -61,9 +60,8 @@ use std::sync::Arc;
 pub use access::{Access, Hooks};
 pub use client_configuration::driver::Configurator;
 pub use keys::StreamKeys;
-pub use listener::{Listeners, Rtmps, serve};
+pub use listener::{Listeners, serve};
 pub use throttle::SharedThrottle;
-pub use tls::{Certificate, CertificateError};
 
 use crate::config::RtmpConfig;
 use crate::guard::Guard;

@@ -1,6 +1,7 @@
 //! The answer to a request, from what it names and what is published at this instant.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use bytes::Bytes;
 use http::header::{HeaderValue, RETRY_AFTER};
@@ -24,6 +25,8 @@ pub use crate::origin::representation::Asked;
 pub struct World<'a> {
     /// The channels.
     pub directory: &'a Directory,
+    /// How much a playlist lists.
+    pub window: Duration,
     /// The server is shutting down.
     pub draining: bool,
 }
@@ -81,7 +84,8 @@ impl World<'_> {
             Err(_) if snapshot.ended => Directives::default(),
             Err(bad) => return Found::Now(Representation::refusal(StatusCode::BAD_REQUEST, &bad.to_string())),
         };
-        published::find(&Question { resource, directives, headers: asked.headers }, &snapshot)
+        let question = Question { resource, directives, headers: asked.headers, window: self.window };
+        published::find(&question, &snapshot)
     }
 
     fn snapshot(&self, channel: &ChannelName) -> Option<Arc<ChannelSnapshot>> {

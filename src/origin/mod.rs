@@ -3,119 +3,185 @@
 //! [`mod@route`] says what a request names, [`mod@answer`] what the answer is: plain functions of what was asked and of the
 //! snapshots that the packagers publish. This file is the driver: it takes the snapshots, counts and serves.
 
+mod access_line;
+mod access_log;
 pub mod answer;
 mod blocking;
+mod cdn_gate;
 mod coding;
 pub mod directives;
 mod listing;
 mod pages;
 mod parking;
+mod playback;
 mod precondition;
+mod public_key;
 mod published;
 mod range;
 pub mod representation;
 pub mod route;
 mod status;
+mod ticket;
+mod token;
+mod verified;
 
 use std::sync::Arc;
+use std::time::{Duration, SystemTime};
 
 use bytes::Bytes;
 use http::header::{CACHE_CONTROL, CONTENT_TYPE, HOST, HeaderValue};
 use http::request::Parts;
 use http::uri::Authority;
 use http::{Response, StatusCode};
-use tokio::net::TcpListener;
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 use tracing::{Instrument, info_span};
 
+use crate::caching::Reach;
+use crate::config::OriginConfig;
 use crate::guard::Guard;
-use crate::http_server::{self, Body, BodyFault, Limits, Received};
+use crate::http_server::{self, BodyFault, Limits, Ports, Received};
 use crate::live::{Directory, News};
 use crate::metrics::{Metrics, ResponseLabel};
 use crate::networks::plain;
+use crate::origin::access_log::{Log, Logged};
 use crate::origin::answer::{Asked, Outcome, World, answer, busy};
-use crate::origin::parking::Parking;
+use crate::origin::cdn_gate::CdnGate;
+use crate::origin::parking::{Bounds, Parking};
+use crate::origin::representation::Representation;
 use crate::origin::route::{Target, route};
 use crate::source::ClientConfiguration;
+
+pub use access_log::LogFile;
+pub use playback::Playback;
+pub use public_key::TokenKeyError;
 
 /// What the origin serves from.
 #[derive(Clone, Debug)]
 pub struct Origin {
+    /// Who may ask, and how many at a time. The address is not used: the caller binds the ports.
+    pub config: OriginConfig,
     /// The channels.
     pub directory: watch::Receiver<Directory>,
+    /// How much a playlist lists.
+    pub window: Duration,
+    /// Who may watch.
+    pub playback: Playback,
     /// Answers encoders that ask for their configuration.
     pub configuration: Arc<dyn ClientConfiguration>,
     /// How often one of them may ask, which counts as a connection to publish.
     pub guard: Guard,
-    /// How many requests may wait for what is coming.
-    pub bounds: Bounds,
-    /// Connections at one time.
-    pub connections_max: usize,
     /// Where responses are counted.
     pub metrics: Metrics,
     /// Cancelled once the shutdown began: `/readyz` then says so, and everything else goes on.
     pub draining: CancellationToken,
 }
 
-/// Serves `listener` until `stop`, and then lets connections finish for a few seconds; no task outlives the call.
-pub async fn serve(listener: TcpListener, origin: Origin, stop: CancellationToken) {
-    let parking = Parking::new(origin.bounds, origin.metrics.origin_waiting.clone());
-    let limits = Limits { connections_max: origin.connections_max, ..Limits::default() };
-    let desk = Arc::new(Desk { origin, parking });
+/// Serves `ports` until `stop`, and then lets connections finish for a few seconds; no task outlives the call. Requests are
+/// written down in `log`, where there is one.
+pub async fn serve(ports: impl Into<Ports>, origin: Origin, log: Option<LogFile>, stop: CancellationToken) {
+    let limits = Limits { connections_max: origin.config.connections_max, ..Limits::default() };
+    let bounds = Bounds { all_max: origin.config.waiting_max, channel_max: origin.config.waiting_per_channel_max };
+    let dropped = origin.metrics.origin_log_dropped.clone();
+    let (requests, queue) = access_log::queue(dropped.clone());
+    let desk = Arc::new(Desk {
+        gate: origin.config.cdn.as_ref().map(CdnGate::new),
+        parking: Parking::new(bounds, origin.metrics.origin_waiting.clone()),
+        log: log.is_some().then_some(requests),
+        origin,
+    });
     let answer = move |request: Received| {
         let desk = Arc::clone(&desk);
         async move { desk.respond(request).await }
     };
-    http_server::serve(listener, limits, answer, stop).instrument(info_span!("origin")).await;
+    let serve = http_server::serve(ports, limits, answer, stop).instrument(info_span!("origin"));
+    match log {
+        None => serve.await,
+        // The writer ends when the last request has written its line.
+        Some(file) => drop(tokio::join!(serve, access_log::write(file, queue, dropped))),
+    }
 }
 
-/// Where requests are answered.
+/// Where requests are taken.
 struct Desk {
     origin: Origin,
+    gate: Option<CdnGate>,
     parking: Parking,
+    log: Option<Log>,
 }
 
 impl Desk {
-    async fn respond(&self, request: Received) -> Response<Body> {
-        let target = route(&request.head.method, request.head.uri.path());
-        let response = match target {
-            Target::ClientConfiguration => self.origin.configure(request).await,
-            _ => self.answer(&target, &request.head).await,
+    async fn respond(&self, request: Received) -> Response<Logged> {
+        let record = self.log.as_ref().map(|log| log.begin(&request.head, plain(request.peer).ip()));
+        let (target, admitted) = self.admit(&request.head);
+        let response = match (&target, admitted) {
+            (_, Err(reason)) => Representation::denied(&reason).reply(&asked(&request.head, None)),
+            (Target::ClientConfiguration, Ok(_)) => self.origin.configure(request).await,
+            (_, Ok(reach)) => self.answer(&target, &request.head, reach).await,
         };
         self.origin.count(&target, &response);
-        response.map(Body::from)
+        Logged::response(response, record)
+    }
+
+    /// What a request names, and whether it is to be answered: for whom and how long then, or why not.
+    #[expect(clippy::disallowed_methods, reason = "tokens are valid by the wall clock")]
+    fn admit(&self, head: &Parts) -> (Target, Result<Option<Reach>, String>) {
+        let (path, ticket) = ticket::part(head.uri.path(), head.uri.query());
+        let target = match route(&head.method, &path) {
+            target @ (Target::Published(..) | Target::Options | Target::Forbidden) => target,
+            target if path == head.uri.path() => target,
+            // Nothing else has a token in its path.
+            _ => Target::Unknown,
+        };
+        if !target.is_open() && self.gate.as_ref().is_some_and(|gate| !gate.lets_in(&head.headers)) {
+            return (target, Err("this server is asked by way of its CDN only".to_owned()));
+        }
+        let admitted = match &target {
+            Target::Published(channel, _) => self.origin.playback.admit(channel, ticket, SystemTime::now()),
+            _ => Ok(None),
+        };
+        (target, admitted.map_err(|fault| fault.to_string()))
     }
 
     /// Answers now, or once what is asked for is there. A request whose client goes away is dropped here, and its place
     /// with it.
-    async fn answer(&self, target: &Target, request: &Parts) -> Response<Bytes> {
-        let asked = Asked { method: &request.method, headers: &request.headers };
-        let wait = match self.origin.look(target, request) {
+    async fn answer(&self, target: &Target, request: &Parts, reach: Option<Reach>) -> Response<Bytes> {
+        let asked = asked(request, reach);
+        let query = request.uri.query();
+        let wait = match self.origin.look(target, query, &asked) {
             Outcome::Answer(response) => return response,
             Outcome::Wait(wait) => wait,
         };
         let Target::Published(channel, _) = target else { return busy(&asked) };
         let Some(_place) = self.parking.enter(channel) else { return busy(&asked) };
         let patience = wait.patience;
-        let waited = tokio::time::timeout(patience, self.origin.awaited(target, request, wait.news));
+        let waited = tokio::time::timeout(patience, self.origin.awaited(target, query, &asked, wait.news));
         waited.await.unwrap_or_else(|_| busy(&asked))
     }
 }
 
+fn asked(request: &Parts, reach: Option<Reach>) -> Asked<'_> {
+    Asked { method: &request.method, headers: &request.headers, reach }
+}
+
 impl Origin {
-    fn look(&self, target: &Target, request: &Parts) -> Outcome {
-        let asked = Asked { method: &request.method, headers: &request.headers };
+    fn look(&self, target: &Target, query: Option<&str>, asked: &Asked<'_>) -> Outcome {
         let directory = Arc::clone(&self.directory.borrow());
-        let world = World { directory: &directory, draining: self.draining.is_cancelled() };
-        answer(target, request.uri.query(), &asked, &world)
+        let world = World { directory: &directory, window: self.window, draining: self.draining.is_cancelled() };
+        answer(target, query, asked, &world)
     }
 
     /// The answer once it is there. Each round takes the next news before it looks, so that none is missed.
-    async fn awaited(&self, target: &Target, request: &Parts, mut news: News) -> Response<Bytes> {
+    async fn awaited(
+        &self,
+        target: &Target,
+        query: Option<&str>,
+        asked: &Asked<'_>,
+        mut news: News,
+    ) -> Response<Bytes> {
         loop {
             let next = news.next();
-            match self.look(target, request) {
+            match self.look(target, query, asked) {
                 Outcome::Answer(response) => return response,
                 Outcome::Wait(wait) if wait.news.is(&news) => next.await,
                 Outcome::Wait(wait) => news = wait.news,
@@ -159,8 +225,6 @@ fn refused(status: StatusCode) -> Response<Bytes> {
 
 /// The longest question of an encoder; OBS's is about 1 KiB.
 const CONFIGURATION_BYTES_MAX: usize = 64 << 10;
-
-pub use crate::origin::parking::Bounds;
 
 #[cfg(test)]
 mod tests;

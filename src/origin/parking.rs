@@ -18,11 +18,11 @@ pub(super) struct Parking {
 
 /// The most requests that may wait; a further one is answered 503.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Bounds {
+pub(super) struct Bounds {
     /// Of all channels.
-    pub all_max: usize,
+    pub(super) all_max: usize,
     /// Of one.
-    pub channel_max: usize,
+    pub(super) channel_max: usize,
 }
 
 #[derive(Debug, Default)]

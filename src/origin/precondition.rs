@@ -1,7 +1,18 @@
-//! Entity tags in requests: `If-None-Match` and `If-Range` (RFC 9110, 13.1).
+//! Entity tags in requests: `If-Match`, `If-None-Match` and `If-Range` (RFC 9110, 13.1).
+//!
+//! Dates are not looked at: a playlist may change twice within their second, and who asks by one gets the whole of what is
+//! there, which is never wrong.
 
 use http::HeaderMap;
-use http::header::{IF_NONE_MATCH, IF_RANGE};
+use http::header::{IF_MATCH, IF_NONE_MATCH, IF_RANGE};
+
+/// The client wants what it names and nothing else, and that is not what there is: 412 is the answer. The comparison is the
+/// strong one (13.1.1).
+pub(super) fn means_another(headers: &HeaderMap, etag: Option<&str>) -> bool {
+    let mut lists = headers.get_all(IF_MATCH).iter().filter_map(|value| value.to_str().ok()).peekable();
+    let strong = |list: &str, etag: &str| list.trim() == "*" || tags(list).any(|(weak, tag)| !weak && tag == etag);
+    lists.peek().is_some() && !etag.is_some_and(|etag| lists.any(|list| strong(list, etag)))
+}
 
 /// The client has what `etag` names, so 304 is the answer. The comparison is the weak one (13.1.2).
 pub(super) fn has_already(headers: &HeaderMap, etag: &str) -> bool {
@@ -9,18 +20,18 @@ pub(super) fn has_already(headers: &HeaderMap, etag: &str) -> bool {
 }
 
 fn lists(list: &str, etag: &str) -> bool {
-    list.trim() == "*" || tags(list).any(|tag| tag == etag)
+    list.trim() == "*" || tags(list).any(|(_, tag)| tag == etag)
 }
 
-/// The quoted tags of a list, without the `W/` of weak ones. A comma within quotes belongs to its tag.
-fn tags(list: &str) -> impl Iterator<Item = &str> {
+/// The quoted tags of a list, without the `W/` of weak ones, of which it tells. A comma within quotes belongs to its tag.
+fn tags(list: &str) -> impl Iterator<Item = (bool, &str)> {
     let mut rest = list;
     std::iter::from_fn(move || {
-        let (_, opened) = rest.split_at_checked(rest.find('"')?)?;
+        let (before, opened) = rest.split_at_checked(rest.find('"')?)?;
         let length = opened.get(1..)?.find('"')?.checked_add(2)?;
         let (tag, after) = opened.split_at_checked(length)?;
         rest = after;
-        Some(tag)
+        Some((before.ends_with("W/"), tag))
     })
 }
 
@@ -64,6 +75,19 @@ mod tests {
     }
 
     #[test]
+    fn if_match_is_compared_strongly() {
+        let with = |tag| HeaderMap::from_iter([(IF_MATCH, HeaderValue::from_static(tag))]);
+        for matching in ["\"b\"", "*", "\"a\", \"b\"", "W/\"a\",\"b\""] {
+            assert!(!means_another(&with(matching), Some("\"b\"")), "{matching}");
+        }
+        for another in ["\"a\"", "W/\"b\"", "", "b"] {
+            assert!(means_another(&with(another), Some("\"b\"")), "{another}");
+        }
+        assert!(!means_another(&HeaderMap::new(), Some("\"b\"")));
+        assert!(!means_another(&HeaderMap::new(), None));
+    }
+
+    #[test]
     fn if_range_is_compared_strongly() {
         let with = |tag| HeaderMap::from_iter([(IF_RANGE, HeaderValue::from_static(tag))]);
         assert!(range_applies(&HeaderMap::new(), None));
@@ -77,6 +101,8 @@ mod tests {
         #[test]
         fn nothing_panics(text in "[ -~]*") {
             let _ = has(&text);
+            let headers = HeaderMap::from_iter([(IF_MATCH, HeaderValue::from_str(&text).unwrap())]);
+            let _ = means_another(&headers, Some(&text));
         }
     }
 }

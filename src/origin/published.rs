@@ -1,6 +1,6 @@
 //! What a channel publishes: playlists, initialisation segments, segments and parts, from one snapshot.
 
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use bytes::Bytes;
 use http::{HeaderMap, StatusCode};
@@ -38,6 +38,8 @@ pub(super) struct Question<'a> {
     pub(super) resource: &'a Resource,
     pub(super) directives: Directives,
     pub(super) headers: &'a HeaderMap,
+    /// How much a playlist lists.
+    pub(super) window: Duration,
 }
 
 /// The answer to `question`, from `channel`.
@@ -49,10 +51,10 @@ pub(super) fn find(question: &Question<'_>, channel: &ChannelSnapshot) -> Found 
         Resource::IFrames(name) => rendition(name).and_then(|r| i_frame_playlist(r, channel, question)),
         Resource::Init(name, session) => rendition(name).and_then(|r| init(r, *session)).map(Found::Now),
         Resource::Segment(name, session, msn) | Resource::TsSegment(name, session, msn) => {
-            rendition(name).and_then(|r| segment(r, *session, *msn, question.resource)).map(Found::Now)
+            rendition(name).and_then(|r| segment(r, *session, *msn, question)).map(Found::Now)
         }
         Resource::Part(name, session, msn, index) => {
-            rendition(name).and_then(|r| part(r, piece(r, *session, *msn, *index), question.resource, channel))
+            rendition(name).and_then(|r| part(r, piece(r, *session, *msn, *index), question, channel))
         }
     };
     found.unwrap_or_else(|| Found::Now(absent(question.resource, channel)))
@@ -80,7 +82,7 @@ fn media_playlist(rendition: &RenditionSnapshot, channel: &ChannelSnapshot, ques
     Some(by_turn(turn, text, rendition, channel, question))
 }
 
-/// An I-frame playlist. Directives hold for its own numbers; it has no parts, and is always sent whole.
+/// An I-frame playlist. Directives hold for its own numbers, and it has no parts.
 fn i_frame_playlist(
     rendition: &RenditionSnapshot,
     channel: &ChannelSnapshot,
@@ -92,6 +94,7 @@ fn i_frame_playlist(
         let cache = Cache::playlist(channel.target_duration_secs);
         return Some(Found::Now(current(text, cache, channel, question)));
     };
+    let text = list.delta.as_deref().filter(|_| question.directives.skip).unwrap_or(text);
     let turn = question.directives.wanted.map(|wanted| i_frame_turn(list, low, wanted));
     Some(by_turn(turn, text, rendition, channel, question))
 }
@@ -143,22 +146,43 @@ fn init(rendition: &RenditionSnapshot, session: SessionId) -> Option<Representat
 }
 
 /// A segment, by the name that it has in the rendition's container.
-fn segment(rendition: &RenditionSnapshot, session: SessionId, msn: Msn, asked: &Resource) -> Option<Representation> {
+fn segment(
+    rendition: &RenditionSnapshot,
+    session: SessionId,
+    msn: Msn,
+    question: &Question<'_>,
+) -> Option<Representation> {
     let name = Resource::segment(rendition.container, rendition.name.clone(), session, msn);
-    let data = &rendition.segment(session, msn).filter(|_| name == *asked)?.data;
-    Some(media(rendition, format!("{session}-{msn}"), data))
+    let segment = rendition.segment(session, msn).filter(|_| name == *question.resource)?;
+    let expires = planned_removal(segment.program_date_time, question.window);
+    Some(Representation { expires, ..media(rendition, format!("{session}-{msn}"), &segment.data) })
+}
+
+/// When what was filmed at `begin` is to be gone from here (RFC 8216bis, 6.2.2), where that is sooner than caches may keep it:
+/// it is listed for a window, and kept for as long again. Caches go by `max-age`, for it may be used even then.
+fn planned_removal(begin: SystemTime, window: Duration) -> Option<SystemTime> {
+    let kept = window.saturating_mul(2);
+    if kept < Cache::IMMUTABLE_FOR { begin.checked_add(kept) } else { None }
 }
 
 /// A part, once it is complete (RFC 8216bis, 6.2.6: not a byte before that).
 fn part(
     rendition: &RenditionSnapshot,
     piece: Piece<'_>,
-    resource: &Resource,
+    question: &Question<'_>,
     channel: &ChannelSnapshot,
 ) -> Option<Found> {
-    let Resource::Part(_, session, msn, index) = resource else { return None };
+    let Resource::Part(_, session, msn, index) = question.resource else { return None };
     match piece {
-        Piece::There(part) => Some(Found::Now(media(rendition, format!("{session}-{msn}.{index}"), &part.data))),
+        Piece::There(part) => {
+            let begin = match rendition.segment(*session, *msn) {
+                Some(segment) => Some(segment.program_date_time),
+                None => rendition.open.as_ref().map(|open| open.program_date_time),
+            };
+            let expires = begin.and_then(|begin| planned_removal(begin, question.window));
+            let part = media(rendition, format!("{session}-{msn}.{index}"), &part.data);
+            Some(Found::Now(Representation { expires, ..part }))
+        }
         Piece::Hinted => Some(Found::Later(wait(rendition, channel))),
         Piece::Unknown => None,
     }

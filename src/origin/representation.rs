@@ -7,8 +7,8 @@ use bytes::Bytes;
 use http::header::{self, HeaderMap, HeaderName, HeaderValue};
 use http::{Method, Response, StatusCode};
 
-use crate::caching::Cache;
-use crate::origin::precondition::{has_already, range_applies};
+use crate::caching::{Cache, Reach};
+use crate::origin::precondition::{has_already, means_another, range_applies};
 use crate::origin::range::{self, Requested};
 
 /// The parts of a request that shape its response, once it is known what it is for.
@@ -18,6 +18,8 @@ pub struct Asked<'a> {
     pub method: &'a Method,
     /// The header fields.
     pub headers: &'a HeaderMap,
+    /// For whom and how long the response may be kept, where a token in the request says so.
+    pub reach: Option<Reach>,
 }
 
 /// A resource as it is sent: its bytes in the coding chosen, and what is said of them.
@@ -33,6 +35,8 @@ pub struct Representation {
     pub etag: Option<String>,
     /// `Last-Modified`.
     pub modified: Option<SystemTime>,
+    /// `Expires`: when it is to be gone from here.
+    pub expires: Option<SystemTime>,
     /// Whether `Accept-Encoding` decides, and what it decided on.
     pub coding: Coding,
     /// `Content-Security-Policy`, of a page.
@@ -56,8 +60,8 @@ impl Representation {
     /// `body`, with nothing else said of it.
     #[must_use]
     pub fn new(content_type: &'static str, cache: Cache, body: Bytes) -> Self {
-        let coding = Coding::Only;
-        Self { status: StatusCode::OK, content_type, cache, etag: None, modified: None, coding, policy: None, body }
+        let (status, coding) = (StatusCode::OK, Coding::Only);
+        Self { status, content_type, cache, etag: None, modified: None, expires: None, coding, policy: None, body }
     }
 
     /// Why there is nothing to send, as a line of text. One second in a cache takes the crowd off a live edge
@@ -68,11 +72,20 @@ impl Representation {
         Self { status, ..Self::new("text/plain; charset=utf-8", Cache::Seconds(1), body) }
     }
 
+    /// Why this client gets nothing, as a line of text. No cache may tell it to the next one, who may have what it takes.
+    #[must_use]
+    pub fn denied(text: &str) -> Self {
+        Self { cache: Cache::Never, ..Self::refusal(StatusCode::FORBIDDEN, text) }
+    }
+
     /// The response to `asked`.
     #[must_use]
     pub fn reply(self, asked: &Asked<'_>) -> Response<Bytes> {
         let found = self.status == StatusCode::OK;
-        let mut fields = self.fields();
+        if found && means_another(asked.headers, self.etag.as_deref()) {
+            return Self::refusal(StatusCode::PRECONDITION_FAILED, "it has changed").reply(asked);
+        }
+        let mut fields = self.fields(asked.reach);
         if found && self.etag.as_deref().is_some_and(|etag| has_already(asked.headers, etag)) {
             return respond(StatusCode::NOT_MODIFIED, fields, Bytes::new());
         }
@@ -88,21 +101,25 @@ impl Representation {
                 set(&mut fields, header::CONTENT_RANGE, &format!("bytes {}-{last}/{}", range.start, self.body.len()));
                 (StatusCode::PARTIAL_CONTENT, self.body.slice(range))
             }
-            Requested::Unsatisfiable => return unsatisfiable(self.body.len()),
+            Requested::Unsatisfiable => return unsatisfiable(self.body.len(), asked.reach),
         };
         fields.insert(header::CONTENT_LENGTH, HeaderValue::from(body.len()));
         respond(status, fields, if asked.method == Method::HEAD { Bytes::new() } else { body })
     }
 
     /// The fields that a 304 has too.
-    fn fields(&self) -> HeaderMap {
+    fn fields(&self, reach: Option<Reach>) -> HeaderMap {
         let mut fields = HeaderMap::with_capacity(16);
-        set(&mut fields, header::CACHE_CONTROL, &self.cache.control());
+        let control = reach.map_or_else(|| self.cache.control(), |reach| self.cache.control_within(reach));
+        set(&mut fields, header::CACHE_CONTROL, &control);
         if let Some(etag) = &self.etag {
             set(&mut fields, header::ETAG, etag);
         }
         if let Some(modified) = self.modified {
             set(&mut fields, header::LAST_MODIFIED, &httpdate::fmt_http_date(modified));
+        }
+        if let Some(expires) = self.expires {
+            set(&mut fields, header::EXPIRES, &httpdate::fmt_http_date(expires));
         }
         if self.coding != Coding::Only {
             set(&mut fields, header::VARY, "Accept-Encoding");
@@ -131,9 +148,9 @@ impl Representation {
 }
 
 /// 416, with the length that a range must lie in.
-fn unsatisfiable(length: usize) -> Response<Bytes> {
+fn unsatisfiable(length: usize, reach: Option<Reach>) -> Response<Bytes> {
     let refusal = Representation::refusal(StatusCode::RANGE_NOT_SATISFIABLE, "no such range");
-    let mut fields = refusal.fields();
+    let mut fields = refusal.fields(reach);
     set(&mut fields, header::CONTENT_TYPE, refusal.content_type);
     set(&mut fields, header::CONTENT_RANGE, &format!("bytes */{length}"));
     fields.insert(header::CONTENT_LENGTH, HeaderValue::from(refusal.body.len()));

@@ -34,6 +34,12 @@ pub enum Target {
 }
 
 impl Target {
+    /// It is not asked for by way of a CDN: those who supervise the server ask for it, and encoders, who show a key of their own.
+    #[must_use]
+    pub fn is_open(&self) -> bool {
+        matches!(self, Self::Health | Self::Ready | Self::ClientConfiguration)
+    }
+
     /// The word that metrics know it by.
     #[must_use]
     pub fn label(&self) -> &'static str {

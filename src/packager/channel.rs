@@ -358,6 +358,9 @@ impl Packager {
             // From here on each has to tell of all others (RFC 8216bis, B.1), which had no playlist when it was made.
             self.lanes.iter_mut().for_each(Lane::touch);
         }
+        if !changed && !self.lanes.iter().chain(&self.retired).any(Lane::is_changed) {
+            return;
+        }
         let run = self.run.as_ref();
         let offered = self.order.iter().filter_map(|index| self.lanes.get(*index));
         let reports: Arc<[_]> = offered.filter_map(|lane| lane.report(run)).collect();

@@ -11,7 +11,10 @@ use std::ops::Range;
 use std::sync::Arc;
 use std::time::SystemTime;
 
+use bytes::Bytes;
+
 use super::bandwidth::{Bandwidth, Rates, Weighed};
+use super::low_latency::{SKIP_VERSION, skip_span};
 use super::playlist::{MediaPlaylist, iso_date};
 use super::text;
 use crate::layout::Resource;
@@ -37,6 +40,8 @@ pub(super) struct IFrames {
     next: u64,
     bandwidth: Bandwidth,
     playlist: Option<Playlist>,
+    /// The text of the delta update of `playlist`, where it has something to skip.
+    delta: Option<String>,
 }
 
 /// A listed segment.
@@ -61,19 +66,19 @@ struct Entry<'a> {
 impl IFrames {
     pub(super) fn new() -> Self {
         let bandwidth = Bandwidth::unknown(MediaTime::ZERO);
-        Self { listed: VecDeque::new(), first: 1, next: 1, bandwidth, playlist: None }
+        Self { listed: VecDeque::new(), first: 1, next: 1, bandwidth, playlist: None, delta: None }
     }
 
     /// Begins a programme: nothing is listed.
     pub(super) fn restart(&mut self, target: MediaTime) {
         self.drop_before(Msn(u64::MAX));
         self.bandwidth = Bandwidth::unknown(target);
-        self.playlist = None;
+        (self.playlist, self.delta) = (None, None);
     }
 
     /// There is no playlist.
     pub(super) fn retire(&mut self) {
-        self.playlist = None;
+        (self.playlist, self.delta) = (None, None);
     }
 
     /// Lists a segment with its IDRs, and only those from `first_listed` on. True if what the rates are said to be had
@@ -101,22 +106,42 @@ impl IFrames {
 
     /// Writes the playlist beside `of`, the rendition's media playlist.
     pub(super) fn render(&mut self, of: &MediaPlaylist<'_>, now: SystemTime) {
-        let mut written = String::with_capacity(4096);
-        // Writing into memory cannot fail.
-        let _ = self.write(&mut written, of);
-        self.playlist = Some(text::playlist(written, self.playlist.as_ref(), now));
+        let write = |skipped: usize| {
+            let mut written = String::with_capacity(4096);
+            // Writing into memory cannot fail.
+            let _ = self.write(&mut written, of, skipped);
+            written
+        };
+        let skipped = self.skippable(of);
+        let (full, delta) = (write(0), (skipped > 0).then(|| write(skipped)));
+        self.playlist = Some(text::playlist(full, self.playlist.as_ref(), now));
+        self.delta = delta;
     }
 
-    fn write(&self, text: &mut String, of: &MediaPlaylist<'_>) -> std::fmt::Result {
+    /// The entries that end before the skip boundary.
+    fn skippable(&self, of: &MediaPlaylist<'_>) -> usize {
+        let end = self.listed.back().map_or(MediaTime::ZERO, |last| last.segment.start + last.segment.duration);
+        let boundary = end - skip_span(of.target_duration_secs);
+        let ends = |entry: &Entry<'_>| entry.segment.start + entry.offset + entry.duration;
+        let entries = self.listed.iter().flat_map(Listed::entries);
+        if of.ended { 0 } else { entries.take_while(|entry| ends(entry) <= boundary).count() }
+    }
+
+    /// Writes the playlist without its first `skipped` entries.
+    fn write(&self, text: &mut String, of: &MediaPlaylist<'_>, skipped: usize) -> std::fmt::Result {
+        let version = if skipped > 0 { SKIP_VERSION } else { VERSION };
         writeln!(text, "#EXTM3U")?;
-        writeln!(text, "#EXT-X-VERSION:{VERSION}")?;
+        writeln!(text, "#EXT-X-VERSION:{version}")?;
         writeln!(text, "#EXT-X-TARGETDURATION:{}", of.target_duration_secs)?;
         writeln!(text, "#EXT-X-MEDIA-SEQUENCE:{}", self.first)?;
         writeln!(text, "#EXT-X-DISCONTINUITY-SEQUENCE:{}", of.discontinuity_sequence)?;
         writeln!(text, "#EXT-X-INDEPENDENT-SEGMENTS")?;
         writeln!(text, "#EXT-X-I-FRAMES-ONLY")?;
+        if skipped > 0 {
+            writeln!(text, "#EXT-X-SKIP:SKIPPED-SEGMENTS={skipped}")?;
+        }
         let mut mapped = None;
-        for entry in self.listed.iter().flat_map(Listed::entries) {
+        for entry in self.listed.iter().flat_map(Listed::entries).skip(skipped) {
             entry.write(text, of, &mut mapped)?;
         }
         if of.ended { writeln!(text, "#EXT-X-ENDLIST") } else { Ok(()) }
@@ -125,11 +150,13 @@ impl IFrames {
     /// What is published; `control` is the line by which a playlist with parts tells of the server.
     pub(super) fn view(&self, control: Option<String>) -> Option<live::IFrames> {
         let playlist = self.playlist.clone()?;
-        let low_latency = control.map(|control| {
-            let playlist = playlist.clone();
-            Lazy::new(move || controlled(&playlist, &control))
-        });
-        Some(live::IFrames { playlist, low_latency, next: self.next })
+        let controlled = |text: Bytes, control: &str| {
+            let (control, modified) = (control.to_owned(), playlist.modified);
+            Lazy::new(move || controlled(&text, &control, modified))
+        };
+        let low_latency = control.as_deref().map(|control| controlled(playlist.text.clone(), control));
+        let delta = control.zip(self.delta.clone()).map(|(control, text)| controlled(text.into(), &control));
+        Some(live::IFrames { playlist, low_latency, delta, next: self.next })
     }
 
     /// The rates of what is fetched of I-frames alone; none before there was one.
@@ -138,11 +165,11 @@ impl IFrames {
     }
 }
 
-/// `playlist` with this line among those of its head.
-fn controlled(playlist: &Playlist, control: &str) -> Playlist {
-    let text = String::from_utf8_lossy(&playlist.text);
+/// A playlist's `text` with this line among those of its head.
+fn controlled(text: &[u8], control: &str, modified: SystemTime) -> Playlist {
+    let text = String::from_utf8_lossy(text);
     let written = text.replacen(BEHIND_CONTROL, &format!("{control}\n{BEHIND_CONTROL}"), 1);
-    text::playlist(written, None, playlist.modified)
+    text::playlist(written, None, modified)
 }
 
 const BEHIND_CONTROL: &str = "#EXT-X-MEDIA-SEQUENCE:";

@@ -12,7 +12,7 @@ use crate::live::{Lazy, LowLatency, Msn, OpenSegment, Part, Position, Segment};
 use crate::media::{Container, MediaTime};
 
 /// The version that a playlist delta update needs: `EXT-X-SKIP` (RFC 8216bis, 8).
-const SKIP_VERSION: u32 = 9;
+pub(super) const SKIP_VERSION: u32 = 9;
 
 /// Everything that a rendition's Low-Latency playlist says at one instant.
 #[derive(Clone, Debug)]
@@ -139,13 +139,22 @@ impl Source {
 
     /// The listed segments that end before the skip boundary (RFC 8216bis, 4.4.5.2).
     fn skippable(&self) -> usize {
-        let boundary = self.end() - self.target_durations(SKIP_TARGET_DURATIONS);
+        let boundary = self.end() - skip_span(self.target_duration_secs);
         if self.ended { 0 } else { self.listed().take_while(|s| s.start + s.duration <= boundary).count() }
     }
 
     fn target_durations(&self, count: i64) -> MediaTime {
-        MediaTime::from_millis(i64::from(self.target_duration_secs).saturating_mul(1_000).saturating_mul(count))
+        target_durations(self.target_duration_secs, count)
     }
+}
+
+fn target_durations(secs: u32, count: i64) -> MediaTime {
+    MediaTime::from_millis(i64::from(secs).saturating_mul(1_000).saturating_mul(count))
+}
+
+/// How far behind the end of a playlist a delta update begins to skip.
+pub(super) fn skip_span(target_duration_secs: u32) -> MediaTime {
+    target_durations(target_duration_secs, SKIP_TARGET_DURATIONS)
 }
 
 /// Parts leave the playlist when they are further from its end (RFC 8216bis, 6.2.2).

@@ -88,8 +88,13 @@ fn hint(now: &ChannelSnapshot, rendition: &RenditionSnapshot, text: &str) {
 
 /// 6.2.5.1: what is skipped and what is listed is the whole.
 fn delta(low: &LowLatency, text: &str) {
-    let Some(delta) = &low.delta else { return };
-    let delta = std::str::from_utf8(&delta.text).unwrap();
+    if let Some(delta) = &low.delta {
+        skips(std::str::from_utf8(&delta.text).unwrap(), text);
+    }
+}
+
+/// A delta update and the playlist that it is of.
+pub(crate) fn skips(delta: &str, text: &str) {
     let skipped: usize = value(delta, "SKIPPED-SEGMENTS=").unwrap().parse().unwrap();
     let uris = |text: &str| text.lines().filter(|line| !line.starts_with('#')).map(str::to_owned).collect::<Vec<_>>();
     assert_eq!(uris(delta), uris(text)[skipped..]);

@@ -5,11 +5,11 @@ use std::sync::Arc;
 
 use m3u8_rs::MediaPlaylist;
 
-use super::low_latency_rules::Checker;
+use super::low_latency_rules::{Checker, skips};
 use super::readback::{self, Read};
 use crate::ladder::RenditionKind;
 use crate::layout::Resource;
-use crate::live::{ChannelSnapshot, Msn, RenditionSnapshot, Segment, SessionId};
+use crate::live::{ChannelSnapshot, Msn, Playlist, RenditionSnapshot, Segment, SessionId};
 use crate::media::MediaTime;
 use crate::source::ChannelName;
 
@@ -142,6 +142,10 @@ impl Watcher {
         assert_eq!(told(&list.playlist.text), None, "what is stored promises nothing");
         let (i_frames, parts) = (list.low_latency.as_ref(), rendition.low_latency.as_ref());
         assert_eq!(i_frames.map(|lazy| told(&lazy.text)), parts.map(|low| told(&low.full.text)));
+        if let Some((delta, full)) = list.delta.as_ref().zip(list.low_latency.as_ref()) {
+            let text = |playlist: &Playlist| String::from_utf8(playlist.text.to_vec()).unwrap();
+            skips(&text(delta), &text(full));
+        }
         let mut entries = parsed.segments.iter();
         let mut mapped = None;
         for segment in &of.segments {

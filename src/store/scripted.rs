@@ -233,7 +233,7 @@ impl Programme {
             playlist: (!self.segments.is_empty()).then(|| playlist(self.text(name, lingering, ""))),
             i_frames: (!self.segments.is_empty() && name != "audio")
                 .then(|| self.text(name, lingering, "#EXT-X-I-FRAMES-ONLY\n"))
-                .map(|text| IFrames { playlist: playlist(text), low_latency: None, next: self.msn + 1 }),
+                .map(|text| IFrames { playlist: playlist(text), low_latency: None, delta: None, next: self.msn + 1 }),
             low_latency: None,
             news: News::default(),
             inits: sessions.into_iter().map(init).collect(),

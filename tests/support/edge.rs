@@ -1,6 +1,6 @@
 //! A player at the live edge of one rendition: it reloads by blocking requests and fetches what is hinted at.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use super::http::{self, Response};
 use super::server::Server;
@@ -14,6 +14,8 @@ pub(crate) struct Playlist {
     pub(crate) text: String,
     /// By segment, the URIs of its parts, in order.
     pub(crate) parts: BTreeMap<u64, Vec<String>>,
+    /// Those of them that cannot be fetched, as a source on a busy machine held up (`GAP=YES`).
+    pub(crate) gaps: BTreeSet<String>,
     /// By segment, its URI.
     pub(crate) segments: BTreeMap<u64, String>,
     /// What is hinted at.
@@ -27,6 +29,9 @@ impl Playlist {
             let quoted = || line.split('"').nth(1).unwrap().to_owned();
             if line.starts_with("#EXT-X-PART:") {
                 let uri = quoted();
+                if line.contains("GAP=YES") {
+                    playlist.gaps.insert(uri.clone());
+                }
                 playlist.parts.entry(place(&uri).0).or_default().push(uri);
             } else if line.starts_with("#EXT-X-PRELOAD-HINT:") {
                 playlist.hint = Some(quoted());

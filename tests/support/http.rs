@@ -22,8 +22,14 @@ impl Response {
 
 /// Fetches `url`; an error only where there is no response at all.
 pub(crate) fn get(url: &str) -> Result<Response, String> {
+    get_with(url, &[])
+}
+
+/// The same, with header fields.
+pub(crate) fn get_with(url: &str, fields: &[(&str, &str)]) -> Result<Response, String> {
     let agent: ureq::Agent = ureq::Agent::config_builder().http_status_as_error(false).build().into();
-    let mut response = agent.get(url).call().map_err(|error| format!("{url}: {error}"))?;
+    let request = fields.iter().fold(agent.get(url), |request, (name, value)| request.header(*name, *value));
+    let mut response = request.call().map_err(|error| format!("{url}: {error}"))?;
     let mut body = Vec::new();
     response.body_mut().as_reader().read_to_end(&mut body).map_err(|error| format!("{url}: {error}"))?;
     Ok(Response { status: response.status().as_u16(), headers: response.headers().clone(), body })

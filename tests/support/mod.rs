@@ -1,6 +1,7 @@
 //! What the system tests share: a running server, real encoders, and a look at what comes out.
 #![expect(clippy::unwrap_used, clippy::indexing_slicing, reason = "a test that cannot go on has failed")]
 
+pub(crate) mod cache;
 pub(crate) mod edge;
 pub(crate) mod encoders;
 pub(crate) mod hls;

@@ -26,6 +26,8 @@ pub(crate) struct Server {
     pub(crate) rtmps: Option<String>,
     /// `http://HOST:PORT`
     pub(crate) origin: String,
+    /// `https://HOST:PORT`, where it is on.
+    pub(crate) origin_tls: Option<String>,
     /// `http://HOST:PORT`
     pub(crate) admin: String,
     /// Of the channel `demo`.
@@ -90,10 +92,12 @@ impl Builder {
         });
         let origin = after(&said, "Watch: ").trim_end_matches('/').to_owned();
         let admin = after(&said, "Status: ").trim_end_matches("/api/v1/channels").to_owned();
+        let tls = after(&said, "With TLS: ").trim_end_matches('/').to_owned();
+        let origin_tls = Some(tls).filter(|url| !url.is_empty());
         let rtmp = after(&said, "Server ").to_owned();
         let rtmps = Some(after(&said, "by TLS ").to_owned()).filter(|url| !url.is_empty());
         let key = after(&said, "Stream Key ").to_owned();
-        Server { directory: self.directory, rtmp, rtmps, origin, admin, key, child, log, readers }
+        Server { directory: self.directory, rtmp, rtmps, origin, origin_tls, admin, key, child, log, readers }
     }
 }
 

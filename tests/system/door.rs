@@ -34,7 +34,7 @@ fn ffmpeg_publishes_by_rtmps_while_the_certificate_is_exchanged() {
 
     make_certificate(directory.path(), 2);
     server.signal("-HUP");
-    server.wait_for_log("the certificate of RTMPS was exchanged for the new one", PATIENCE);
+    server.wait_for_log("the certificate of [rtmps] was exchanged for the new one", PATIENCE);
     std::fs::write(directory.path().join("key.pem"), "no key").unwrap();
     server.signal("-HUP");
     server.wait_for_log("holds no private key in PEM form", PATIENCE);

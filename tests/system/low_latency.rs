@@ -44,7 +44,10 @@ fn follow(edge: &Edge<'_>) {
                 assert_eq!(body.header("content-length"), body.body.len().to_string());
                 parts.insert(next, body.body);
             }
-            404 => assert!(playlist.last().unwrap().0 > next.0, "only the segment's end makes a hint void"),
+            404 => {
+                let void = playlist.last().unwrap().0 > next.0 || playlist.gaps.contains(&hint);
+                assert!(void, "only the segment's end and a source that holds up make a hint void");
+            }
             status => panic!("{status}"),
         }
     }

@@ -7,10 +7,12 @@
 )]
 
 mod browser;
+mod cdn;
 mod codecs;
 mod door;
 mod hooks;
 mod hostile;
+mod https;
 mod lifecycle;
 mod long_gop;
 mod low_latency;

@@ -1,6 +1,7 @@
 //! What is answered to what, without a socket.
 
 use std::fmt::Write;
+use std::time::Duration;
 
 use bytes::Bytes;
 use http::{HeaderMap, HeaderName, HeaderValue, Method, Response};
@@ -27,9 +28,9 @@ impl Fixture {
         for (name, value) in fields {
             headers.append(HeaderName::try_from(*name).unwrap(), HeaderValue::from_str(value).unwrap());
         }
-        let world = World { directory: &self.directory, draining: false };
+        let world = World { directory: &self.directory, window: Duration::from_secs(60), draining: false };
         let (path, query) = path.split_once('?').map_or((path, None), |(path, query)| (path, Some(query)));
-        answer(&route(method, path), query, &Asked { method, headers: &headers }, &world)
+        answer(&route(method, path), query, &Asked { method, headers: &headers, reach: None }, &world)
     }
 
     pub(super) fn get(&self, path: &str) -> Response<Bytes> {
@@ -92,6 +93,7 @@ fn heads_are_as_agreed() {
         ("GET", SEGMENT_PATH, &[("range", "bytes=0-3")]),
         ("GET", SEGMENT_PATH, &[("range", "bytes=99-")]),
         ("GET", SEGMENT_PATH, &[("if-none-match", "W/\"5-9-18\"")]),
+        ("GET", SEGMENT_PATH, &[("if-match", "\"5-9-17\"")]),
         ("GET", "/live/demo/720p/5/11.0.m4s", &[]),
         ("GET", "/live/demo/720p/5/3.m4s", &[]),
         ("GET", "/live/demo/720p/5/12.m4s", &[]),
@@ -279,8 +281,8 @@ fn readiness_names_what_fails() {
     assert_eq!(response.status(), 503);
     assert_eq!(response.body(), "channel demo: the store fails: bucket `x`: connection refused\n");
     assert_eq!(fixture.get("/healthz").status(), 200);
-    let world = World { directory: &fixture.directory, draining: true };
-    let asked = Asked { method: &Method::GET, headers: &HeaderMap::new() };
+    let world = World { directory: &fixture.directory, window: Duration::from_secs(60), draining: true };
+    let asked = Asked { method: &Method::GET, headers: &HeaderMap::new(), reach: None };
     let outcome = answer(&route(&Method::GET, "/readyz"), None, &asked, &world);
     let Outcome::Answer(draining) = outcome else { panic!("{outcome:?}") };
     assert_eq!((draining.status().as_u16(), draining.body().as_ref()), (503, b"shutting down\n".as_slice()));

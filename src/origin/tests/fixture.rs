@@ -124,7 +124,7 @@ pub(super) fn playlist(name: &str) -> Playlist {
 
 /// Its last entry is number 20.
 fn i_frames(name: &str) -> IFrames {
-    IFrames { playlist: playlist(&format!("{name}-i-frames")), low_latency: None, next: 21 }
+    IFrames { playlist: playlist(&format!("{name}-i-frames")), low_latency: None, delta: None, next: 21 }
 }
 
 fn rendition(name: &str, kind: RenditionKind) -> RenditionSnapshot {

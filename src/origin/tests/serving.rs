@@ -17,11 +17,12 @@ use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
 use super::fixture::{Fixture, SEGMENT};
-use crate::config::AddressLimits;
+use crate::config::{AccessLog, AddressLimits, CdnSecret, OriginConfig, PlaybackConfig, Secret};
 use crate::guard::Guard;
 use crate::metrics::{Metrics, ResponseLabel, render};
 use crate::networks::Networks;
-use crate::origin::{Bounds, Origin, serve};
+use crate::origin::token::tests::{config as one_key, signed};
+use crate::origin::{LogFile, Origin, Playback, serve};
 use crate::source::ClientConfiguration;
 
 /// Tells what it was asked.
@@ -48,6 +49,10 @@ pub(super) struct Running {
 
 impl Running {
     pub(super) async fn start() -> Self {
+        Self::start_with(|_| {}, PlaybackConfig::default()).await
+    }
+
+    async fn start_with(change: impl FnOnce(&mut OriginConfig), playback: PlaybackConfig) -> Self {
         let fixture = Fixture::new();
         let (metrics, draining, stop) = (Metrics::default(), CancellationToken::new(), CancellationToken::new());
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
@@ -61,17 +66,28 @@ impl Running {
             handshakes_per_second: 10,
             exempt: Networks::default(),
         });
+        let mut config = OriginConfig {
+            listen: address,
+            connections_max: 100,
+            waiting_max: 3,
+            waiting_per_channel_max: 2,
+            cdn: None,
+            access_log: AccessLog::Off,
+        };
+        change(&mut config);
+        let log = LogFile::open(&config.access_log).await.unwrap();
         let origin = Origin {
+            config,
             directory,
+            window: std::time::Duration::from_secs(60),
+            playback: Playback::read(&playback).unwrap(),
             configuration,
             guard,
-            bounds: Bounds { all_max: 3, channel_max: 2 },
-            connections_max: 100,
             metrics: metrics.clone(),
             draining: draining.clone(),
         };
         let mut server = JoinSet::new();
-        server.spawn(serve(listener, origin, stop.clone()));
+        server.spawn(serve(listener, origin, log, stop.clone()));
         Self { fixture, address, metrics, draining, stop, server }
     }
 
@@ -178,4 +194,128 @@ async fn an_encoder_is_answered_and_long_and_frequent_questions_are_not_read() {
     }
     assert!(statuses.contains(&429), "{statuses:?}: one address asks so often and no more");
     running.stop().await;
+}
+
+/// A token that opens `channel` for a minute from now.
+fn token_for(channel: &str) -> String {
+    signed(&serde_json::json!({"sub": channel, "exp": jsonwebtoken::get_current_timestamp() + 60}))
+}
+
+#[tokio::test]
+async fn a_channel_that_needs_a_token_is_served_with_one_only() {
+    let running = Running::start_with(|_| {}, one_key()).await;
+    let client = client(false);
+    let token = token_for("demo");
+    let other = token_for("other");
+    let expired = signed(&serde_json::json!({"sub": "demo", "exp": 1_600_000_000}));
+    let refused = async |path: String| {
+        let response = running.get(&client, &path).await;
+        assert_eq!(
+            (response.status().as_u16(), &response.headers()["cache-control"]),
+            (403, &"no-store".parse().unwrap())
+        );
+        assert_eq!(response.headers()["access-control-allow-origin"], "*", "a player can read why");
+        body(response).await
+    };
+    for resource in
+        ["index.m3u8", "720p/index.m3u8", "720p/5/9.m4s", "720p/5/9.0.m4s", "720p/5/init.mp4", "720p/5/99.m4s"]
+    {
+        let bare = format!("/live/demo/{resource}");
+        assert_eq!(refused(bare.clone()).await, "a playback token is needed\n");
+        assert_eq!(refused(format!("{bare}?token={other}")).await, "the playback token is not for this channel\n");
+        assert_eq!(refused(format!("/live/~{expired}/demo/{resource}")).await, "the playback token has expired\n");
+        assert_eq!(
+            refused(format!("/live/~x/demo/{resource}?token={token}")).await,
+            "the playback token cannot be read\n"
+        );
+        let there = if resource.contains("99") { 404 } else { 200 };
+        for path in [format!("{bare}?_HLS_skip=YES&token={token}"), format!("/live/~{token}/demo/{resource}")] {
+            assert_eq!(running.get(&client, &path).await.status(), there, "{path}");
+        }
+    }
+    // What tells nothing of a channel's media is open.
+    for path in ["/", "/watch/demo", "/channels.json", "/healthz", "/readyz"] {
+        assert_eq!(running.get(&client, path).await.status(), 200, "{path}");
+    }
+    assert_eq!(running.get(&client, &format!("/watch/~{token}/demo")).await.status(), 404);
+    let options = client.request(running.request("OPTIONS", "/live/demo/index.m3u8")).await.unwrap();
+    assert_eq!(options.status(), 204);
+    running.stop().await;
+}
+
+#[tokio::test]
+async fn what_a_token_opened_is_kept_no_longer_than_it_is_valid_and_shared_only_by_its_own_url() {
+    let playback = PlaybackConfig { required: false, channels: [(demo(), true)].into(), ..one_key() };
+    let running = Running::start_with(|_| {}, playback).await;
+    let client = client(false);
+    let cache =
+        async |path: String| running.get(&client, &path).await.headers()["cache-control"].to_str().unwrap().to_owned();
+    let token = token_for("*");
+    let seconds = |control: &str| -> u64 {
+        control.split_once("max-age=").unwrap().1.trim_end_matches(", immutable").parse().unwrap()
+    };
+    let segment = cache(format!("/live/~{token}/demo/720p/5/9.m4s")).await;
+    assert!(segment.starts_with("public, ") && segment.ends_with(", immutable"), "{segment}");
+    assert!((50..=60).contains(&seconds(&segment)), "{segment}");
+    let segment = cache(format!("/live/demo/720p/5/9.m4s?token={token}")).await;
+    assert!(segment.starts_with("private, ") && (50..=60).contains(&seconds(&segment)), "{segment}");
+    assert_eq!(cache(format!("/live/~{token}/demo/720p/index.m3u8")).await, "public, max-age=2");
+    // The other channel needs none; one in its path is looked at all the same, and one in the query is not.
+    assert_eq!(running.get(&client, "/live/quiet/index.m3u8?token=x").await.status(), 404);
+    assert_eq!(running.get(&client, "/live/~x/quiet/index.m3u8").await.status(), 403);
+    running.stop().await;
+}
+
+fn demo() -> crate::source::ChannelName {
+    crate::source::ChannelName::new("demo").unwrap()
+}
+
+#[tokio::test]
+async fn behind_a_cdn_nobody_else_is_answered() {
+    let header = http::HeaderName::from_static("x-origin-secret");
+    let values = ["first value of two", "second value of two"].map(|value| Secret::new(value.to_owned())).to_vec();
+    let secret = CdnSecret { header: header.clone(), values };
+    let running = Running::start_with(|config| config.cdn = Some(secret), PlaybackConfig::default()).await;
+    let client = client(false);
+    let ask = async |path: &str, value: Option<&'static str>| {
+        let mut request = running.request("GET", path);
+        if let Some(value) = value {
+            request.headers_mut().insert(&header, http::HeaderValue::from_static(value));
+        }
+        client.request(request).await.unwrap()
+    };
+    for path in ["/live/demo/index.m3u8", "/live/demo/720p/5/9.m4s", "/live/demo/720p/5/99.m4s", "/", "/nothing"] {
+        for value in [None, Some("first value of twp")] {
+            let refused = ask(path, value).await;
+            assert_eq!(
+                (refused.status().as_u16(), &refused.headers()["cache-control"]),
+                (403, &"no-store".parse().unwrap())
+            );
+        }
+        let shown = [ask(path, Some("first value of two")).await, ask(path, Some("second value of two")).await];
+        assert!(shown.iter().all(|response| [200, 404].contains(&response.status().as_u16())), "{path}");
+    }
+    assert_eq!(ask("/healthz", None).await.status(), 200);
+    assert_eq!(ask("/readyz", None).await.status(), 200);
+    running.stop().await;
+}
+
+#[tokio::test]
+async fn requests_are_written_down_without_their_tokens() {
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("access.log");
+    let file = AccessLog::File(path.clone());
+    let running = Running::start_with(|config| config.access_log = file, one_key()).await;
+    let client = client(true);
+    let token = token_for("demo");
+    body(running.get(&client, &format!("/live/~{token}/demo/720p/5/9.m4s")).await).await;
+    body(running.get(&client, &format!("/live/demo/index.m3u8?token={token}")).await).await;
+    body(running.get(&client, "/live/demo/index.m3u8").await).await;
+    running.stop().await;
+    let text = std::fs::read_to_string(path).unwrap();
+    let lines: Vec<&str> = text.lines().collect();
+    assert!(lines[0].contains("\"GET /live/~-/demo/720p/5/9.m4s HTTP/2.0\" 200 18 \"-\" \"-\" 0."), "{text}");
+    assert!(lines[1].contains("\"GET /live/demo/index.m3u8?token=- HTTP/2.0\" 200 "), "{text}");
+    assert!(lines[2].contains("\"GET /live/demo/index.m3u8 HTTP/2.0\" 403 27 "), "{text}");
+    assert_eq!(lines.len(), 3);
 }

@@ -149,12 +149,11 @@ impl Origin {
     }
 
     fn multivariant(&self) -> String {
-        let uri = if self.breaks(Rule::ReportUnknown) { "720p/index.m3u8\n#x" } else { "720p/index.m3u8" };
-        let text = MULTIVARIANT.replace("720p/index.m3u8", uri);
         // One variant is enough to follow, and its pictures are small.
         let average =
             if self.breaks(Rule::BandwidthAverage) { "AVERAGE-BANDWIDTH=20000" } else { "AVERAGE-BANDWIDTH=2834000" };
-        let text = text.replace("480p/index.m3u8", "720p/index.m3u8").replace("AVERAGE-BANDWIDTH=2834000", average);
+        let text = MULTIVARIANT.replace("480p/index.m3u8", "720p/index.m3u8");
+        let text = text.replace("AVERAGE-BANDWIDTH=2834000", average);
         text.replace("720p/iframes.m3u8", "720p/index.m3u8")
     }
 

@@ -87,7 +87,8 @@ fn changed(was: &Segment, is: &Segment, first: bool) -> Option<String> {
     if was.gap != is.gap {
         return differs("EXT-X-GAP", &was.gap, &is.gap);
     }
-    if was.map != is.map {
+    // Nothing is loaded of a gap, so no initialisation segment holds for it.
+    if was.map != is.map && !is.gap {
         let uri = |segment: &Segment| segment.map.as_ref().map(|map| map.uri.clone()).unwrap_or_default();
         return differs("EXT-X-MAP", &uri(was), &uri(is));
     }

@@ -1,0 +1,353 @@
+//! Caches before the origin, with the configurations that are shipped: what players get through them, how old it can be, and what
+//! it costs the origin.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::{Arc, Mutex};
+use std::time::{Duration, Instant};
+
+use bytes::Bytes;
+use http_body_util::{BodyExt as _, Empty};
+use hyper_util::client::legacy::Client;
+use hyper_util::rt::TokioExecutor;
+use tokio::task::JoinSet;
+
+use crate::support::cache::{Cache, Kind, free_address};
+use crate::support::edge::{Edge, Place, Playlist, place};
+use crate::support::server::{Builder, Server};
+use crate::support::{encoders, hls, http, wait_for};
+use crate::{KEYFRAME_EACH_SECOND, PATIENCE, SHORT_SEGMENTS, SMALL_LADDER, small_server};
+
+/// The age of a plain playlist that either configuration allows, and a busy machine.
+const OLDEST_PLAYLIST: Duration = Duration::from_millis(2500);
+
+#[test]
+fn players_behind_nginx_get_what_the_origin_says() {
+    players_get_what_the_origin_says(Kind::Nginx);
+}
+
+#[test]
+fn players_behind_varnish_get_what_the_origin_says() {
+    players_get_what_the_origin_says(Kind::Varnish);
+}
+
+fn players_get_what_the_origin_says(kind: Kind) {
+    let server = small_server();
+    let cache = Cache::before(&server.origin, kind);
+    let encoder = encoders::push_live("320x180", 30, &KEYFRAME_EACH_SECOND, &server.publish_url());
+    hls::wait_until_live(&server, PATIENCE);
+    let media = hls::media(&server, "source").unwrap();
+    let segment = format!("source/{}", media.segments[0].uri);
+    let init = format!("source/{}", media.segments[0].map.as_ref().unwrap().uri);
+    for path in ["index.m3u8", &segment, &init, "source/1/1.m4s", "source/index.m3u8?_HLS_part=1"] {
+        let get = |url: &str| http::get_with(url, &[("accept-encoding", "gzip")]).unwrap();
+        let (direct, cached) = (get(&server.live(path)), get(&cache.live(path)));
+        assert_eq!(cached.status, direct.status, "{path}");
+        for name in ["cache-control", "content-type", "content-encoding", "etag", "vary", "access-control-allow-origin"]
+        {
+            assert_eq!(cached.header(name), direct.header(name), "{path}: {name}");
+        }
+        assert_eq!(cached.body, direct.body, "{path}");
+    }
+    // Nothing of the query splits the cache of what never changes; a range comes out of the whole.
+    let again = http::get(&cache.live(&format!("{segment}?session=4711&x"))).unwrap();
+    assert_eq!((again.status, again.header("x-cache-status")), (200, "HIT"));
+    let range = http::get_with(&cache.live(&segment), &[("range", "bytes=4-7")]).unwrap();
+    assert_eq!((range.status, range.header("x-cache-status"), &range.body[..]), (206, "HIT", &again.body[4..8]));
+    // Browsers spell it in many ways, and share a copy.
+    let ask = |coding: &str| {
+        let response = http::get_with(&cache.live("index.m3u8"), &[("accept-encoding", coding)]).unwrap();
+        (response.header("x-cache-status").to_owned(), response.header("content-encoding").to_owned())
+    };
+    wait_for("a copy for all spellings", PATIENCE, || {
+        let all = ["gzip", "gzip, deflate, br, zstd", "br;q=1.0, gzip;q=0.8, *;q=0.1"].map(ask);
+        assert!(all.iter().all(|(_, coding)| coding == "gzip"), "{all:?}");
+        // Its second may have ended in between.
+        if all.iter().skip(1).all(|(status, _)| status == "HIT") { Ok(()) } else { Err(format!("{all:?}")) }
+    });
+    assert_eq!(ask("br").1, "");
+    assert_eq!(http::get(&format!("{}/api/v3/GetClientConfiguration", cache.url)).unwrap().status, 404);
+    drop(encoder);
+}
+
+#[test]
+fn through_nginx_no_404_and_no_playlist_outlives_its_second() {
+    no_404_and_no_playlist_outlives_its_second(Kind::Nginx);
+}
+
+#[test]
+fn through_varnish_no_404_and_no_playlist_outlives_its_second() {
+    no_404_and_no_playlist_outlives_its_second(Kind::Varnish);
+}
+
+#[expect(clippy::disallowed_methods, reason = "tests of real processes live in real time")]
+fn no_404_and_no_playlist_outlives_its_second(kind: Kind) {
+    let server = small_server();
+    let cache = Cache::before(&server.origin, kind);
+    let (direct, cached) = (server.live("source/index.m3u8"), cache.live("source/index.m3u8"));
+    assert_eq!(http::get(&cached).unwrap().status, 404);
+    let encoder = encoders::push_live("320x180", 30, &KEYFRAME_EACH_SECOND, &server.publish_url());
+    // Viewers ask all the time, so that the 404 is always in the cache.
+    let live_at = wait_for("the channel to go live", PATIENCE, || {
+        drop(http::get(&cached));
+        http::fetch(&direct).map(|_| Instant::now())
+    });
+    wait_for("the cache to see it", PATIENCE, || http::fetch(&cached));
+    assert!(live_at.elapsed() < OLDEST_PLAYLIST, "{:?}", live_at.elapsed());
+
+    // When which number was first seen at the origin.
+    let mut seen: Vec<(Instant, u64)> = Vec::new();
+    let begun = Instant::now();
+    while begun.elapsed() < Duration::from_secs(10) {
+        let asked_at = Instant::now();
+        let through = edge(&cached).unwrap();
+        let due = seen.iter().rev().find(|(at, _)| *at + OLDEST_PLAYLIST < asked_at).map_or(0, |(_, edge)| *edge);
+        assert!(through >= due, "{through} where {due} was there {OLDEST_PLAYLIST:?} before");
+        seen.push((Instant::now(), edge(&direct).unwrap()));
+    }
+    assert!(seen.last().unwrap().1 >= seen[0].1 + 3, "there was something to see");
+
+    // Nobody asks for a while; the next one gets what is there now.
+    let before = edge(&cached).unwrap();
+    wait_for("three more segments", PATIENCE, || match edge(&direct)? {
+        now if now >= before + 3 => Ok(()),
+        now => Err(format!("at {now}")),
+    });
+    assert!(edge(&cached).unwrap() >= before + 3);
+    drop(encoder);
+}
+
+/// The number behind the last that a playlist lists.
+fn edge(url: &str) -> Result<u64, String> {
+    let body = http::fetch(url)?;
+    let media = m3u8_rs::parse_media_playlist_res(&body).map_err(|error| format!("{error:?}"))?;
+    Ok(media.media_sequence + media.segments.len() as u64)
+}
+
+/// Players at one time.
+const CROWD: usize = 500;
+/// How long they watch.
+const WATCHED: Duration = Duration::from_secs(10);
+
+#[test]
+fn a_crowd_that_polls_behind_nginx_costs_the_origin_one_request_a_second() {
+    let (server, cache, encoder) = live_behind(Kind::Nginx);
+    let before = [answered(&server, "playlist"), answered(&server, "segment")];
+    let tally = crowd(&cache, poll);
+    let [playlists, segments] = [answered(&server, "playlist") - before[0], answered(&server, "segment") - before[1]];
+    assert!(tally.requests >= CROWD * 3, "{} requests", tally.requests);
+    // One a second, for as long as the last of them to begin takes.
+    assert!(playlists <= 2 * WATCHED.as_secs(), "more than one a second: {playlists}");
+    assert_eq!(segments, tally.media.len() as u64, "each once");
+    drop(encoder);
+}
+
+#[test]
+fn a_low_latency_crowd_behind_nginx_costs_the_origin_one_request_a_url() {
+    a_low_latency_crowd_costs_one_request_a_url(Kind::Nginx);
+}
+
+#[test]
+fn a_low_latency_crowd_behind_varnish_costs_the_origin_one_request_a_url() {
+    a_low_latency_crowd_costs_one_request_a_url(Kind::Varnish);
+}
+
+fn a_low_latency_crowd_costs_one_request_a_url(kind: Kind) {
+    let (server, cache, encoder) = live_behind(kind);
+    let before = [answered(&server, "playlist"), answered(&server, "part")];
+    let tally = crowd(&cache, follow);
+    let [playlists, parts] = [answered(&server, "playlist") - before[0], answered(&server, "part") - before[1]];
+    println!(
+        "{kind:?}: {} requests; the origin answered {playlists} for playlists and {parts} for parts",
+        tally.requests
+    );
+    println!("{kind:?}: from the first player's answer to each other's: {}", tally.spread());
+    // Each player asks twice for a part of half a second: for the playlist that holds it, and for itself. How often they
+    // come to it is the machine's.
+    assert!(tally.requests >= CROWD * 4, "{} requests", tally.requests);
+    assert!(tally.playlists.len() >= 3, "{:?}", tally.playlists);
+    // Those who first ask without directives are answered out of the seconds in which they do.
+    let plain = 2 * WATCHED.as_secs();
+    assert!(playlists <= tally.playlists.len() as u64 + plain, "{playlists} for {:?}", tally.playlists);
+    assert!(parts <= tally.media.len() as u64, "{parts} for {:?}", tally.media);
+    drop(encoder);
+}
+
+/// A live channel, and a cache before it.
+fn live_behind(kind: Kind) -> (Server, Cache, encoders::Encoder) {
+    let server = small_server();
+    let encoder = encoders::push_live("320x180", 30, &KEYFRAME_EACH_SECOND, &server.publish_url());
+    let names = hls::wait_until_live(&server, PATIENCE);
+    hls::record(&server, &names, 2, PATIENCE);
+    let source = Edge { server: &server, rendition: "source" };
+    wait_for("parts", PATIENCE, || Playlist::read(&source.ask("").text()).hint.ok_or_else(|| "no hint".to_owned()));
+    let cache = Cache::before(&server.origin, kind);
+    (server, cache, encoder)
+}
+
+/// How often the origin answered a request for such a resource, with whatever status.
+fn answered(server: &Server, resource: &str) -> u64 {
+    let text = http::get(&format!("{}/metrics", server.admin)).unwrap().text();
+    let label = format!("headwater_origin_responses_total{{resource=\"{resource}\"");
+    let counts = text.lines().filter(|line| line.starts_with(&label)).filter_map(|line| line.rsplit(' ').next());
+    counts.map(|count| count.parse::<u64>().unwrap()).sum()
+}
+
+/// What players asked for.
+#[derive(Default)]
+struct Tally {
+    requests: usize,
+    /// URLs of playlists with directives.
+    playlists: BTreeSet<String>,
+    media: BTreeSet<String>,
+    /// By place that was waited for, when each player had it.
+    answers: BTreeMap<Place, Vec<Instant>>,
+}
+
+impl Tally {
+    /// How much later than the first the others were answered.
+    fn spread(&self) -> String {
+        let late =
+            |times: &Vec<Instant>| times.iter().map(|time| *time - *times.iter().min().unwrap()).collect::<Vec<_>>();
+        let mut late: Vec<Duration> = self.answers.values().flat_map(late).collect();
+        late.sort();
+        let at = |share: usize| late.get(late.len() * share / 100).copied().unwrap_or_default();
+        format!("p50 {:?}, p99 {:?} of {}", at(50), at(99), late.len())
+    }
+}
+
+/// One of a crowd.
+#[derive(Clone)]
+struct Player {
+    base: String,
+    client: Client<hyper_util::client::legacy::connect::HttpConnector, Empty<Bytes>>,
+    tally: Arc<Mutex<Tally>>,
+}
+
+impl Player {
+    async fn get(&self, path: &str) -> (u16, Bytes) {
+        self.tally.lock().unwrap().requests += 1;
+        let response = self.client.get(format!("{}{path}", self.base).parse().unwrap()).await.unwrap();
+        let status = response.status().as_u16();
+        (status, response.into_body().collect().await.unwrap().to_bytes())
+    }
+
+    async fn fetch(&self, path: &str) -> String {
+        let (status, body) = self.get(path).await;
+        assert_eq!(status, 200, "{path}: {}", String::from_utf8_lossy(&body));
+        String::from_utf8_lossy(&body).into_owned()
+    }
+
+    /// Fetches what it does not have yet.
+    async fn fetch_media(&self, had: &mut BTreeSet<String>, uri: &str) {
+        if had.insert(uri.to_owned()) {
+            self.tally.lock().unwrap().media.insert(uri.to_owned());
+            assert_eq!(self.get(uri).await.0, 200, "{uri}");
+        }
+    }
+}
+
+/// [`CROWD`] players watch the source through `cache` for [`WATCHED`], each with connections of its own.
+fn crowd<F: Future<Output = ()> + Send + 'static>(cache: &Cache, watch: impl Fn(Player) -> F) -> Tally {
+    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap();
+    let tally = Arc::<Mutex<Tally>>::default();
+    runtime.block_on(async {
+        let mut players = JoinSet::new();
+        for _ in 0..CROWD {
+            let client = Client::builder(TokioExecutor::new()).build_http();
+            players.spawn(watch(Player { base: cache.live("source/"), client, tally: Arc::clone(&tally) }));
+        }
+        while let Some(ended) = players.join_next().await {
+            ended.unwrap();
+        }
+    });
+    std::mem::take(&mut tally.lock().unwrap())
+}
+
+/// Watches plain HLS: reloads each second, and fetches the segments that are new.
+#[expect(clippy::disallowed_methods, reason = "tests of real processes live in real time")]
+async fn poll(player: Player) {
+    let (begun, mut had) = (Instant::now(), BTreeSet::new());
+    while begun.elapsed() < WATCHED {
+        let playlist = Playlist::read(&player.fetch("index.m3u8").await);
+        for uri in playlist.segments.values() {
+            player.fetch_media(&mut had, uri).await;
+        }
+        tokio::time::sleep(Duration::from_secs(1)).await;
+    }
+}
+
+/// Watches at the edge: waits for the playlist that holds the next part, and fetches the parts that are new.
+#[expect(clippy::disallowed_methods, reason = "tests of real processes live in real time")]
+async fn follow(player: Player) {
+    let (begun, mut had) = (Instant::now(), BTreeSet::new());
+    let mut playlist = Playlist::read(&player.fetch("index.m3u8").await);
+    while begun.elapsed() < WATCHED {
+        let next = place(&playlist.hint.expect("a source that sends is waited for"));
+        let url = format!("index.m3u8?_HLS_msn={}&_HLS_part={}", next.0, next.1);
+        player.tally.lock().unwrap().playlists.insert(url.clone());
+        playlist = Playlist::read(&player.fetch(&url).await);
+        player.tally.lock().unwrap().answers.entry(next).or_default().push(Instant::now());
+        let newest = playlist.parts.values().flatten().rfind(|uri| !playlist.gaps.contains(*uri)).unwrap();
+        player.fetch_media(&mut had, newest).await;
+    }
+}
+
+#[test]
+fn an_origin_that_is_killed_under_nginx_is_seen_again_when_it_is_back() {
+    an_origin_that_is_killed_is_seen_again_when_it_is_back(Kind::Nginx);
+}
+
+#[test]
+fn an_origin_that_is_killed_under_varnish_is_seen_again_when_it_is_back() {
+    an_origin_that_is_killed_is_seen_again_when_it_is_back(Kind::Varnish);
+}
+
+#[expect(clippy::disallowed_methods, reason = "tests of real processes live in real time")]
+fn an_origin_that_is_killed_is_seen_again_when_it_is_back(kind: Kind) {
+    let data = tempfile::tempdir().unwrap();
+    let (origin, path) = (free_address().to_string(), data.path().display().to_string());
+    let start = || {
+        let builder = Builder::new().settings(SHORT_SEGMENTS).settings(SMALL_LADDER);
+        let builder = builder.variable("HEADWATER_ORIGIN__LISTEN", &origin).variable("HEADWATER_DATA_DIR", &path);
+        builder.variable("HEADWATER_STORE__PATH", &format!("{path}/store")).start()
+    };
+    let first = start();
+    let cache = Cache::before(&first.origin, kind);
+    let encoder = encoders::push_live("320x180", 30, &KEYFRAME_EACH_SECOND, &first.publish_url());
+    let names = hls::wait_until_live(&first, PATIENCE);
+    hls::record(&first, &names, 3, PATIENCE);
+    let playlist = cache.live("source/index.m3u8");
+    let media = m3u8_rs::parse_media_playlist_res(&http::fetch(&playlist).unwrap()).unwrap();
+    let segment = cache.live(&format!("source/{}", media.segments[0].uri));
+    let bytes = http::fetch(&segment).unwrap();
+
+    first.signal("-KILL");
+    drop((first, encoder));
+    // What never changes is still there; what would be old is not.
+    assert_eq!(http::fetch(&segment).unwrap(), bytes);
+    wait_for("the playlist to go", Duration::from_secs(6), || match http::get(&playlist)?.status {
+        502..=504 => Ok(()),
+        status => Err(format!("{status}")),
+    });
+
+    let second = start();
+    let encoder = encoders::push_live("320x180", 30, &KEYFRAME_EACH_SECOND, &second.publish_url());
+    // Viewers ask all the time.
+    let live_at = wait_for("the channel to be back", PATIENCE, || {
+        drop(http::get(&playlist));
+        http::fetch(&second.live("source/index.m3u8")).map(|_| Instant::now())
+    });
+    let again = wait_for("the playlist through the cache", PATIENCE, || http::fetch(&playlist));
+    assert!(live_at.elapsed() < OLDEST_PLAYLIST, "{:?}", live_at.elapsed());
+    let again = m3u8_rs::parse_media_playlist_res(&again).unwrap();
+    for new in &again.segments {
+        assert!(media.segments.iter().all(|old| old.uri != new.uri), "no URL is used for other bytes: {}", new.uri);
+        http::fetch(&cache.live(&format!("source/{}", new.uri))).unwrap();
+    }
+    println!(
+        "{kind:?}: the last number before was {}, the first after is {}",
+        media.media_sequence + media.segments.len() as u64 - 1,
+        again.media_sequence
+    );
+    drop(encoder);
+}
