@@ -6,7 +6,6 @@
 //! chunk of its own within its segment, so the same range is a whole fragment, and every player can show it.
 
 use std::collections::VecDeque;
-use std::fmt::Write;
 use std::ops::Range;
 use std::sync::Arc;
 use std::time::SystemTime;
@@ -15,10 +14,10 @@ use bytes::Bytes;
 
 use super::bandwidth::{Bandwidth, Rates, Weighed};
 use super::low_latency::{SKIP_VERSION, skip_span};
-use super::playlist::{MediaPlaylist, iso_date};
+use super::playlist::{MediaPlaylist, Writer};
 use super::text;
 use crate::layout::Resource;
-use crate::live::{self, Lazy, Msn, Playlist, Segment, SessionId};
+use crate::live::{self, Lazy, Msn, Playlist, Segment};
 use crate::media::MediaTime;
 
 /// An IDR in its segment.
@@ -41,7 +40,7 @@ pub(super) struct IFrames {
     bandwidth: Bandwidth,
     playlist: Option<Playlist>,
     /// The text of the delta update of `playlist`, where it has something to skip.
-    delta: Option<String>,
+    delta: Option<Bytes>,
 }
 
 /// A listed segment.
@@ -106,16 +105,9 @@ impl IFrames {
 
     /// Writes the playlist beside `of`, the rendition's media playlist.
     pub(super) fn render(&mut self, of: &MediaPlaylist<'_>, now: SystemTime) {
-        let write = |skipped: usize| {
-            let mut written = String::with_capacity(4096);
-            // Writing into memory cannot fail.
-            let _ = self.write(&mut written, of, skipped);
-            written
-        };
         let skipped = self.skippable(of);
-        let (full, delta) = (write(0), (skipped > 0).then(|| write(skipped)));
-        self.playlist = Some(text::playlist(full, self.playlist.as_ref(), now));
-        self.delta = delta;
+        self.playlist = Some(text::playlist(self.write(of, 0), self.playlist.as_ref(), now));
+        self.delta = (skipped > 0).then(|| self.write(of, skipped).into());
     }
 
     /// The entries that end before the skip boundary.
@@ -127,24 +119,19 @@ impl IFrames {
         if of.ended { 0 } else { entries.take_while(|entry| ends(entry) <= boundary).count() }
     }
 
-    /// Writes the playlist without its first `skipped` entries.
-    fn write(&self, text: &mut String, of: &MediaPlaylist<'_>, skipped: usize) -> std::fmt::Result {
+    /// The playlist without its first `skipped` entries.
+    fn write(&self, of: &MediaPlaylist<'_>, skipped: usize) -> String {
+        let mut writer = Writer::new(of.rendition, of.container);
         let version = if skipped > 0 { SKIP_VERSION } else { VERSION };
-        writeln!(text, "#EXTM3U")?;
-        writeln!(text, "#EXT-X-VERSION:{version}")?;
-        writeln!(text, "#EXT-X-TARGETDURATION:{}", of.target_duration_secs)?;
-        writeln!(text, "#EXT-X-MEDIA-SEQUENCE:{}", self.first)?;
-        writeln!(text, "#EXT-X-DISCONTINUITY-SEQUENCE:{}", of.discontinuity_sequence)?;
-        writeln!(text, "#EXT-X-INDEPENDENT-SEGMENTS")?;
-        writeln!(text, "#EXT-X-I-FRAMES-ONLY")?;
+        writer.begin(&MediaPlaylist { first: Msn(self.first), ..of.clone() }, version, |_| ());
+        writer.line(format_args!("#EXT-X-I-FRAMES-ONLY"));
         if skipped > 0 {
-            writeln!(text, "#EXT-X-SKIP:SKIPPED-SEGMENTS={skipped}")?;
+            writer.line(format_args!("#EXT-X-SKIP:SKIPPED-SEGMENTS={skipped}"));
         }
-        let mut mapped = None;
         for entry in self.listed.iter().flat_map(Listed::entries).skip(skipped) {
-            entry.write(text, of, &mut mapped)?;
+            entry.write(&mut writer, of);
         }
-        if of.ended { writeln!(text, "#EXT-X-ENDLIST") } else { Ok(()) }
+        writer.end(of.ended)
     }
 
     /// What is published; `control` is the line by which a playlist with parts tells of the server.
@@ -155,7 +142,7 @@ impl IFrames {
             Lazy::new(move || controlled(&text, &control, modified))
         };
         let low_latency = control.as_deref().map(|control| controlled(playlist.text.clone(), control));
-        let delta = control.zip(self.delta.clone()).map(|(control, text)| controlled(text.into(), &control));
+        let delta = control.zip(self.delta.clone()).map(|(control, text)| controlled(text, &control));
         Some(live::IFrames { playlist, low_latency, delta, next: self.next })
     }
 
@@ -198,26 +185,18 @@ impl Listed {
 }
 
 impl Entry<'_> {
-    /// `mapped` is the session whose initialisation segment holds so far.
-    fn write(&self, text: &mut String, of: &MediaPlaylist<'_>, mapped: &mut Option<SessionId>) -> std::fmt::Result {
+    fn write(&self, writer: &mut Writer<'_>, of: &MediaPlaylist<'_>) {
         let segment = self.segment;
-        if segment.discontinuity && self.offset == MediaTime::ZERO {
-            writeln!(text, "#EXT-X-DISCONTINUITY")?;
-        }
-        if !segment.gap && *mapped != Some(segment.session) {
-            *mapped = Some(segment.session);
-            let init = Resource::Init(of.rendition.clone(), segment.session);
-            writeln!(text, "#EXT-X-MAP:URI=\"{}\"", init.below_rendition())?;
-        }
         let shown = segment.program_date_time.checked_add(self.offset.to_duration());
-        writeln!(text, "#EXT-X-PROGRAM-DATE-TIME:{}", iso_date(shown.unwrap_or(segment.program_date_time)))?;
-        writeln!(text, "#EXTINF:{:.6},", self.duration.as_secs_f64())?;
+        let (seam, needs) = (segment.discontinuity && self.offset == MediaTime::ZERO, !segment.gap);
+        writer.opening(seam, needs.then_some(segment.session), shown.unwrap_or(segment.program_date_time));
+        writer.line(format_args!("#EXTINF:{:.6},", self.duration.as_secs_f64()));
         match self.bytes {
-            Some(bytes) => writeln!(text, "#EXT-X-BYTERANGE:{}@{}", bytes.len(), bytes.start)?,
-            None => writeln!(text, "#EXT-X-GAP")?,
+            Some(bytes) => writer.line(format_args!("#EXT-X-BYTERANGE:{}@{}", bytes.len(), bytes.start)),
+            None => writer.line(format_args!("#EXT-X-GAP")),
         }
         let resource = Resource::Segment(of.rendition.clone(), segment.session, segment.msn);
-        writeln!(text, "{}", resource.below_rendition())
+        writer.line(format_args!("{}", resource.below_rendition()));
     }
 }
 
@@ -232,6 +211,7 @@ impl Weighed for Entry<'_> {
 mod tests {
     use super::*;
     use crate::ladder::RenditionName;
+    use crate::live::SessionId;
     use crate::packager::testing::{self, golden};
 
     const SECOND: MediaTime = MediaTime::from_millis(1_000);

@@ -368,8 +368,9 @@ impl Lane {
     /// Where the rendition is, for the others' playlists.
     pub(super) fn report(&self, run: Option<&Run>) -> Option<Report> {
         self.playlist.as_ref()?;
-        let open = run.and_then(|run| self.open(run));
-        let last = last_position(open.as_ref(), self.window.listed().last().map(AsRef::as_ref))?;
+        let open = run.zip(self.segmenter.as_ref().and_then(Cutter::open));
+        let open = open.map(|(run, open)| (run.msn(open.number), open.parts.as_slice()));
+        let last = last_position(open, self.window.listed().last().map(AsRef::as_ref))?;
         Some(Report { rendition: self.spec.name.clone(), last })
     }
 

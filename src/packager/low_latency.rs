@@ -172,12 +172,12 @@ fn secs(time: MediaTime) -> String {
     if short.ends_with('.') { format!("{short}0") } else { short.to_owned() }
 }
 
-/// The last of a rendition: of the segment that is being made, else of the last that is complete.
-pub(super) fn last_position(open: Option<&OpenSegment>, last: Option<&Segment>) -> Option<Position> {
-    let part = |parts: &[Part]| parts.len().checked_sub(1).and_then(|part| u32::try_from(part).ok());
-    let begun = open.filter(|open| !open.parts.is_empty());
-    let complete = || last.map(|last| Position { msn: last.msn, part: part(&last.parts) });
-    begun.map(|open| Position { msn: open.msn, part: part(&open.parts) }).or_else(complete)
+/// The last of a rendition: of the segment that is being made, given by its number and its parts so far, else of the last
+/// that is complete.
+pub(super) fn last_position(open: Option<(Msn, &[Part])>, last: Option<&Segment>) -> Option<Position> {
+    let begun = open.filter(|(_, parts)| !parts.is_empty());
+    let (msn, parts) = begun.or_else(|| last.map(|last| (last.msn, last.parts.as_slice())))?;
+    Some(Position { msn, part: parts.len().checked_sub(1).and_then(|part| u32::try_from(part).ok()) })
 }
 
 #[cfg(test)]
@@ -264,11 +264,9 @@ mod tests {
     #[test]
     fn positions() {
         let segment = Segment { parts: parts(8), ..testing::segment(10, 4_000) };
-        let mut open = Arc::unwrap_or_clone(source().open.unwrap());
         let at = |msn, part| Some(Position { msn: Msn(msn), part });
-        assert_eq!(last_position(Some(&open), Some(&segment)), at(11, Some(2)));
-        open.parts.clear();
-        assert_eq!(last_position(Some(&open), Some(&segment)), at(10, Some(7)));
+        assert_eq!(last_position(Some((Msn(11), &parts(3))), Some(&segment)), at(11, Some(2)));
+        assert_eq!(last_position(Some((Msn(11), &[])), Some(&segment)), at(10, Some(7)));
         assert_eq!(last_position(None, Some(&testing::segment(10, 4_000))), at(10, None));
         assert_eq!(last_position(None, None), None);
     }

@@ -134,7 +134,7 @@ impl<'a> Writer<'a> {
 }
 
 /// ISO 8601, UTC, to the millisecond.
-pub(super) fn iso_date(time: SystemTime) -> String {
+fn iso_date(time: SystemTime) -> String {
     DateTime::<Utc>::from(time).to_rfc3339_opts(SecondsFormat::Millis, true)
 }
 
