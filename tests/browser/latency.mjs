@@ -33,7 +33,7 @@ async function measure([url, kind, seconds, timeout]) {
   const errors = [];
   const video = document.body.appendChild(Object.assign(document.createElement("video"), { muted: true, autoplay: true }));
   video.style.width = "1280px";
-  const details = await (kind === "shaka" ? playByShaka() : playByHlsJs());
+  const player = await (kind === "shaka" ? playByShaka() : playByHlsJs());
   await until(() => video.readyState > 2 && !video.paused && video.currentTime > 0, timeout);
 
   // Players seek and catch up at first; what counts is what follows.
@@ -56,7 +56,7 @@ async function measure([url, kind, seconds, timeout]) {
     frames: quality.totalVideoFrames,
     dropped: quality.droppedVideoFrames,
     height: video.videoHeight,
-    ...details(),
+    player,
   };
 
   async function playByHlsJs() {
@@ -64,7 +64,7 @@ async function measure([url, kind, seconds, timeout]) {
     hls.on(Hls.Events.ERROR, (_, error) => errors.push(`${error.fatal ? "fatal " : ""}${error.details} ${error.error ?? ""}`));
     hls.loadSource(url);
     hls.attachMedia(video);
-    return () => ({ player: `hls.js ${Hls.version}`, targetMillis: Math.round(hls.targetLatency * 1000) });
+    return `hls.js ${Hls.version}`;
   }
 
   async function playByShaka() {
@@ -74,23 +74,25 @@ async function measure([url, kind, seconds, timeout]) {
     player.configure({ streaming: { lowLatencyMode: true, liveSync: { enabled: true, maxPlaybackRate: 1.1 } } });
     player.addEventListener("error", (event) => errors.push(`shaka ${event.detail.code}`));
     await player.load(url);
-    return () => ({ player: `shaka ${shaka.Player.version}`, targetMillis: Math.round(player.getPresentationDelay?.() * 1000) });
+    return `shaka ${shaka.Player.version}`;
   }
 
-  // Time that stands still for 100 ms and more.
+  // Time that stands still for more than 300 ms, and how long it does, from its beginning.
   function watchForStalls() {
     const found = { count: 0, millis: 0 };
-    let [time, since, stalled] = [video.currentTime, performance.now(), false];
+    let [time, since] = [video.currentTime, performance.now()];
+    const count = () => {
+      const stood = performance.now() - since;
+      if (stood <= 300) return;
+      found.count += 1;
+      found.millis += Math.round(stood);
+    };
     const timer = setInterval(() => {
-      const now = performance.now();
-      if (video.currentTime !== time) [time, since, stalled] = [video.currentTime, now, false];
-      else if (now - since > 300) {
-        if (!stalled) found.count += 1;
-        stalled = true;
-        found.millis = Math.round(found.millis + 50);
-      }
+      if (video.currentTime === time) return;
+      count();
+      [time, since] = [video.currentTime, performance.now()];
     }, 50);
-    return () => (clearInterval(timer), found);
+    return () => (clearInterval(timer), count(), found);
   }
 
   // How far the next frame that is shown is behind the time of day, in milliseconds; null where its clock cannot be read.
