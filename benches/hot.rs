@@ -9,12 +9,13 @@
 #[expect(dead_code, reason = "shared with the system tests, which use more of it")]
 mod support;
 
-use std::net::TcpListener;
+use std::net::SocketAddr;
 use std::path::Path;
-use std::process::{Child, Command, Stdio};
+use std::process::Command;
 use std::time::Duration;
 
 use support::movie::Movie;
+use support::nginx::Nginx;
 use support::publisher::{Form, Publisher, Push, packets};
 use support::server::{Builder, Server};
 use support::{http, process, wait_for};
@@ -34,14 +35,15 @@ fn main() {
         std::fs::create_dir_all(file.parent().unwrap()).unwrap();
         std::fs::write(file, http::fetch(&format!("{}/{path}", server.origin)).unwrap()).unwrap();
     }
-    let nginx = Nginx::start(directory.path(), &copies);
+    let address = support::free_address();
+    let nginx = nginx(directory.path(), &copies, address);
     for (what, path) in &paths {
         let bytes = std::fs::metadata(copies.join(path)).unwrap().len();
         println!("{what}, {bytes} bytes");
         let mut runs: [Vec<Run>; 2] = [Vec::new(), Vec::new()];
         for _ in 0..ROUNDS {
             runs[0].push(run(&format!("{}/{path}", server.origin), server.pid(), bytes));
-            runs[1].push(run(&format!("{}/{path}", nginx.origin), nginx.child.id(), bytes));
+            runs[1].push(run(&format!("http://{address}/{path}"), nginx.pid(), bytes));
         }
         let [headwater, nginx] = runs.map(median);
         for (name, run) in [("Headwater", headwater), ("nginx", nginx)] {
@@ -88,41 +90,16 @@ fn publish(server: &Server) -> [(&'static str, String); 3] {
     ]
 }
 
-/// nginx that serves files by `sendfile`, with one worker.
-struct Nginx {
-    child: Child,
-    origin: String,
-}
-
-impl Nginx {
-    fn start(directory: &Path, root: &Path) -> Self {
-        // The port is free at this moment, and nobody else here asks for one.
-        let port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
-        let (place, root) = (directory.display(), root.display());
-        let config = format!(
-            "daemon off;\nmaster_process off;\nuser root;\npid {place}/pid;\nerror_log {place}/error.log warn;\n\
-             events {{ worker_connections 1024; }}\n\
-             http {{ access_log off; sendfile on; tcp_nopush on; keepalive_requests 1000000; open_file_cache max=100;\n\
-             types {{ application/vnd.apple.mpegurl m3u8; video/mp4 m4s; }}\n\
-             server {{ listen 127.0.0.1:{port}; root {root}; add_header cache-control max-age=2; }} }}\n"
-        );
-        let file = directory.join("nginx.conf");
-        std::fs::write(&file, config).unwrap();
-        let mut command = Command::new("/usr/sbin/nginx");
-        let child = command.arg("-c").arg(&file).stdin(Stdio::null()).spawn().unwrap();
-        wait_for("nginx", Duration::from_secs(10), || {
-            std::net::TcpStream::connect(("127.0.0.1", port)).map_err(|error| error.to_string())
-        });
-        Self { child, origin: format!("http://127.0.0.1:{port}") }
-    }
-}
-
-impl Drop for Nginx {
-    fn drop(&mut self) {
-        // It may have ended already.
-        drop(self.child.kill());
-        drop(self.child.wait());
-    }
+/// nginx that serves files by `sendfile`.
+fn nginx(directory: &Path, root: &Path, address: SocketAddr) -> Nginx {
+    let root = root.display();
+    let config = format!(
+        "events {{ worker_connections 1024; }}\n\
+         http {{ access_log off; sendfile on; tcp_nopush on; keepalive_requests 1000000; open_file_cache max=100;\n\
+         types {{ application/vnd.apple.mpegurl m3u8; video/mp4 m4s; }}\n\
+         server {{ listen {address}; root {root}; add_header cache-control max-age=2; }} }}\n"
+    );
+    Nginx::start(directory, &config, address)
 }
 
 #[derive(Clone, Copy)]

@@ -10,13 +10,12 @@
 #[expect(dead_code, reason = "shared with the system tests, which use more of it")]
 mod support;
 
-use std::net::TcpListener;
 use std::path::Path;
-use std::process::{Child, Command, Stdio};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use support::movie::Movie;
+use support::nginx::Nginx;
 use support::process;
 use support::publisher::{Form, Packet, Publisher, packets};
 use support::server::Builder;
@@ -77,42 +76,20 @@ fn headwater(movie: &Movie, count: usize) -> Cost {
 }
 
 fn nginx(movie: &Movie, count: usize, hls: bool, directory: &Path) -> Cost {
-    // The port is free at this moment, and nobody else here asks for one.
-    let port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
+    let address = support::free_address();
     let place = directory.join(if hls { "hls" } else { "live" });
     std::fs::create_dir_all(&place).unwrap();
-    let place_text = place.display();
     let hls = if hls {
-        format!("hls on; hls_path {place_text}; hls_fragment 4s; hls_playlist_length 16s;")
+        format!("hls on; hls_path {}; hls_fragment 4s; hls_playlist_length 16s;", place.display())
     } else {
         String::new()
     };
     let config = format!(
-        "load_module /usr/lib/nginx/modules/ngx_rtmp_module.so;\ndaemon off;\nmaster_process off;\nuser root;\n\
-         pid {place_text}/pid;\nerror_log {place_text}/error.log warn;\nevents {{ worker_connections 4096; }}\n\
-         rtmp {{ access_log off; server {{ listen 127.0.0.1:{port}; chunk_size 4096; application live {{ live on; {hls} }} }} }}\n"
+        "load_module /usr/lib/nginx/modules/ngx_rtmp_module.so;\nevents {{ worker_connections 4096; }}\n\
+         rtmp {{ access_log off; server {{ listen {address}; chunk_size 4096; application live {{ live on; {hls} }} }} }}\n"
     );
-    let file = place.join("nginx.conf");
-    std::fs::write(&file, config).unwrap();
-    let mut command = Command::new("/usr/sbin/nginx");
-    let child = command.arg("-c").arg(&file).stdin(Stdio::null()).spawn().unwrap();
-    let nginx = Killed(child);
-    let url = format!("rtmp://127.0.0.1:{port}/live");
-    support::wait_for("nginx", Duration::from_secs(10), || {
-        std::net::TcpStream::connect(("127.0.0.1", port)).map_err(|error| error.to_string())
-    });
-    load(movie, count, &url, nginx.0.id(), || ())
-}
-
-/// A process that ends with its owner.
-struct Killed(Child);
-
-impl Drop for Killed {
-    fn drop(&mut self) {
-        // It may have ended already.
-        drop(self.0.kill());
-        drop(self.0.wait());
-    }
+    let nginx = Nginx::start(&place, &config, address);
+    load(movie, count, &format!("rtmp://{address}/live"), nginx.pid(), || ())
 }
 
 /// Publishes, and measures the process that receives; `check` looks at it before the publishers leave.

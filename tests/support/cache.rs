@@ -1,11 +1,11 @@
 //! Caches before a server, as Debian has them, with the configurations that are shipped.
 
-use std::net::{SocketAddr, TcpListener};
+use std::net::SocketAddr;
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 
-use super::{http, wait_for};
+use super::{free_address, http, wait_for};
 
 /// What stands before the origin.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -88,9 +88,4 @@ fn varnish(directory: &Path, origin: &str, listen: SocketAddr) -> Command {
     command.args(["-F", "-j", "none", "-a", &listen.to_string(), "-s", "malloc,64m", "-f"]).arg(&config);
     command.arg("-n").arg(directory.join("work"));
     command
-}
-
-/// An address of this machine that nobody listens on: neither can say which one it chose.
-pub(crate) fn free_address() -> SocketAddr {
-    TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap()
 }

@@ -11,8 +11,9 @@ use hyper_util::client::legacy::Client;
 use hyper_util::rt::TokioExecutor;
 use tokio::task::JoinSet;
 
-use crate::support::cache::{Cache, Kind, free_address};
+use crate::support::cache::{Cache, Kind};
 use crate::support::edge::{Edge, Place, Playlist, place};
+use crate::support::free_address;
 use crate::support::server::{Builder, Server};
 use crate::support::{encoders, hls, http, wait_for};
 use crate::{KEYFRAME_EACH_SECOND, PATIENCE, SHORT_SEGMENTS, SMALL_LADDER, small_server};
