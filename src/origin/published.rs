@@ -69,17 +69,13 @@ fn multivariant(channel: &ChannelSnapshot, headers: &HeaderMap) -> Option<Repres
 /// (RFC 8216bis, 6.2.5).
 fn media_playlist(rendition: &RenditionSnapshot, channel: &ChannelSnapshot, question: &Question<'_>) -> Option<Found> {
     let whole = rendition.playlist.as_ref()?;
-    let Some(low) = &rendition.low_latency else {
-        let cache = Cache::playlist(channel.target_duration_secs);
-        return Some(Found::Now(current(whole, cache, channel, question)));
-    };
+    let Some(low) = &rendition.low_latency else { return Some(polled(whole, channel, question)) };
     if channel.ended {
-        let cache = Cache::playlist(channel.target_duration_secs);
-        return Some(Found::Now(current(&low.full, cache, channel, question)));
+        return Some(polled(&low.full, channel, question));
     }
-    let text = if question.directives.skip { low.delta.as_ref().unwrap_or(&low.full) } else { &low.full };
     let turn = question.directives.wanted.map(|wanted| turn(rendition, low, wanted));
-    Some(by_turn(turn, text, rendition, channel, question))
+    let delta = low.delta.as_ref().filter(|_| question.directives.skip);
+    Some(by_turn(turn, || delta.unwrap_or(&low.full), rendition, channel, question))
 }
 
 /// An I-frame playlist. Directives hold for its own numbers, and it has no parts.
@@ -89,20 +85,25 @@ fn i_frame_playlist(
     question: &Question<'_>,
 ) -> Option<Found> {
     let list = rendition.i_frames.as_ref()?;
-    let text = list.low_latency.as_deref().unwrap_or(&list.playlist);
+    let full = || list.low_latency.as_deref().unwrap_or(&list.playlist);
     let Some(low) = rendition.low_latency.as_ref().filter(|_| !channel.ended) else {
-        let cache = Cache::playlist(channel.target_duration_secs);
-        return Some(Found::Now(current(text, cache, channel, question)));
+        return Some(polled(full(), channel, question));
     };
-    let text = list.delta.as_deref().filter(|_| question.directives.skip).unwrap_or(text);
     let turn = question.directives.wanted.map(|wanted| i_frame_turn(list, low, wanted));
-    Some(by_turn(turn, text, rendition, channel, question))
+    let delta = || list.delta.as_deref().filter(|_| question.directives.skip);
+    Some(by_turn(turn, || delta().unwrap_or_else(full), rendition, channel, question))
 }
 
-/// The answer to a request whose turn it is, or is not yet; without directives it has none.
-fn by_turn(
+/// A playlist that nobody waits for.
+fn polled(text: &Playlist, channel: &ChannelSnapshot, question: &Question<'_>) -> Found {
+    Found::Now(current(text, Cache::playlist(channel.target_duration_secs), channel, question))
+}
+
+/// The answer to a request whose turn it is, or is not yet; without directives it has none. Only where it is given the text is
+/// asked for, and rendered.
+fn by_turn<'t>(
     turn: Option<Turn>,
-    text: &Playlist,
+    text: impl FnOnce() -> &'t Playlist,
     rendition: &RenditionSnapshot,
     channel: &ChannelSnapshot,
     question: &Question<'_>,
@@ -116,7 +117,7 @@ fn by_turn(
             return Found::Now(refusal);
         }
     };
-    Found::Now(current(text, cache, channel, question))
+    Found::Now(current(text(), cache, channel, question))
 }
 
 fn wait(rendition: &RenditionSnapshot, channel: &ChannelSnapshot) -> Wait {
