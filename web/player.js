@@ -22,7 +22,8 @@ const HLS_CONFIG = {
   fragLoadPolicy: { default: PATIENT },
   enableWorker: true,
   lowLatencyMode: true,
-  backBufferLength: 30,
+  // No backBufferLength: the browser drops what it has played by itself. When hls.js 1.7 does so, it forgets the parts of the
+  // segment that it is loading, and may wait at its end until the whole of it is listed: seconds without sound.
   // How far behind to play is said by the playlist (PART-HOLD-BACK); a liveSyncDurationCount of ours would override it, and
   // hls.js takes no liveMaxLatencyDurationCount without one. A player that fell behind catches up by playing faster, which
   // nobody hears at a tenth.

@@ -60,7 +60,7 @@ async function measure([url, kind, seconds, timeout]) {
   };
 
   async function playByHlsJs() {
-    const hls = new Hls({ lowLatencyMode: true, maxLiveSyncPlaybackRate: 1.1, backBufferLength: 10 });
+    const hls = new Hls({ lowLatencyMode: true, maxLiveSyncPlaybackRate: 1.1 });
     hls.on(Hls.Events.ERROR, (_, error) => errors.push(`${error.fatal ? "fatal " : ""}${error.details} ${error.error ?? ""}`));
     hls.loadSource(url);
     hls.attachMedia(video);
