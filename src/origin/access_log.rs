@@ -10,8 +10,8 @@ use std::task::{Context, Poll};
 use std::time::SystemTime;
 
 use bytes::Bytes;
-use http::Response;
 use http::request::Parts;
+use http::{Response, Version};
 use hyper::body::{Frame, SizeHint};
 use prometheus_client::metrics::counter::Counter;
 use tokio::fs::{File, OpenOptions};
@@ -118,12 +118,14 @@ pub(super) struct Logged {
 }
 
 impl Logged {
-    /// `response`, as `record` is to tell of it.
-    pub(super) fn response(response: Response<Bytes>, mut record: Option<Record>) -> Response<Self> {
+    /// `response` to a request of this version, as `record` is to tell of it: to the slice, should the client leave.
+    pub(super) fn response(response: Response<Bytes>, version: Version, mut record: Option<Record>) -> Response<Self> {
         if let Some(record) = &mut record {
             record.outcome.status = response.status().as_u16();
         }
-        response.map(|body| Self { body: Body::from(body), record })
+        let in_one_piece = version < Version::HTTP_2 && record.is_none();
+        let body = if in_one_piece { Body::in_one_piece } else { Body::from };
+        response.map(|bytes| Self { body: body(bytes), record })
     }
 }
 

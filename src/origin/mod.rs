@@ -114,13 +114,14 @@ impl Desk {
     async fn respond(&self, request: Received) -> Response<Logged> {
         let record = self.log.as_ref().map(|log| log.begin(&request.head, plain(request.peer).ip()));
         let (target, admitted) = self.admit(&request.head);
+        let version = request.head.version;
         let response = match (&target, admitted) {
             (_, Err(reason)) => Representation::denied(&reason).reply(&asked(&request.head, None)),
             (Target::ClientConfiguration, Ok(_)) => self.origin.configure(request).await,
             (_, Ok(reach)) => self.answer(&target, &request.head, reach).await,
         };
         self.origin.count(&target, &response);
-        Logged::response(response, record)
+        Logged::response(response, version, record)
     }
 
     /// What a request names, and whether it is to be answered: for whom and how long then, or why not.
