@@ -11,15 +11,25 @@ const PERCENT_WANTED: i64 = 88;
 /// What is configured, where whole frames of each of these durations fill it well; else what they fill best, down to
 /// half of it, to the millisecond.
 ///
+/// Where one frame is longer than what is configured, a part has to be as long as that: else most of the time would be told as
+/// gaps, in which nothing new is shown, and players would skip them.
+///
 /// Four frames of 41.7 ms are 83 % of 200 ms, and a fifth makes them too long: 24 frames a second, with sound of 48 kHz, want
 /// 171 ms.
 pub(super) fn part_target(configured: MediaTime, frames: &[MediaTime]) -> MediaTime {
+    let slowest = frames.iter().max().filter(|frame| **frame > configured);
+    if let Some(frame) = slowest {
+        return MediaTime::from_millis(frame.as_millis().saturating_mul(SLOW_PERCENT) / 100);
+    }
     let longest = configured.as_millis().max(1);
     let filled = |millis: i64| frames.iter().map(|frame| filled_percent(millis, *frame)).min().unwrap_or(100);
     let best = || (longest / 2 + 1..=longest).max_by_key(|millis| filled(*millis));
     let chosen = if filled(longest) >= PERCENT_WANTED { Some(longest) } else { best() };
     MediaTime::from_millis(chosen.unwrap_or(longest))
 }
+
+/// Of a frame that is longer than what is configured: timestamps are not exact.
+const SLOW_PERCENT: i64 = 105;
 
 /// How much of `millis` whole frames fill; nothing where not even one fits.
 fn filled_percent(millis: i64, frame: MediaTime) -> i64 {
@@ -48,6 +58,12 @@ mod tests {
         }
         assert_eq!(chosen(200, 30.0), 200);
         assert_eq!(chosen(200, 60.0), 200);
+    }
+
+    #[test]
+    fn of_a_slow_source_a_part_is_a_frame() {
+        assert_eq!((chosen(200, 4.0), chosen(500, 1.0)), (262, 1_050));
+        assert_eq!(chosen(500, 2.0), 500);
     }
 
     #[test]
