@@ -7,6 +7,12 @@ use crate::live::{Msn, SessionId};
 use crate::media::Container;
 use crate::source::ChannelName;
 
+/// The path of what has this path below `live/CHANNEL/`.
+#[must_use]
+pub fn key(channel: &ChannelName, below_channel: &str) -> String {
+    format!("live/{channel}/{below_channel}")
+}
+
 /// What a path below `live/CHANNEL/` names. Only canonical paths are paths: numbers without leading zeros or signs,
 /// names of the grammar, nothing escaped.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -40,7 +46,7 @@ impl Resource {
     /// The path of this resource of `channel`.
     #[must_use]
     pub fn path(&self, channel: &ChannelName) -> String {
-        format!("live/{channel}/{}", self.below_channel())
+        key(channel, &self.below_channel())
     }
 
     /// The path as the multivariant playlist names it, relative to itself.

@@ -234,7 +234,7 @@ async fn a_window_reaches_the_bucket() {
     let (report, status) = watch::channel(UploadStatus::default());
     let channel = ChannelName::new("demo").unwrap();
     let setup = Setup { channel, store: store.clone(), metrics: Metrics::default() };
-    upload(setup, snapshots, report, CancellationToken::new()).await;
+    upload(setup, Arc::default(), snapshots, report, CancellationToken::new()).await;
     assert_eq!(*status.borrow(), UploadStatus { segments_behind: 0, stored: Some(Msn(1)), failing: None });
     for (key, data) in [
         ("live/demo/index.m3u8", "multivariant"),

@@ -21,6 +21,7 @@ use crate::metrics::Metrics;
 use crate::source::{Admission, PublishRequest, Refusal, SourceEvent};
 use crate::transcode::{self, Latched, Outcome, SourceEnd};
 
+use super::recall::Recalled;
 use super::takeover::{self, Takeovers, Verdict};
 
 /// Where a channel's timeline begins: late enough that no decoding time before the first picture is negative.
@@ -47,6 +48,8 @@ pub(super) struct Channel {
     pub(super) takeovers: Takeovers,
     /// Counters.
     pub(super) metrics: Metrics,
+    /// What a process before this one left; nobody is admitted before it is known.
+    pub(super) recalled: watch::Receiver<Option<Recalled>>,
     /// Publishers with a valid key.
     pub(super) requests: mpsc::Receiver<PublishRequest>,
     /// The packager's input. Dropped when the supervisor ends, which ends the packager.
@@ -60,6 +63,8 @@ pub(super) struct Channel {
 /// What one publisher leaves to the next of the same programme.
 #[derive(Debug, Default)]
 struct Programme {
+    /// Players have seen something of it, and not its end.
+    open: bool,
     position: Option<MediaTime>,
     latched: Option<Latched>,
 }
@@ -120,7 +125,7 @@ enum Next {
 impl Channel {
     /// Serves publishers until `stop` is cancelled or it was idle for too long, and the last one is gone.
     pub(super) async fn run(mut self) {
-        let mut programme = Programme::default();
+        let mut programme = self.recall().await;
         let mut successor = None;
         while let Some(request) = match successor.take() {
             Some(request) => Some(request),
@@ -141,6 +146,20 @@ impl Channel {
             };
             self.phase.send_replace(phase);
         }
+    }
+
+    /// The programme that a process before this one left open: its publisher may return, as if it had been lost just now.
+    async fn recall(&mut self) -> Programme {
+        let recalled = tokio::select! {
+            // Without a packager nothing comes back.
+            recalled = self.recalled.wait_for(Option::is_some) => recalled.ok().and_then(|recalled| recalled.clone()),
+            () = self.stop.cancelled() => None,
+        };
+        let Some(Recalled { open, position, .. }) = recalled else { return Programme::default() };
+        if open {
+            self.phase.send_replace(ChannelPhase::Grace { since: wall_clock() });
+        }
+        Programme { open, position, latched: None }
     }
 
     /// Waits for a publisher; ends the programme when its grace is over.
@@ -171,7 +190,7 @@ impl Channel {
         publisher: PublisherStatus,
         programme: &mut Programme,
     ) -> (Next, Option<PublishRequest>) {
-        let before = if programme.latched.is_some() { Next::Grace } else { Next::Idle };
+        let before = if programme.open { Next::Grace } else { Next::Idle };
         let (events, source) = mpsc::channel(SOURCE_QUEUE);
         let (dismiss, dismissed) = oneshot::channel();
         let start = programme.position.unwrap_or(TIMELINE_START);
@@ -196,6 +215,7 @@ impl Channel {
         };
         programme.position = outcome.position.or(programme.position);
         programme.latched = outcome.latched.or_else(|| programme.latched.take());
+        programme.open |= programme.latched.is_some();
         (self.after(outcome.end, incumbent, programme).await, successor)
     }
 
@@ -303,13 +323,14 @@ impl Channel {
                 incumbent.dismiss(reason);
             }
         }
-        if programme.latched.is_some() { Next::Grace } else { Next::Idle }
+        if programme.open { Next::Grace } else { Next::Idle }
     }
 
     /// Ends the programme: `EXT-X-ENDLIST`. The timeline goes on, so that nothing of a later programme
     /// can be taken for something of this one.
     async fn finish(&self, programme: &mut Programme) {
-        if programme.latched.take().is_some() && self.ladder.send(LadderEvent::Finish).await.is_err() {
+        programme.latched = None;
+        if std::mem::take(&mut programme.open) && self.ladder.send(LadderEvent::Finish).await.is_err() {
             error!("the packager is gone");
         }
     }
@@ -334,10 +355,14 @@ mod tests {
         phase: watch::Receiver<ChannelPhase>,
         stop: CancellationToken,
         tasks: JoinSet<()>,
-        _ladder: mpsc::Receiver<LadderEvent>,
+        ladder: mpsc::Receiver<LadderEvent>,
     }
 
     fn start() -> Running {
+        start_from(Recalled { position: None, open: false, stored: Arc::default() })
+    }
+
+    fn start_from(recalled: Recalled) -> Running {
         let ladder = LadderConfig {
             name: "x".into(),
             profile: EncodeProfile::Balanced,
@@ -372,6 +397,7 @@ mod tests {
             idle_max: None,
             takeovers: Takeovers::new(SILENCE),
             metrics: Metrics::default(),
+            recalled: watch::channel(Some(recalled)).1,
             requests: asked,
             ladder,
             phase,
@@ -379,7 +405,7 @@ mod tests {
         };
         let mut tasks = JoinSet::new();
         tasks.spawn(channel.run());
-        Running { requests, phase: phase_view, stop, tasks, _ladder: ladder_events }
+        Running { requests, phase: phase_view, stop, tasks, ladder: ladder_events }
     }
 
     /// A publisher, seen from its connection.
@@ -429,6 +455,30 @@ mod tests {
         running.phase.wait_for(|phase| *phase == ChannelPhase::Idle).await.unwrap();
         let second = running.ask().await.unwrap();
         assert_eq!(second.admission.start, TIMELINE_START, "without media there is no programme that goes on");
+    }
+
+    /// As a process before this one left it, which was killed while its encoder sent.
+    fn killed() -> Recalled {
+        Recalled { position: Some(MediaTime::from_millis(90_000)), open: true, stored: Arc::default() }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_publisher_returns_to_the_programme_of_a_process_that_was_killed() {
+        let mut running = start_from(killed());
+        running.phase.wait_for(|phase| matches!(phase, ChannelPhase::Grace { .. })).await.unwrap();
+        let publisher = running.ask().await.unwrap();
+        assert_eq!(publisher.admission.start, MediaTime::from_millis(90_000));
+        drop(publisher);
+        running.phase.wait_for(|phase| matches!(phase, ChannelPhase::Grace { .. })).await.unwrap();
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn the_programme_of_a_process_that_was_killed_ends_with_its_grace() {
+        let mut running = start_from(killed());
+        let started = Instant::now();
+        assert!(matches!(running.ladder.recv().await, Some(LadderEvent::Finish)));
+        assert_eq!(started.elapsed(), Duration::from_secs(1));
+        running.phase.wait_for(|phase| *phase == ChannelPhase::Idle).await.unwrap();
     }
 
     #[tokio::test(start_paused = true)]

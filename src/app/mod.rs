@@ -5,9 +5,11 @@
 mod channel;
 mod inspection;
 mod keys;
+mod recall;
 mod roster;
 mod stage;
 mod takeover;
+mod told;
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -112,6 +114,8 @@ pub async fn serve(config: Config, demo: bool, stop: CancellationToken) -> anyho
     let (opens, mut asked) = mpsc::channel(OPEN_QUEUE);
     let hooks = server.start_hooks(&config, opens, &metrics)?;
     let channels = config.channels.iter().map(|channel| (channel.name.clone(), server.roster.start(channel))).collect();
+    // Until then viewers and publishers wait at the ports, rather than being told that there is nothing.
+    server.roster.recalled().await;
     let guard = Guard::new(config.rtmp.limits.clone());
     let access = Arc::new(Access { keys: stream_keys(&keys), channels, hooks, guard: guard.clone() });
     let configuration = Arc::new(configurator(&config, &access, addresses.rtmp.port()));

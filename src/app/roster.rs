@@ -4,6 +4,7 @@
 //! when it is idle; once its uploader, the last of the three, is gone, nothing of it is left.
 
 use std::collections::BTreeMap;
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -14,8 +15,10 @@ use tracing::{Instrument as _, info, info_span, warn};
 
 use super::channel::Channel;
 use super::inspection::inspect;
+use super::recall::{Recall, Recalled};
 use super::stage::Stage;
 use super::takeover::Takeovers;
+use super::told::ToldFile;
 use super::{DRAIN_DEADLINE, FINISH_DEADLINE};
 use crate::config::{ChannelConfig, ChannelDefaults, Config, HlsConfig, LadderConfig};
 use crate::live::{ChannelPhase, ChannelSnapshot, ChannelView, Directory, UploadStatus};
@@ -35,6 +38,7 @@ const REQUEST_QUEUE: usize = 4;
 /// What every channel is made from.
 pub(super) struct Setup {
     hls: HlsConfig,
+    data_dir: PathBuf,
     defaults: ChannelDefaults,
     ladders: BTreeMap<String, Arc<LadderConfig>>,
     /// Channels on the fly at one time, and how long one may be idle.
@@ -53,6 +57,8 @@ pub(super) struct Roster {
     inspectors: Stage,
     /// Uploads stop where they are.
     drained: CancellationToken,
+    /// Whether the channels that stay have come back.
+    recalls: Vec<watch::Receiver<Option<Recalled>>>,
     /// Those that the webhook named.
     fleeting: BTreeMap<ChannelName, mpsc::Sender<PublishRequest>>,
     /// Requests for channels that are still going; answered when they are gone. Bounded by the connections that wait.
@@ -65,6 +71,7 @@ impl Setup {
         let hooks = config.hooks.as_ref();
         Self {
             hls: config.hls,
+            data_dir: config.data_dir.clone(),
             defaults: config.channel,
             ladders: config.ladders.clone(),
             fleeting_max: hooks.map_or(0, |hooks| hooks.channels_max),
@@ -84,6 +91,7 @@ impl Roster {
             uploaders: Stage::new("store"),
             inspectors: Stage::new("verify"),
             drained: CancellationToken::new(),
+            recalls: Vec::new(),
             fleeting: BTreeMap::new(),
             postponed: Vec::new(),
             directory: watch::Sender::new(Arc::default()),
@@ -98,7 +106,17 @@ impl Roster {
     /// Starts a channel that stays.
     pub(super) fn start(&mut self, config: &ChannelConfig) -> mpsc::Sender<PublishRequest> {
         // Whoever comes to a channel has shown its key before.
-        self.start_channel(ChannelConfig { keys: Vec::new(), ..config.clone() }, None)
+        let (requests, recalled) = self.start_channel(ChannelConfig { keys: Vec::new(), ..config.clone() }, None);
+        self.recalls.push(recalled);
+        requests
+    }
+
+    /// Waits until all channels that stay are as a process before this one left them, as far as that can be had.
+    pub(super) async fn recalled(&mut self) {
+        for mut recalled in self.recalls.drain(..) {
+            // One that failed is reported where it is joined.
+            drop(recalled.wait_for(Option::is_some).await);
+        }
     }
 
     /// No further publisher is admitted, and nobody who is lost is waited for.
@@ -158,13 +176,18 @@ impl Roster {
         info!(channel = %request.channel, ladder = ladder.name, "channel made");
         let (name, container) = (request.channel.clone(), self.setup.hls.container);
         let config = ChannelConfig { name, ladder: Arc::clone(ladder), container, keys: Vec::new() };
-        let requests = self.start_channel(config, Some(self.setup.idle));
+        let (requests, _) = self.start_channel(config, Some(self.setup.idle));
         self.fleeting.insert(request.channel.clone(), requests.clone());
         Ok(requests)
     }
 
-    /// Starts the three tasks of a channel, joined by their queues.
-    fn start_channel(&mut self, config: ChannelConfig, idle_max: Option<Duration>) -> mpsc::Sender<PublishRequest> {
+    /// Starts the three tasks of a channel, joined by their queues. They begin when it is known what a process before this
+    /// one left.
+    fn start_channel(
+        &mut self,
+        config: ChannelConfig,
+        idle_max: Option<Duration>,
+    ) -> (mpsc::Sender<PublishRequest>, watch::Receiver<Option<Recalled>>) {
         let Setup { hls, defaults, metrics, store, .. } = &self.setup;
         let (hls, metrics, store) = (hls.packed_in(config.container), metrics.clone(), Arc::clone(store));
         let name = config.name.clone();
@@ -174,18 +197,29 @@ impl Roster {
         let (live, live_view) = watch::channel(Arc::new(ChannelSnapshot::default()));
         let (upload, upload_view) = watch::channel(UploadStatus::default());
 
-        let setup = packager::Setup { channel: name.clone(), hls, metrics: metrics.clone() };
-        self.packagers.spawn(|_| packager::run(setup, ladder_events, live));
+        let (recalls, recalled) = watch::channel(None);
+        let grace = defaults.grace;
+
+        let recall = Recall { channel: name.clone(), hls, grace, store: Arc::clone(&store) };
+        let (channel, counters, data_dir) = (name.clone(), metrics.clone(), self.setup.data_dir.clone());
+        self.packagers.spawn(|_| async move {
+            let (packager, mut file) = recall.run(&data_dir, &live, &recalls).await;
+            let setup = packager::Setup { channel, metrics: counters, keep: Box::new(move |told| file.keep(told)) };
+            packager::run(setup, packager, ladder_events, live).await;
+        });
         let inspection = inspect(name.clone(), live_view.clone(), metrics.clone());
         self.inspectors.spawn(|_| inspection);
         let setup = store::Setup { channel: name.clone(), store, metrics: metrics.clone() };
-        let (snapshots, drained) = (live_view.clone(), self.drained.clone());
-        self.uploaders.spawn(|_| store::upload(setup, snapshots, upload, drained));
+        let (snapshots, drained, mut known) = (live_view.clone(), self.drained.clone(), recalled.clone());
+        self.uploaders.spawn(|_| async move {
+            let stored = known.wait_for(Option::is_some).await.ok().and_then(|known| Some(known.clone()?.stored));
+            store::upload(setup, stored.unwrap_or_default(), snapshots, upload, drained).await;
+        });
         let takeovers = Takeovers::new(defaults.takeover_silence);
-        let grace = defaults.grace;
+        let from = recalled.clone();
         let span = info_span!("channel", channel = %name);
         self.supervisors.spawn(|stop| {
-            Channel { config, hls, grace, idle_max, takeovers, metrics, requests, ladder, phase, stop }
+            Channel { config, hls, grace, idle_max, takeovers, metrics, recalled: from, requests, ladder, phase, stop }
                 .run()
                 .instrument(span)
         });
@@ -193,7 +227,7 @@ impl Roster {
         self.directory.send_modify(|directory| {
             Arc::make_mut(directory).insert(name, view);
         });
-        request
+        (request, recalled)
     }
 
     /// Removes the channels on the fly whose uploader, the last of their tasks, has ended.
@@ -204,6 +238,7 @@ impl Roster {
         for name in gone {
             self.fleeting.remove(&name);
             self.setup.metrics.forget(name.as_str());
+            ToldFile::remove(&self.setup.data_dir, &name);
             self.directory.send_modify(|directory| {
                 Arc::make_mut(directory).remove(&name);
             });
@@ -239,6 +274,7 @@ mod tests {
         let file = folder.path().join("h.toml");
         std::fs::write(&file, HOOKS).unwrap();
         let mut config = config::load(Some(&file), []).unwrap();
+        config.data_dir = folder.path().join("data");
         config.store = config::StoreConfig::Fs { path: folder.keep() };
         let store = store::open(&config.store).await.unwrap();
         let metrics = Metrics::default();

@@ -5,6 +5,7 @@ use std::time::{Duration, SystemTime};
 
 use super::cuts::Cuts;
 use super::fact::Fact;
+use super::former::Former;
 use super::init::BadFormat;
 use super::lane::{Edge, Lane, Programme, frame_expected, rounded_secs};
 use super::multivariant;
@@ -14,7 +15,7 @@ use super::sound::{Placed, Sound};
 use super::text;
 use crate::config::HlsConfig;
 use crate::ladder::{LadderEvent, RenditionIndex, RenditionKind, RenditionName, RenditionSpec, RunStart};
-use crate::live::{ChannelSnapshot, Msn, Playlist, SessionId};
+use crate::live::{ChannelSnapshot, Msn, Playlist, RenditionSnapshot, SessionId};
 use crate::media::{AccessUnit, Container, MediaTime, TrackFormat};
 
 /// The state machine; see the module.
@@ -55,6 +56,22 @@ pub struct Packager {
     snapshot: Arc<ChannelSnapshot>,
 }
 
+/// What players were told of a channel, and another process must neither say again nor contradict.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Told {
+    /// The last number, of a segment or of one that has parts.
+    pub last: Msn,
+    /// The discontinuity sequence number of a programme that begins behind it.
+    pub discontinuity_sequence: u64,
+}
+
+impl Default for Told {
+    /// Nothing.
+    fn default() -> Self {
+        Self { last: Msn(0), discontinuity_sequence: 0 }
+    }
+}
+
 impl Packager {
     /// A channel that has published nothing.
     #[must_use]
@@ -80,6 +97,80 @@ impl Packager {
             blocking: false,
             target_secs: 0,
             snapshot: Arc::default(),
+        }
+    }
+
+    /// A channel that goes on where a process before this one ended: with what it left in the store, if anything, and behind
+    /// all that it told anybody. Numbers that were told and of which nothing is left are gaps.
+    #[must_use]
+    pub fn resume(hls: HlsConfig, told: Told, former: Option<Former>, now: SystemTime) -> Self {
+        let mut packager = Self { discontinuity_sequence: told.discontinuity_sequence, ..Self::new(hls) };
+        packager.next = Msn(told.last.0.saturating_add(1));
+        if let Some(former) = former {
+            packager.take(former, told);
+            packager.publish(now);
+        }
+        packager
+    }
+
+    fn take(&mut self, former: Former, told: Told) {
+        let Former { multivariant, target_secs, ended, first, next, renditions } = former;
+        let behind = self.next.max(next);
+        // So much has been lost that nobody would find what they had: what follows is another programme.
+        let lost = Duration::from_secs(u64::from(target_secs)).saturating_mul(count(behind.0.saturating_sub(next.0)));
+        let ended = ended || lost >= self.hls.window;
+        let frames: Vec<_> = renditions.iter().map(|rendition| frame_expected(&rendition.spec)).collect();
+        let part_target = part_target(self.hls.part_duration.into(), &frames);
+        let programme = Programme { target_secs, part_target, first, discontinuity_sequence: 0 };
+        self.lanes = renditions.into_iter().map(|rendition| Lane::resume(rendition, self.hls, programme)).collect();
+        let known =
+            self.lanes.iter().flat_map(Lane::listed).map(|segment| (segment.msn, Arc::clone(segment))).collect();
+        // A seam that was told, while nothing of what stood behind it is left.
+        let seam = (told.discontinuity_sequence > self.seams().saturating_add(1)).then_some(next);
+        self.lanes.iter_mut().for_each(|lane| lane.lose(if ended { next } else { behind }, &known, seam));
+        self.discontinuity_sequence =
+            if ended { told.discontinuity_sequence.max(self.seams().saturating_add(1)) } else { self.seams() };
+        (self.next, self.target_secs, self.ended) = (behind, target_secs, ended);
+        self.programme = Some(first).filter(|_| !ended);
+        self.last_session =
+            self.lanes.iter().filter_map(Lane::last).map(|last| last.session).max().unwrap_or(SessionId(0));
+        self.order = (0..self.lanes.len()).collect();
+        let text = String::from_utf8_lossy(&multivariant).into_owned();
+        self.multivariant = Some(text::playlist(text, None, SystemTime::UNIX_EPOCH));
+        self.reach_edge();
+    }
+
+    /// The discontinuities that were told of up to the end of the playlists.
+    fn seams(&self) -> u64 {
+        self.lanes.iter().map(Lane::seams).max().unwrap_or(0)
+    }
+
+    /// The latest media time of the channel.
+    #[must_use]
+    pub fn edge(&self) -> MediaTime {
+        self.edge
+    }
+
+    /// The programme is open: a run that comes is a further one of it.
+    #[must_use]
+    pub fn is_open(&self) -> bool {
+        self.programme.is_some()
+    }
+
+    /// What was told to players, so that another process can go on behind it. To be kept before a snapshot is published.
+    #[must_use]
+    pub fn told(&self) -> Told {
+        let last = |rendition: &Arc<RenditionSnapshot>| {
+            let open = rendition.open.as_ref().filter(|open| !open.parts.is_empty()).map(|open| open.msn);
+            open.max(rendition.segments.back().map(|segment| segment.msn))
+        };
+        let last = self.snapshot.renditions.iter().filter_map(last).max();
+        let last = last.unwrap_or(Msn(0)).max(Msn(self.next.0.saturating_sub(1)));
+        let seam = self.run.as_ref().is_some_and(|run| run.seam && run.first <= last);
+        let open = self.programme.is_some();
+        Told {
+            last,
+            discontinuity_sequence: self.discontinuity_sequence.saturating_add(u64::from(seam) + u64::from(open)),
         }
     }
 
@@ -132,6 +223,7 @@ impl Packager {
         if self.programme.is_none() {
             self.begin_programme(start);
         }
+        self.line_up(start);
         let run = self.next_run(start);
         self.heard = None;
         self.last_session = run.session;
@@ -183,10 +275,22 @@ impl Packager {
         }
     }
 
+    /// Brings the lanes into the run's order, which a process before this one did not tell; what was told of theirs stays.
+    fn line_up(&mut self, start: &RunStart) {
+        let place = |lane: &Lane| start.renditions.iter().position(|spec| lane.is(spec));
+        if self.lanes.is_sorted_by_key(place) {
+            return;
+        }
+        let told: Vec<_> = self.order.iter().filter_map(|index| Some(self.lanes.get(*index)?.name().clone())).collect();
+        self.lanes.sort_by_key(place);
+        let index = |name: &RenditionName| self.lanes.iter().position(|lane| lane.name() == name);
+        self.order = told.iter().filter_map(index).collect();
+    }
+
     /// `start` may be a further run of the open programme: what is latched stays (law 7).
     fn continues(&self, start: &RunStart) -> bool {
         let same = self.lanes.len() == start.renditions.len()
-            && self.lanes.iter().zip(&start.renditions).all(|(lane, spec)| lane.is(spec));
+            && self.lanes.iter().all(|lane| start.renditions.iter().any(|spec| lane.is(spec)));
         same && target_secs(start.target_duration) <= self.target_secs
     }
 
@@ -421,6 +525,10 @@ const EVER: Option<MediaTime> = Some(MediaTime::from_nanos(i64::MAX));
 
 /// What may be added to the target duration before it rounds to the next second, less a frame.
 const ROUNDING_MILLIS: i64 = 450;
+
+fn count(segments: u64) -> u32 {
+    u32::try_from(segments).unwrap_or(u32::MAX)
+}
 
 /// `EXT-X-TARGETDURATION` for segments of at most `longest`. A rendition's segment may be a frame longer than the
 /// picture's, and must not round to more; no AAC frame at a usual rate is longer than this.

@@ -8,29 +8,32 @@ use tokio::sync::{mpsc, watch};
 use tokio::time::{Instant, sleep};
 use tracing::{debug, info, warn};
 
-use super::channel::Packager;
+use super::channel::{Packager, Told};
 use super::fact::Fact;
-use crate::config::HlsConfig;
 use crate::ladder::{LadderEvent, RenditionName};
 use crate::live::{ChannelSnapshot, RenditionSnapshot};
 use crate::metrics::{KindLabel, Metrics};
 use crate::source::ChannelName;
 
 /// What the packager of a channel is made of.
-#[derive(Clone, Debug)]
 pub struct Setup {
     /// The channel's name, for logs and metrics.
     pub channel: ChannelName,
-    /// How it is cut and listed.
-    pub hls: HlsConfig,
     /// Where it counts.
     pub metrics: Metrics,
+    /// Keeps what players are told, before they are.
+    pub keep: Box<dyn FnMut(Told) + Send>,
 }
 
-/// The packager task of one channel; it lives through all publish sessions. When `events` closes, what is open is
-/// finished, and `EXT-X-ENDLIST` is written if a programme is open. `live` is written by nobody else.
-pub async fn run(setup: Setup, mut events: mpsc::Receiver<LadderEvent>, live: watch::Sender<Arc<ChannelSnapshot>>) {
-    let mut packager = Packager::new(setup.hls);
+/// The packager task of one channel; it lives through all publish sessions. What `packager` begins with is in `live` already.
+/// When `events` closes, what is open is finished, and `EXT-X-ENDLIST` is written if a programme is open. `live` is
+/// written by nobody else.
+pub async fn run(
+    mut setup: Setup,
+    mut packager: Packager,
+    mut events: mpsc::Receiver<LadderEvent>,
+    live: watch::Sender<Arc<ChannelSnapshot>>,
+) {
     let mut changed = Instant::now();
     // Set anew only when it rings, which costs less than with each event.
     let mut alarm = pin!(sleep(ALARM));
@@ -51,36 +54,17 @@ pub async fn run(setup: Setup, mut events: mpsc::Receiver<LadderEvent>, live: wa
                 alarm.as_mut().reset(due.filter(|due| *due > now).unwrap_or(now + ALARM));
             }
         }
-        if publish(&before, packager.snapshot(), &live) {
+        if setup.publish(&before, &packager, &live) {
             changed = Instant::now();
         }
     }
     let before = Arc::clone(packager.snapshot());
     setup.step(&mut packager, LadderEvent::Finish);
-    publish(&before, packager.snapshot(), &live);
+    setup.publish(&before, &packager, &live);
 }
 
 /// How often a stall is looked for, where nothing says when it could be next.
 const ALARM: Duration = Duration::from_secs(1);
-
-/// Publishes the snapshot, if it is another one, and then tells of the renditions that changed: whoever hears of them sees
-/// them.
-fn publish(
-    before: &Arc<ChannelSnapshot>,
-    now: &Arc<ChannelSnapshot>,
-    live: &watch::Sender<Arc<ChannelSnapshot>>,
-) -> bool {
-    if Arc::ptr_eq(before, now) {
-        return false;
-    }
-    live.send_replace(Arc::clone(now));
-    let same = |one: &Arc<RenditionSnapshot>, other: &ChannelSnapshot| {
-        other.renditions.iter().any(|rendition| Arc::ptr_eq(one, rendition))
-    };
-    now.renditions.iter().filter(|rendition| !same(rendition, before)).for_each(|rendition| rendition.news.tell());
-    before.renditions.iter().filter(|rendition| !same(rendition, now)).for_each(|rendition| rendition.news.tell());
-    true
-}
 
 #[expect(clippy::disallowed_methods, reason = "playlists are dated by when they change, and the core has no clock")]
 fn wall_clock() -> SystemTime {
@@ -88,6 +72,28 @@ fn wall_clock() -> SystemTime {
 }
 
 impl Setup {
+    /// Publishes the snapshot, if it is another one, and then tells of the renditions that changed: whoever hears of them
+    /// sees them.
+    fn publish(
+        &mut self,
+        before: &Arc<ChannelSnapshot>,
+        packager: &Packager,
+        live: &watch::Sender<Arc<ChannelSnapshot>>,
+    ) -> bool {
+        let now = packager.snapshot();
+        if Arc::ptr_eq(before, now) {
+            return false;
+        }
+        (self.keep)(packager.told());
+        live.send_replace(Arc::clone(now));
+        let same = |one: &Arc<RenditionSnapshot>, other: &ChannelSnapshot| {
+            other.renditions.iter().any(|rendition| Arc::ptr_eq(one, rendition))
+        };
+        now.renditions.iter().filter(|rendition| !same(rendition, before)).for_each(|rendition| rendition.news.tell());
+        before.renditions.iter().filter(|rendition| !same(rendition, now)).for_each(|rendition| rendition.news.tell());
+        true
+    }
+
     fn step(&self, packager: &mut Packager, event: LadderEvent) {
         for fact in packager.handle(event, wall_clock()) {
             self.tell(&fact);
@@ -141,7 +147,11 @@ mod tests {
 
     fn setup() -> Setup {
         let channel = ChannelName::new("demo").unwrap();
-        Setup { channel, hls: simulate::hls(), metrics: Metrics::default() }
+        Setup { channel, metrics: Metrics::default(), keep: Box::new(|_| ()) }
+    }
+
+    fn packager() -> Packager {
+        Packager::new(simulate::hls())
     }
 
     fn counted(metrics: &Metrics, rendition: &str) -> (u64, u64) {
@@ -152,6 +162,7 @@ mod tests {
     #[tokio::test]
     async fn a_closed_queue_ends_the_programme() {
         let setup = setup();
+        let metrics = setup.metrics.clone();
         // A bound of one: the sender waits for the packager after each event.
         let (sender, events) = mpsc::channel(1);
         let (live, mut view) = watch::channel(Arc::default());
@@ -162,15 +173,15 @@ mod tests {
                 sender.send(event).await.unwrap();
             }
         };
-        tokio::join!(run(setup.clone(), events, live), send);
+        tokio::join!(run(setup, packager(), events, live), send);
         let snapshot = view.borrow_and_update().clone();
         assert!(snapshot.ended);
         let segments: Vec<_> = snapshot.renditions.iter().map(|r| r.listed().count()).collect();
         assert_eq!(segments, [2, 2, 2]);
-        let (count, bytes) = counted(&setup.metrics, "audio");
+        let (count, bytes) = counted(&metrics, "audio");
         let listed: usize = snapshot.rendition("audio").unwrap().listed().map(|s| s.data.len()).sum();
         assert_eq!((count, bytes), (2, u64::try_from(listed).unwrap()));
-        assert_eq!(setup.metrics.packager_faults.get_or_create(&KindLabel { kind: "gap" }).get(), 0);
+        assert_eq!(metrics.packager_faults.get_or_create(&KindLabel { kind: "gap" }).get(), 0);
     }
 
     #[tokio::test]
@@ -191,7 +202,7 @@ mod tests {
             }
             parts
         };
-        let ((), (), mut parts) = tokio::join!(run(setup(), events, live), send, watch);
+        let ((), (), mut parts) = tokio::join!(run(setup(), packager(), events, live), send, watch);
         parts.dedup();
         // Four parts of twelve frames are as good as full; the fifth ends with the segment.
         for seen in [(1, 1), (1, 2), (1, 3), (1, 4), (2, 1), (2, 4)] {

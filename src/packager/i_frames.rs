@@ -75,6 +75,11 @@ impl IFrames {
         (self.playlist, self.delta) = (None, None);
     }
 
+    /// The first entry that is listed has this number.
+    pub(super) fn number_from(&mut self, first: u64) {
+        (self.first, self.next) = (first, first);
+    }
+
     /// There is no playlist.
     pub(super) fn retire(&mut self) {
         (self.playlist, self.delta) = (None, None);

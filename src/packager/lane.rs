@@ -1,11 +1,13 @@
 //! One rendition through the life of a channel: its window and playlist, and in a run its segmenter.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::SystemTime;
 
 use super::bandwidth::{Bandwidth, Expected, Rates};
 use super::cutter::Cutter;
 use super::fact::Fact;
+use super::former::FormerRendition;
 use super::i_frames::{IFrame, IFrames};
 use super::init::{BadFormat, Header};
 use super::low_latency::{Report, Source, last_position};
@@ -89,6 +91,56 @@ impl Lane {
             changed: Changed::default(),
             snapshot: None,
         }
+    }
+
+    /// A lane that goes on where a process before this one ended.
+    pub(super) fn resume(former: FormerRendition, hls: HlsConfig, programme: Programme) -> Self {
+        let mut lane = Self::new(former.spec.clone(), hls);
+        let discontinuity_sequence = former.discontinuity_sequence;
+        let first = former.segments.first().map_or(programme.first, |(first, _)| first.msn);
+        lane.begin_programme(&former.spec, Programme { first, discontinuity_sequence, ..programme });
+        lane.i_frames.iter_mut().for_each(|i_frames| i_frames.number_from(former.first_i_frame));
+        for (segment, i_frames) in former.segments {
+            lane.enlist(segment, i_frames, None);
+        }
+        former.inits.into_iter().for_each(|init| lane.window.add_init(init));
+        let range = former.header.as_ref().map(|header| header.range).unwrap_or_default();
+        lane.declared = Declared { codecs: former.codecs, sound: former.sound, range };
+        lane.header = former.header;
+        // What the multivariant playlist says is what was said of it.
+        lane.changed.declaration = false;
+        lane
+    }
+
+    /// Lists segments that were told of and are lost, up to the one before `next`, as gaps: as another rendition has them, or
+    /// as long as any; the one that has lost its seam with a discontinuity.
+    pub(super) fn lose(&mut self, next: Msn, others: &BTreeMap<Msn, Arc<Segment>>, seam: Option<Msn>) {
+        while let Some(last) = self.last().filter(|last| last.msn.0.saturating_add(1) < next.0) {
+            let msn = Msn(last.msn.0.saturating_add(1));
+            let gap = others.get(&msn).map(|other| Segment::clone(other)).unwrap_or_else(|| Segment {
+                msn,
+                discontinuity: seam == Some(msn),
+                start: last.start + last.duration,
+                duration: MediaTime::from_millis(i64::from(self.target_secs) * 1_000),
+                program_date_time: last.program_date_time + last.duration.to_duration(),
+                ..Segment::clone(last)
+            });
+            self.enlist(Segment { data: bytes::Bytes::new(), parts: Vec::new(), gap: true, ..gap }, Vec::new(), None);
+        }
+        let end = self.last().map(|last| last.start + last.duration);
+        end.into_iter().for_each(|end| self.window.left_at(end));
+        self.changed.declaration = false;
+    }
+
+    /// What the playlist lists.
+    pub(super) fn listed(&self) -> impl Iterator<Item = &Arc<Segment>> {
+        self.window.listed()
+    }
+
+    /// The discontinuities that were told of up to the end of the playlist.
+    pub(super) fn seams(&self) -> u64 {
+        let listed = self.listed().filter(|segment| segment.discontinuity).count();
+        self.window.discontinuity_sequence().saturating_add(u64::try_from(listed).unwrap_or(u64::MAX))
     }
 
     pub(super) fn is(&self, spec: &RenditionSpec) -> bool {
@@ -303,9 +355,15 @@ impl Lane {
             gap: segment.gap,
             too_long: rounded_secs(segment.duration) > u64::from(self.target_secs),
         });
-        let edge = run.edge.max(segment.start + segment.duration);
-        self.window.push(segment, edge);
         self.next += 1;
+        self.enlist(segment, of_it, Some(run));
+    }
+
+    /// Lists a segment, of the run that is open or of none.
+    fn enlist(&mut self, segment: Segment, of_it: Vec<IFrame>, run: Option<&Run>) {
+        let end = segment.start + segment.duration;
+        let edge = run.map_or(end, |run| run.edge.max(end));
+        self.window.push(segment, edge);
         if let Some(last) = self.window.segments().back().cloned() {
             let listed = self.window.listed().map(AsRef::as_ref);
             self.changed.declaration |= self.bandwidth.measure(&*last, listed);
@@ -313,7 +371,7 @@ impl Lane {
                 self.changed.declaration |= i_frames.push(last, of_it, self.window.first_listed());
             }
         }
-        self.window.expire(edge, Some(run.session));
+        self.window.expire(edge, run.map(|run| run.session));
         self.changed.playlist = true;
         self.changed.anything = true;
     }

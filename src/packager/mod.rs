@@ -11,6 +11,7 @@ mod cutter;
 mod driver;
 mod entry;
 mod fact;
+mod former;
 pub mod fragment;
 mod i_frames;
 mod init;
@@ -39,6 +40,7 @@ mod text;
 mod ts;
 mod window;
 
-pub use channel::Packager;
+pub use channel::{Packager, Told};
 pub use driver::{Setup, run};
 pub use fact::Fact;
+pub use former::{Former, Objects, Reading, Unreadable};

@@ -70,6 +70,12 @@ impl Window {
         }
     }
 
+    /// What is no longer listed leaves as of `edge`, all of it at once, and not when it was pushed out.
+    pub(super) fn left_at(&mut self, edge: MediaTime) {
+        self.lingering.iter_mut().for_each(|until| *until = None);
+        self.replaced(edge);
+    }
+
     /// A run's initialisation segment.
     pub(super) fn add_init(&mut self, init: Init) {
         self.inits.push(Arc::new(init));

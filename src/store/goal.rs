@@ -64,6 +64,11 @@ impl Goal {
         Self { steps: VecDeque::from(steps), in_flight: 0, last: listed(snapshot).map(|(_, s)| s.msn).max() }
     }
 
+    /// All media that the playlists of `snapshot` name.
+    pub(super) fn media(channel: &ChannelName, snapshot: &ChannelSnapshot) -> impl Iterator<Item = Upload> {
+        media(channel, snapshot).map(|(_, upload)| upload)
+    }
+
     /// The next object to put, where one can be begun now. Each is to be followed by [`Goal::stored`] or
     /// [`Goal::put_back`].
     pub(super) fn take(&mut self) -> Option<Upload> {

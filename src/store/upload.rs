@@ -37,17 +37,21 @@ pub struct Setup {
 /// Follows the live snapshots of one channel; ends when their sender is dropped and the last of them is stored, or at
 /// once when `deadline` is cancelled.
 ///
+/// The media that `stored` lists is in the store already: a process before this one put it there.
+///
 /// Objects that no playlist in the store names any more are deleted after their duration and that of the longest
-/// playlist. What waits for that at the end stays, as does what a former process left: such leftovers can be told by
-/// their age, since all that is listed is younger than the window.
+/// playlist. What waits for that at the end stays, as does what a process before this one had unlisted: such leftovers can be
+/// told by their age, since all that is listed is younger than the window.
 pub async fn upload(
     setup: Setup,
+    stored: Arc<ChannelSnapshot>,
     live: watch::Receiver<Arc<ChannelSnapshot>>,
     status: watch::Sender<UploadStatus>,
     deadline: CancellationToken,
 ) {
     let span = info_span!("channel", channel = %setup.channel);
     let mut uploader = Uploader::new(setup, live, status);
+    uploader.adopt(&stored);
     async {
         tokio::select! {
             biased;
@@ -104,6 +108,13 @@ impl Uploader {
             deleting: Vec::new(),
             puts: Spell::default(),
             deletes: Spell::default(),
+        }
+    }
+
+    fn adopt(&mut self, stored: &ChannelSnapshot) {
+        for upload in Goal::media(&self.setup.channel, stored) {
+            self.ledger.attempt(&upload);
+            self.ledger.stored(upload);
         }
     }
 

@@ -18,6 +18,7 @@ mod long_gop;
 mod low_latency;
 mod peers;
 mod pictures;
+mod restart;
 #[path = "../support/s3.rs"]
 #[expect(dead_code, reason = "the store's own tests use more of it")]
 mod s3;

@@ -25,12 +25,17 @@ struct Bench {
 
 impl Bench {
     fn new(store: Arc<ScriptedStore>) -> Self {
+        Self::resume(store, Arc::default())
+    }
+
+    /// A process before this one has put `stored`.
+    fn resume(store: Arc<ScriptedStore>, stored: Arc<ChannelSnapshot>) -> Self {
         let (live, snapshots) = watch::channel(Arc::default());
         let (report, status) = watch::channel(UploadStatus::default());
         let (deadline, metrics) = (CancellationToken::new(), Metrics::default());
         let setup = Setup { channel: channel(), store: store.clone(), metrics: metrics.clone() };
         let mut task = JoinSet::new();
-        task.spawn(upload(setup, snapshots, report, deadline.clone()));
+        task.spawn(upload(setup, stored, snapshots, report, deadline.clone()));
         Self { store, live, status, deadline, metrics, task }
     }
 
@@ -104,6 +109,30 @@ fn failing(fails: impl Fn(Request<'_>) -> bool + Send + Sync + 'static) -> Arc<S
         let time = Duration::from_millis(20);
         if fails(request) { Outcome::Refused(time) } else { Outcome::Done(time) }
     })
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_a_process_before_had_put_is_not_put_again_and_goes_when_it_should() {
+    let store = prompt();
+    let mut programme = Programme::new(3);
+    let bench = Bench::new(store.clone());
+    bench.segments(&mut programme, 3).await;
+    bench.drain().await;
+    let before = store.contents.lock().unwrap().puts.len();
+
+    let stored = programme.snapshot();
+    let bench = Bench::resume(store.clone(), Arc::clone(&stored));
+    programme.run();
+    bench.segments(&mut programme, 20).await;
+    let contents = |of: fn(&str) -> bool| {
+        let contents = store.contents.lock().unwrap();
+        contents.puts[before..].iter().filter(|key| of(key)).cloned().collect::<BTreeSet<_>>()
+    };
+    assert!(contents(|key| key.contains("/2/")).len() > 60, "the new run");
+    assert_eq!(contents(|key| key.contains("/1/")), BTreeSet::new(), "and nothing of the old");
+    let left = store.contents.lock().unwrap().objects.keys().filter(|key| key.contains("/1/")).count();
+    assert_eq!(left, 0, "it is deleted when it has left the window");
+    bench.drain().await.holds(&programme);
 }
 
 #[tokio::test(start_paused = true)]

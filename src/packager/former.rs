@@ -1,0 +1,441 @@
+//! What a process before this one left of a channel, read back from its stored playlists: the playlist is the journal.
+//!
+//! Pure. It is asked with the objects that are at hand, and says which ones it needs besides, until it has the whole.
+
+use std::collections::BTreeMap;
+use std::time::{Duration, SystemTime};
+
+use bytes::Bytes;
+use m3u8_rs::{MasterPlaylist, MediaPlaylist, MediaSegment, QuotedOrUnquoted, VariantStream};
+use mp4_atom::{Decode as _, Ftyp, Moof, Moov};
+
+use super::i_frames::IFrame;
+use super::init::{Header, VIDEO_TIMESCALE};
+use crate::ladder::{RenditionKind, RenditionName, RenditionSpec};
+use crate::layout::Resource;
+use crate::live::{Init, Msn, Segment, SessionId};
+use crate::media::{Container, DynamicRange, MediaTime};
+use crate::source::ChannelName;
+
+/// Objects of the store by their paths below the channel; none where there is no such object.
+pub type Objects = BTreeMap<String, Option<Bytes>>;
+
+/// How far the objects go.
+#[derive(Debug)]
+pub enum Reading {
+    /// The channel has no playlist.
+    Nothing,
+    /// These paths below the channel are to be fetched, those of the newest media first.
+    Needs(Vec<String>),
+    /// All that can be had is there.
+    Whole(Box<Former>),
+}
+
+/// Why playlists cannot be gone on from.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum Unreadable {
+    /// It is not a playlist, or not one that Headwater writes.
+    #[error("{path} cannot be read: {why}")]
+    Playlist {
+        /// Below the channel.
+        path: String,
+        /// What is wrong.
+        why: String,
+    },
+    /// The channel is to be packed in something else now.
+    #[error("its segments are packed in another container than is configured now")]
+    Container,
+    /// Not one segment is left that all renditions have.
+    #[error("none of the segments that its playlists list is there")]
+    NoMedia,
+}
+
+/// A channel as its stored playlists have it, of segments that are there.
+#[derive(Debug)]
+pub struct Former {
+    pub(super) multivariant: Bytes,
+    pub(super) target_secs: u32,
+    /// The playlists have an end.
+    pub(super) ended: bool,
+    /// The first number that one of them lists.
+    pub(super) first: Msn,
+    /// The number behind the last that one of them lists.
+    pub(super) next: Msn,
+    /// In the order of the multivariant playlist, the sound last.
+    pub(super) renditions: Vec<FormerRendition>,
+}
+
+/// One rendition.
+#[derive(Debug)]
+pub(super) struct FormerRendition {
+    pub(super) spec: RenditionSpec,
+    /// Of its last run that has media.
+    pub(super) header: Option<Header>,
+    /// The formats of its picture or sound, and of the sound in the same segments.
+    pub(super) codecs: Vec<String>,
+    pub(super) sound: Option<String>,
+    pub(super) discontinuity_sequence: u64,
+    pub(super) inits: Vec<Init>,
+    /// The number of the first entry of the I-frame playlist.
+    pub(super) first_i_frame: u64,
+    /// Without holes.
+    pub(super) segments: Vec<(Segment, Vec<IFrame>)>,
+}
+
+impl Former {
+    /// Reads what `objects` hold of a channel.
+    ///
+    /// # Errors
+    /// [`Unreadable`] where there are playlists that cannot be gone on from.
+    pub fn read(channel: &ChannelName, container: Container, objects: &Objects) -> Result<Reading, Unreadable> {
+        let mut reader = Reader { channel, container, objects, needs: Vec::new() };
+        let read = reader.read();
+        reader.needs.sort_by_key(|(made, _)| std::cmp::Reverse(*made));
+        match read {
+            _ if !reader.needs.is_empty() => {
+                Ok(Reading::Needs(reader.needs.into_iter().map(|(_, path)| path).collect()))
+            }
+            Err(error) => Err(error),
+            Ok(None) => Ok(Reading::Nothing),
+            Ok(Some(former)) => Ok(Reading::Whole(Box::new(former))),
+        }
+    }
+
+    /// When what it lists ends, by its dates.
+    #[must_use]
+    pub fn ends_at(&self) -> Option<SystemTime> {
+        let end = |(last, _): &(Segment, _)| last.program_date_time.checked_add(last.duration.to_duration());
+        self.renditions.iter().filter_map(|rendition| end(rendition.segments.last()?)).max()
+    }
+
+    /// Its playlists have no end yet.
+    #[must_use]
+    pub fn is_open(&self) -> bool {
+        !self.ended
+    }
+
+    /// Nobody goes on with it: its playlists get their end.
+    pub fn end(&mut self) {
+        self.ended = true;
+    }
+
+    /// The last number that it lists.
+    #[must_use]
+    pub fn last(&self) -> Msn {
+        Msn(self.next.0.saturating_sub(1))
+    }
+}
+
+struct Reader<'a> {
+    channel: &'a ChannelName,
+    container: Container,
+    objects: &'a Objects,
+    /// What is lacking, and when it was made: playlists last of all.
+    needs: Vec<(Msn, String)>,
+}
+
+/// A rendition as its playlists have it.
+struct Listing {
+    rendition: FormerRendition,
+    playlist: MediaPlaylist,
+    i_frames: Option<MediaPlaylist>,
+}
+
+impl<'a> Reader<'a> {
+    /// The channel, as far as nothing is needed besides.
+    fn read(&mut self) -> Result<Option<Former>, Unreadable> {
+        let Some(multivariant) = self.object(&Resource::Multivariant, NEWEST) else { return Ok(None) };
+        let outline = self.outline(multivariant)?;
+        let read: Vec<_> = outline.into_iter().map(|rendition| self.listing(rendition)).collect();
+        if !self.needs.is_empty() {
+            return Ok(None);
+        }
+        let mut listings = read.into_iter().collect::<Result<Vec<_>, _>>()?;
+        let ended = listings.iter().all(|listing| listing.playlist.end_list);
+        let target = listings.iter().map(|listing| listing.playlist.target_duration).max().unwrap_or(1);
+        let holes = listings.iter_mut().map(|listing| self.fill(listing)).collect::<Result<Vec<_>, _>>()?;
+        let mut renditions: Vec<_> = listings.into_iter().map(|listing| listing.rendition).collect();
+        // What one rendition has lost is taken from all, so that they go on together.
+        let lasts = || renditions.iter().map(|rendition| rendition.segments.last().map(|(last, _)| last.msn));
+        let whole_from = holes.into_iter().max().min(lasts().min().flatten());
+        let next = lasts().max().flatten().map(|last| Msn(last.0.saturating_add(1)));
+        let nothing = lasts().any(|last| last.is_none());
+        for rendition in &mut renditions {
+            rendition.drop_before(whole_from.unwrap_or(Msn(0)));
+        }
+        let (false, Some(next)) = (nothing, next) else { return Err(Unreadable::NoMedia) };
+        let firsts = renditions.iter().filter_map(|rendition| Some(rendition.segments.first()?.0.msn));
+        let first = firsts.min().unwrap_or(next);
+        let target_secs = u32::try_from(target).unwrap_or(u32::MAX);
+        Ok(Some(Former { multivariant: multivariant.clone(), target_secs, ended, first, next, renditions }))
+    }
+
+    /// An object, made with this number; none where there is none, or it is yet to be fetched.
+    fn object(&mut self, resource: &Resource, made: Msn) -> Option<&'a Bytes> {
+        let path = resource.below_channel();
+        match self.objects.get(&path) {
+            Some(object) => object.as_ref(),
+            None => {
+                self.needs.push((made, path));
+                None
+            }
+        }
+    }
+
+    /// The renditions that the multivariant playlist names, without media.
+    fn outline(&self, text: &Bytes) -> Result<Vec<FormerRendition>, Unreadable> {
+        let bad =
+            |why: &str| Unreadable::Playlist { path: Resource::Multivariant.below_channel(), why: why.to_owned() };
+        let playlist = m3u8_rs::parse_master_playlist_res(text).map_err(|_| bad("it is no multivariant playlist"))?;
+        let name = |uri: &str| self.rendition(uri).ok_or_else(|| bad("it names a playlist outside the channel"));
+        let variants = playlist.variants.iter().filter(|variant| !variant.is_i_frame);
+        let pictures = variants.map(|variant| Ok(self.picture(name(&variant.uri)?, variant, &playlist)));
+        let uris = playlist.alternatives.iter().filter_map(|sound| Some((sound.uri.as_deref()?, sound)));
+        let sounds = uris.map(|(uri, sound)| {
+            let channels = sound.channels.as_deref().and_then(|channels| channels.parse().ok());
+            Ok(FormerRendition::sound(name(uri)?, sound_codec(&playlist), channels))
+        });
+        pictures.chain(sounds).collect()
+    }
+
+    fn rendition(&self, uri: &str) -> Option<RenditionName> {
+        match self.resource(uri)? {
+            Resource::Playlist(name) => Some(name),
+            _ => None,
+        }
+    }
+
+    /// What a URI of the multivariant playlist names.
+    fn resource(&self, uri: &str) -> Option<Resource> {
+        let (channel, resource) = Resource::parse(&format!("live/{}/{uri}", self.channel))?;
+        (channel == *self.channel).then_some(resource)
+    }
+
+    fn picture(&self, name: RenditionName, variant: &VariantStream, playlist: &MasterPlaylist) -> FormerRendition {
+        let (sound, codecs): (Vec<_>, Vec<_>) = codecs(variant).partition(|codec| is_sound(codec));
+        let size = |length: u64| u32::try_from(length).unwrap_or(u32::MAX);
+        let header = Header {
+            timescale: VIDEO_TIMESCALE,
+            codec: codecs.last().cloned().unwrap_or_default(),
+            resolution: variant.resolution.as_ref().map(|pixels| (size(pixels.width), size(pixels.height))),
+            range: range(variant),
+            channels: None,
+            data: Bytes::new(),
+        };
+        let sound = sound.into_iter().next().filter(|_| playlist.alternatives.is_empty());
+        let kind = RenditionKind::Video;
+        FormerRendition::new(
+            RenditionSpec { frame_rate: variant.frame_rate, ..spec(name, kind) },
+            header,
+            codecs,
+            sound,
+        )
+    }
+
+    /// The rendition with its playlists.
+    fn listing(&mut self, rendition: FormerRendition) -> Result<Listing, Unreadable> {
+        let name = rendition.spec.name.clone();
+        let lists_i_frames = rendition.spec.kind == RenditionKind::Video && self.container == Container::Cmaf;
+        let i_frames = Some(Resource::IFrames(name.clone())).filter(|_| lists_i_frames);
+        // Both are asked for before either is missed.
+        let (i_frames, playlist) =
+            (i_frames.map(|resource| self.playlist(&resource)), self.playlist(&Resource::Playlist(name)));
+        Ok(Listing { rendition, playlist: playlist?, i_frames: i_frames.transpose()? })
+    }
+
+    fn playlist(&mut self, resource: &Resource) -> Result<MediaPlaylist, Unreadable> {
+        let bad = |why: &str| Unreadable::Playlist { path: resource.below_channel(), why: why.to_owned() };
+        let text = self.object(resource, NEWEST).ok_or_else(|| bad("it is not there"))?;
+        m3u8_rs::parse_media_playlist_res(text).map_err(|_| bad("it is no media playlist"))
+    }
+
+    /// Gives the rendition its segments, from the newest that is there to the first hole before it. The number behind that
+    /// hole; 0 where there is none.
+    fn fill(&mut self, listing: &mut Listing) -> Result<Msn, Unreadable> {
+        let Listing { rendition, playlist, i_frames } = listing;
+        rendition.discontinuity_sequence = playlist.discontinuity_sequence;
+        let mut of_segments = i_frames.as_ref().map(i_frames_by_uri).unwrap_or_default();
+        rendition.first_i_frame = i_frames.as_ref().map_or(1, |list| list.media_sequence);
+        let mut hole = None;
+        // The newest first: should the time for reading be over, it is the old ones that are missing.
+        let numbered: Vec<_> = (playlist.media_sequence..).map(Msn).zip(&playlist.segments).collect();
+        for (msn, listed) in numbered.into_iter().rev() {
+            let i_frames = of_segments.remove(&listed.uri).unwrap_or_default();
+            match self.segment(rendition, msn, listed)? {
+                Some(segment) if hole.is_none() => rendition.segments.push((segment, i_frames)),
+                None if !rendition.segments.is_empty() => hole = hole.or(Some(Msn(msn.0.saturating_add(1)))),
+                _ => {}
+            }
+        }
+        rendition.segments.reverse();
+        rendition.put_in_time();
+        Ok(hole.unwrap_or(Msn(0)))
+    }
+
+    /// A listed segment; none where it is not there.
+    fn segment(
+        &mut self,
+        rendition: &mut FormerRendition,
+        msn: Msn,
+        listed: &MediaSegment,
+    ) -> Result<Option<Segment>, Unreadable> {
+        let path = || format!("{}/{}", rendition.spec.name, listed.uri);
+        let bad = |why: &str| Unreadable::Playlist { path: path(), why: why.to_owned() };
+        let resource = self.resource(&path()).ok_or_else(|| bad("it is no segment's path"))?;
+        let session = match &resource {
+            Resource::Segment(_, session, number) | Resource::TsSegment(_, session, number) if *number == msn => {
+                *session
+            }
+            _ => return Err(bad("it does not have the number at which it is listed")),
+        };
+        if matches!(resource, Resource::TsSegment(..)) != (self.container == Container::Ts) {
+            return Err(Unreadable::Container);
+        }
+        let date = listed.program_date_time.ok_or_else(|| bad("it has no date"))?;
+        let gap = listed.unknown_tags.iter().any(|tag| tag.tag == "X-GAP");
+        let segment = Segment {
+            msn,
+            session,
+            discontinuity: listed.discontinuity,
+            start: MediaTime::ZERO,
+            duration: duration(listed.duration),
+            program_date_time: date.into(),
+            data: Bytes::new(),
+            parts: Vec::new(),
+            gap,
+        };
+        if gap {
+            return Ok(Some(segment));
+        }
+        let has_init = self.container == Container::Ts || self.init(rendition, session, msn);
+        Ok(self.object(&resource, msn).filter(|_| has_init).map(|data| Segment { data: data.clone(), ..segment }))
+    }
+
+    /// Gives the rendition the initialisation segment of a run. False where it is not there.
+    fn init(&mut self, rendition: &mut FormerRendition, session: SessionId, needed_by: Msn) -> bool {
+        if rendition.inits.iter().any(|init| init.session == session) {
+            return true;
+        }
+        let resource = Resource::Init(rendition.spec.name.clone(), session);
+        if self.needs.iter().any(|(_, path)| *path == resource.below_channel()) {
+            return false;
+        }
+        let Some(data) = self.object(&resource, needed_by) else { return false };
+        rendition.inits.push(Init { session, data: data.clone() });
+        true
+    }
+}
+
+impl FormerRendition {
+    fn new(spec: RenditionSpec, header: Header, codecs: Vec<String>, sound: Option<String>) -> Self {
+        Self {
+            spec,
+            header: Some(header),
+            codecs,
+            sound,
+            discontinuity_sequence: 0,
+            inits: Vec::new(),
+            first_i_frame: 1,
+            segments: Vec::new(),
+        }
+    }
+
+    fn sound(name: RenditionName, codec: String, channels: Option<u8>) -> Self {
+        let (resolution, range, data) = (None, DynamicRange::default(), Bytes::new());
+        let header = Header { timescale: 0, codec: codec.clone(), resolution, range, channels, data };
+        Self::new(spec(name, RenditionKind::Audio), header, vec![codec], None)
+    }
+
+    /// Puts each segment where its media says, and a gap behind what is before it.
+    fn put_in_time(&mut self) {
+        self.inits.reverse();
+        let timescales: Vec<_> = self.inits.iter().map(|init| (init.session, timescale(&init.data))).collect();
+        let mut end = MediaTime::ZERO;
+        for (segment, _) in &mut self.segments {
+            let scale =
+                timescales.iter().find(|(session, _)| *session == segment.session).and_then(|(_, scale)| *scale);
+            segment.start = scale.and_then(|scale| decode_time(&segment.data, scale)).unwrap_or(end);
+            end = segment.start + segment.duration;
+        }
+        if let Some((header, init)) = self.header.as_mut().zip(self.inits.last()) {
+            header.timescale = timescale(&init.data).unwrap_or(header.timescale);
+            header.data = init.data.clone();
+        }
+    }
+
+    fn drop_before(&mut self, first: Msn) {
+        let kept = self.segments.iter().position(|(segment, _)| segment.msn >= first).unwrap_or(self.segments.len());
+        for (segment, i_frames) in self.segments.drain(..kept) {
+            self.discontinuity_sequence += u64::from(segment.discontinuity);
+            let entries = if segment.gap { 1 } else { i_frames.len() };
+            self.first_i_frame = self.first_i_frame.saturating_add(u64::try_from(entries).unwrap_or(0));
+        }
+    }
+}
+
+/// Playlists are needed before all media.
+const NEWEST: Msn = Msn(u64::MAX);
+
+/// Before there is a run that says what is expected of it.
+fn spec(name: RenditionName, kind: RenditionKind) -> RenditionSpec {
+    RenditionSpec { name, kind, bitrate_average: 0, bitrate_peak: 0, frame_rate: None }
+}
+
+fn codecs(variant: &VariantStream) -> impl Iterator<Item = String> {
+    variant.codecs.iter().flat_map(|codecs| codecs.split(',')).map(|codec| codec.trim().to_owned())
+}
+
+fn is_sound(codec: &str) -> bool {
+    codec.starts_with("mp4a.")
+}
+
+fn sound_codec(playlist: &MasterPlaylist) -> String {
+    playlist.variants.iter().flat_map(codecs).find(|codec| is_sound(codec)).unwrap_or_default()
+}
+
+fn range(variant: &VariantStream) -> DynamicRange {
+    match variant.other_attributes.as_ref().and_then(|attributes| attributes.get("VIDEO-RANGE")) {
+        Some(QuotedOrUnquoted::Unquoted(range)) if range == "PQ" => DynamicRange::Pq,
+        Some(QuotedOrUnquoted::Unquoted(range)) if range == "HLG" => DynamicRange::Hlg,
+        _ => DynamicRange::Sdr,
+    }
+}
+
+/// Playlists tell microseconds; single precision holds them to 16 seconds.
+fn duration(seconds: f32) -> MediaTime {
+    let told = Duration::try_from_secs_f64(f64::from(seconds)).unwrap_or_default();
+    let micros = i64::try_from((told + Duration::from_nanos(500)).as_micros()).unwrap_or(0);
+    MediaTime::from_nanos(micros.saturating_mul(1_000))
+}
+
+/// The I-frames of each segment.
+fn i_frames_by_uri(list: &MediaPlaylist) -> BTreeMap<String, Vec<IFrame>> {
+    let mut found: BTreeMap<String, (MediaTime, Vec<IFrame>)> = BTreeMap::new();
+    for entry in &list.segments {
+        let Some(range) = &entry.byte_range else { continue };
+        let begin = usize::try_from(range.offset.unwrap_or(0)).unwrap_or(usize::MAX);
+        let length = usize::try_from(range.length).unwrap_or(usize::MAX);
+        let (offset, i_frames) = found.entry(entry.uri.clone()).or_default();
+        i_frames.push(IFrame { offset: *offset, bytes: begin..begin.saturating_add(length) });
+        *offset += duration(entry.duration);
+    }
+    found.into_iter().map(|(uri, (_, i_frames))| (uri, i_frames)).collect()
+}
+
+/// Ticks a second of an initialisation segment's track.
+fn timescale(init: &Bytes) -> Option<u32> {
+    let mut cursor = std::io::Cursor::new(init);
+    Ftyp::decode(&mut cursor).ok()?;
+    let moov = Moov::decode(&mut cursor).ok()?;
+    Some(moov.trak.first()?.mdia.mdhd.timescale)
+}
+
+/// When the first sample of a segment is decoded.
+fn decode_time(segment: &Bytes, timescale: u32) -> Option<MediaTime> {
+    let moof = Moof::decode(&mut std::io::Cursor::new(segment)).ok()?;
+    let ticks = moof.traf.first()?.tfdt.as_ref()?.base_media_decode_time;
+    Some(MediaTime::from_ticks(i64::try_from(ticks).ok()?, timescale))
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,257 @@
+use proptest::prelude::*;
+
+use super::*;
+use crate::ladder::LadderEvent;
+use crate::live::ChannelSnapshot;
+use crate::packager::rules::Watcher;
+use crate::packager::simulate::{self, RENDITIONS, Session, steady};
+use crate::packager::testing;
+use crate::packager::{Packager, Told};
+
+fn channel() -> ChannelName {
+    ChannelName::new("demo").unwrap()
+}
+
+/// What the store holds of a channel of which `snapshot` is stored.
+fn stored(snapshot: &ChannelSnapshot) -> Objects {
+    let mut objects = Objects::new();
+    let mut put = |resource: Resource, data: &Bytes| objects.insert(resource.below_channel(), Some(data.clone()));
+    put(Resource::Multivariant, &snapshot.multivariant.as_ref().unwrap().text);
+    for rendition in snapshot.renditions.iter().filter(|rendition| rendition.playlist.is_some()) {
+        let name = || rendition.name.clone();
+        put(Resource::Playlist(name()), &rendition.playlist.as_ref().unwrap().text);
+        rendition.i_frames.iter().for_each(|list| drop(put(Resource::IFrames(name()), &list.playlist.text)));
+        rendition.inits.iter().for_each(|init| drop(put(Resource::Init(name(), init.session), &init.data)));
+        for segment in rendition.listed().filter(|segment| !segment.gap) {
+            let resource = Resource::segment(rendition.container, name(), segment.session, segment.msn);
+            put(resource, &segment.data);
+        }
+    }
+    objects
+}
+
+/// Reads it as the server does, which fetches what is needed.
+fn read(store: &Objects, container: Container) -> Result<Option<Former>, Unreadable> {
+    let mut objects = Objects::new();
+    for _ in 0..4 {
+        match Former::read(&channel(), container, &objects)? {
+            Reading::Nothing => return Ok(None),
+            Reading::Whole(former) => return Ok(Some(*former)),
+            Reading::Needs(paths) => {
+                objects.extend(paths.into_iter().map(|path| (path.clone(), store.get(&path).cloned().flatten())));
+            }
+        }
+    }
+    panic!("it needs more and more");
+}
+
+/// A packager in the middle of a session, all of whose segments are stored.
+fn killed() -> (Packager, Watcher) {
+    let (mut packager, mut watcher) = (Packager::new(simulate::hls()), Watcher::default());
+    feed(&mut packager, &mut watcher, steady(100, false).events(10_000));
+    let mut events = steady(120, false).events(20_000);
+    events.pop();
+    feed(&mut packager, &mut watcher, events);
+    (packager, watcher)
+}
+
+fn feed(packager: &mut Packager, watcher: &mut Watcher, events: Vec<LadderEvent>) {
+    for event in events {
+        packager.handle(event, testing::wall_clock(0));
+        watcher.see(packager.snapshot());
+    }
+}
+
+fn resume(told: Told, store: &Objects) -> Packager {
+    let former = read(store, Container::Cmaf).unwrap();
+    Packager::resume(simulate::hls(), told, former, testing::wall_clock(0))
+}
+
+fn listed(packager: &Packager, rendition: &str) -> Vec<(u64, bool, bool)> {
+    let rendition = packager.snapshot().rendition(rendition).unwrap();
+    rendition.listed().map(|segment| (segment.msn.0, segment.discontinuity, segment.gap)).collect()
+}
+
+#[test]
+fn a_channel_goes_on_where_it_was_killed() {
+    let (packager, mut watcher) = killed();
+    let before = packager.snapshot();
+    let open = before.rendition("720p").unwrap().open.as_ref().unwrap();
+    assert_eq!((open.msn.0, packager.told()), (5, Told { last: Msn(5), discontinuity_sequence: 2 }));
+
+    let mut after = resume(packager.told(), &stored(before));
+    assert!(after.is_open());
+    watcher.restart();
+    watcher.see(after.snapshot());
+    for rendition in RENDITIONS {
+        let (old, new) = (before.rendition(rendition).unwrap(), after.snapshot().rendition(rendition).unwrap());
+        // Of the one that was being made nothing is left.
+        let [old_text, new_text] =
+            [old, new].map(|r| String::from_utf8_lossy(&r.playlist.as_ref().unwrap().text).into_owned());
+        let lost = new_text.strip_prefix(&old_text).unwrap_or_else(|| panic!("{old_text}\n{new_text}"));
+        assert_eq!((lost.matches("#EXT-X-GAP").count(), lost.matches("#EXTINF:2.000000,").count()), (1, 1), "{lost}");
+        assert_eq!(
+            old.listed().map(|s| s.start).collect::<Vec<_>>(),
+            new.listed().map(|s| s.start).take(4).collect::<Vec<_>>()
+        );
+    }
+    assert_eq!(before.multivariant.as_ref().unwrap().text, after.snapshot().multivariant.as_ref().unwrap().text);
+
+    let start = after.edge().as_millis() + 1_000;
+    feed(&mut after, &mut watcher, steady(100, true).events(start));
+    assert_eq!(listed(&after, "audio")[2..], [(5, false, true), (6, true, false), (7, false, false)]);
+    watcher.check_alignment();
+}
+
+#[test]
+fn what_was_told_and_is_not_stored_is_a_gap_and_no_number_is_used_twice() {
+    let (packager, _) = killed();
+    let store = stored(packager.snapshot());
+    let told = Told { last: Msn(7), discontinuity_sequence: 3 };
+    let after = resume(told, &store);
+    let gaps = [(5, true, true), (6, false, true), (7, false, true)];
+    assert_eq!(listed(&after, "720p")[listed(&after, "720p").len() - 3..], gaps, "a seam that is lost is told again");
+    assert_eq!(after.told(), told);
+    // More than a window is lost.
+    let mut after = resume(Told { last: Msn(900), discontinuity_sequence: 8 }, &store);
+    assert!(after.snapshot().ended && !after.is_open());
+    let mut watcher = Watcher::default();
+    watcher.restart();
+    feed(&mut after, &mut watcher, steady(100, false).events(60_000));
+    assert_eq!(listed(&after, "audio").first(), Some(&(901, false, false)));
+    let text = after.snapshot().rendition("audio").unwrap().playlist.clone().unwrap().text;
+    assert!(String::from_utf8_lossy(&text).contains("#EXT-X-DISCONTINUITY-SEQUENCE:8\n"));
+}
+
+#[test]
+fn an_ended_programme_stays_ended() {
+    let (mut packager, mut watcher) = killed();
+    feed(&mut packager, &mut watcher, vec![LadderEvent::Finish]);
+    let mut after = resume(packager.told(), &stored(packager.snapshot()));
+    assert!(after.snapshot().ended && !after.is_open());
+    watcher.restart();
+    watcher.see(after.snapshot());
+    feed(&mut after, &mut watcher, steady(100, false).events(40_000));
+    assert_eq!(listed(&after, "360p").first(), Some(&(6, false, false)));
+    watcher.check_alignment();
+}
+
+#[test]
+fn without_a_store_the_numbers_go_on() {
+    let told = Told { last: Msn(41), discontinuity_sequence: 3 };
+    let mut packager = resume(told, &Objects::new());
+    assert_eq!((packager.is_open(), packager.told()), (false, told));
+    feed(&mut packager, &mut Watcher::default(), steady(100, false).events(10_000));
+    assert_eq!(listed(&packager, "720p"), [(42, false, false), (43, false, false)]);
+}
+
+#[test]
+fn media_that_is_not_there_is_not_listed() {
+    let (packager, _) = killed();
+    let mut store = stored(packager.snapshot());
+    let told = packager.told();
+    let session = packager.snapshot().rendition("360p").unwrap().segments.back().unwrap().session;
+    assert!(store.remove(&format!("360p/{session}/3.m4s")).is_some());
+    let after = resume(told, &store);
+    for rendition in RENDITIONS {
+        assert_eq!(listed(&after, rendition).first().map(|first| first.0), Some(4), "{rendition}");
+    }
+    store.retain(|path, _| !path.starts_with("360p/") || !path.ends_with("init.mp4"));
+    assert_eq!(read(&store, Container::Cmaf).unwrap_err(), Unreadable::NoMedia);
+}
+
+#[test]
+fn renditions_that_were_cut_off_apart_are_brought_together() {
+    let (packager, _) = killed();
+    let mut store = stored(packager.snapshot());
+    let path = "audio/index.m3u8".to_owned();
+    let text = String::from_utf8(store[&path].clone().unwrap().to_vec()).unwrap();
+    let last = text.rfind("#EXT-X-PROGRAM-DATE-TIME").unwrap();
+    store.insert(path, Some(Bytes::from(text[..last].to_owned())));
+    let after = resume(packager.told(), &store);
+    assert_eq!(listed(&after, "audio")[3..], [(4, false, true), (5, false, true)]);
+    assert_eq!(listed(&after, "720p")[3..], [(4, false, false), (5, false, true)]);
+}
+
+#[test]
+fn what_is_no_journal_is_refused_with_its_place() {
+    let (packager, _) = killed();
+    let store = stored(packager.snapshot());
+    assert_eq!(read(&store, Container::Ts).unwrap_err(), Unreadable::Container);
+    for (path, from, to) in [
+        ("index.m3u8", "720p/index.m3u8", "../x/index.m3u8"),
+        ("index.m3u8", "#EXTM3U", "<html>"),
+        ("audio/index.m3u8", "#EXTM3U", ""),
+        ("720p/index.m3u8", "/3.m4s", "/33.m4s"),
+        ("720p/index.m3u8", "/3.m4s", "/../3.m4s"),
+        ("360p/index.m3u8", "#EXT-X-PROGRAM-DATE-TIME", "#X"),
+    ] {
+        let mut store = store.clone();
+        let text = String::from_utf8(store[path].clone().unwrap().to_vec()).unwrap();
+        assert!(text.contains(from), "{text}");
+        store.insert(path.to_owned(), Some(Bytes::from(text.replace(from, to))));
+        let error = read(&store, Container::Cmaf).unwrap_err().to_string();
+        assert!(error.contains(path.split('/').next().unwrap()), "{error}");
+    }
+}
+
+/// The order of the ladder is not that of the multivariant playlist.
+#[test]
+fn a_run_brings_the_ladder_s_order_back() {
+    let (packager, mut watcher) = killed();
+    let mut after = resume(packager.told(), &stored(packager.snapshot()));
+    watcher.restart();
+    let mut events = steady(100, false).events(40_000);
+    for event in &mut events {
+        match event {
+            LadderEvent::Start(start) => start.renditions.swap(0, 1),
+            LadderEvent::Format(index, _) | LadderEvent::Unit { rendition: index, .. } if *index < 2 => {
+                *index = 1 - *index
+            }
+            _ => {}
+        }
+    }
+    feed(&mut after, &mut watcher, events);
+    assert_eq!(listed(&after, "720p").last(), Some(&(7, false, false)), "no programme was cut");
+    let names: Vec<_> = after.snapshot().renditions.iter().map(|rendition| rendition.name.to_string()).collect();
+    let told: Vec<_> = packager.snapshot().renditions.iter().map(|rendition| rendition.name.to_string()).collect();
+    assert_eq!(names, told);
+    watcher.check_alignment();
+}
+
+fn time(event: &LadderEvent) -> MediaTime {
+    match event {
+        LadderEvent::Unit { unit, .. } => unit.dts,
+        LadderEvent::Start(_) | LadderEvent::Format(..) => MediaTime::ZERO,
+        LadderEvent::Gap { .. } | LadderEvent::Stop | LadderEvent::Finish => MediaTime::from_nanos(i64::MAX),
+    }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(48))]
+    #[test]
+    fn killed_at_any_moment_every_playlist_keeps_the_rules(
+        sessions in prop::collection::vec(simulate::session(), 2..6),
+        kills in prop::collection::vec((0usize..6, 0.0f64..1.0), 1..4),
+    ) {
+        let (mut packager, mut watcher) = (Packager::new(simulate::hls()), Watcher::default());
+        let mut start = 10_000;
+        for (number, session) in sessions.iter().enumerate() {
+            let mut events = session.events(start);
+            // Encoders keep their renditions together, which is more than the packager relies on.
+            events.sort_by_key(time);
+            let kill = kills.iter().find(|(at, _)| *at == number).map(|(_, share)| share * events.len() as f64);
+            #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "it is below the length")]
+            let fed = kill.map_or(events.len(), |at| at as usize);
+            feed(&mut packager, &mut watcher, events.into_iter().take(fed).collect());
+            start += Session::duration(session) + 1_000;
+            if kill.is_some() && packager.snapshot().multivariant.is_some() {
+                packager = resume(packager.told(), &stored(packager.snapshot()));
+                watcher.restart();
+                watcher.see(packager.snapshot());
+                start = start.max(packager.edge().as_millis() + 1_000);
+            }
+        }
+        watcher.check_alignment();
+    }
+}
