@@ -130,6 +130,14 @@ pub struct Segment {
     pub gap: bool,
 }
 
+impl Segment {
+    /// Wall-clock time of its end.
+    #[must_use]
+    pub fn ends_at(&self) -> SystemTime {
+        self.program_date_time.checked_add(self.duration.to_duration()).unwrap_or(self.program_date_time)
+    }
+}
+
 /// The segment that is being made.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct OpenSegment {

@@ -152,10 +152,10 @@ impl Channel {
     async fn recall(&mut self) -> Programme {
         let recalled = tokio::select! {
             // Without a packager nothing comes back.
-            recalled = self.recalled.wait_for(Option::is_some) => recalled.ok().and_then(|recalled| recalled.clone()),
+            recalled = self.recalled.wait_for(Option::is_some) => recalled.ok().and_then(|recalled| *recalled),
             () = self.stop.cancelled() => None,
         };
-        let Some(Recalled { open, position, .. }) = recalled else { return Programme::default() };
+        let Some(Recalled { open, position }) = recalled else { return Programme::default() };
         if open {
             self.phase.send_replace(ChannelPhase::Grace { since: wall_clock() });
         }
@@ -359,7 +359,7 @@ mod tests {
     }
 
     fn start() -> Running {
-        start_from(Recalled { position: None, open: false, stored: Arc::default() })
+        start_from(Recalled { position: None, open: false })
     }
 
     fn start_from(recalled: Recalled) -> Running {
@@ -459,7 +459,7 @@ mod tests {
 
     /// As a process before this one left it, which was killed while its encoder sent.
     fn killed() -> Recalled {
-        Recalled { position: Some(MediaTime::from_millis(90_000)), open: true, stored: Arc::default() }
+        Recalled { position: Some(MediaTime::from_millis(90_000)), open: true }
     }
 
     #[tokio::test(start_paused = true)]

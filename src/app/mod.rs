@@ -115,7 +115,13 @@ pub async fn serve(config: Config, demo: bool, stop: CancellationToken) -> anyho
     let hooks = server.start_hooks(&config, opens, &metrics)?;
     let channels = config.channels.iter().map(|channel| (channel.name.clone(), server.roster.start(channel))).collect();
     // Until then viewers and publishers wait at the ports, rather than being told that there is nothing.
-    server.roster.recalled().await;
+    tokio::select! {
+        () = server.roster.recalled() => {}
+        () = stop.cancelled() => {
+            server.shut_down().await;
+            return Ok(());
+        }
+    }
     let guard = Guard::new(config.rtmp.limits.clone());
     let access = Arc::new(Access { keys: stream_keys(&keys), channels, hooks, guard: guard.clone() });
     let configuration = Arc::new(configurator(&config, &access, addresses.rtmp.port()));

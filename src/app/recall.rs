@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
 use bytes::Bytes;
-use tokio::sync::watch;
+use tokio::sync::{oneshot, watch};
 use tokio::task::JoinSet;
 use tokio::time::{Instant, sleep, timeout_at};
 use tracing::{debug, info, warn};
@@ -32,15 +32,23 @@ const PARALLEL: usize = 16;
 /// Behind the end of a process before this one: what its encoder had sent and nobody has seen may be sent again.
 const MARGIN: MediaTime = MediaTime::from_millis(1_000);
 
-/// What the tasks of a channel start from.
-#[derive(Clone, Debug)]
+/// What a channel's supervisor starts from.
+#[derive(Clone, Copy, Debug)]
 pub(super) struct Recalled {
     /// Where the timeline goes on; none for a channel that has never been.
     pub(super) position: Option<MediaTime>,
     /// A programme is open, and its publisher may return.
     pub(super) open: bool,
-    /// What is in the store of it.
-    pub(super) stored: Arc<ChannelSnapshot>,
+}
+
+/// Where what is recalled goes.
+pub(super) struct Handover {
+    /// To whoever fetches.
+    pub(super) live: watch::Sender<Arc<ChannelSnapshot>>,
+    /// To the uploader: what is in the store.
+    pub(super) stored: oneshot::Sender<Arc<ChannelSnapshot>>,
+    /// To the supervisor, when the others have theirs.
+    pub(super) recalled: watch::Sender<Option<Recalled>>,
 }
 
 /// A channel that is to be brought back.
@@ -53,13 +61,12 @@ pub(super) struct Recall {
 }
 
 impl Recall {
-    /// The packager as the process before this one left it, and published. Then the others are told by `recalled`.
+    /// The packager as the process before this one left it, and published.
     pub(super) async fn run(
         self,
         data_dir: &Path,
-        live: &watch::Sender<Arc<ChannelSnapshot>>,
-        recalled: &watch::Sender<Option<Recalled>>,
-    ) -> (Packager, ToldFile) {
+        to: Handover,
+    ) -> (Packager, ToldFile, watch::Sender<Arc<ChannelSnapshot>>) {
         let mut file = ToldFile::new(data_dir, &self.channel);
         let told = file.read();
         let former = self.former().await.map(|former| self.ended_if_old(former));
@@ -69,12 +76,13 @@ impl Recall {
             let (open, told) = (packager.is_open(), packager.told().last);
             info!(channel = %self.channel, %stored, %told, open, "goes on where the process before this one ended");
             file.keep(packager.told());
-            live.send_replace(Arc::clone(packager.snapshot()));
+            to.live.send_replace(Arc::clone(packager.snapshot()));
         }
+        // An uploader that is gone needs nothing.
+        drop(to.stored.send(Arc::clone(packager.snapshot())));
         let position = (packager.edge() > MediaTime::ZERO).then(|| packager.edge() + MARGIN);
-        let stored = Arc::clone(packager.snapshot());
-        recalled.send_replace(Some(Recalled { position, open: packager.is_open(), stored }));
-        (packager, file)
+        to.recalled.send_replace(Some(Recalled { position, open: packager.is_open() }));
+        (packager, file, to.live)
     }
 
     /// A programme that was cut off longer ago than anybody would wait for it is over.
@@ -108,46 +116,171 @@ impl Recall {
     async fn fetch(&self, paths: Vec<String>, deadline: Instant, objects: &mut Objects) {
         let mut waiting = paths.iter();
         let mut requests = JoinSet::new();
-        let mut late = 0;
+        let mut failures = Vec::new();
         loop {
             while requests.len() < PARALLEL
                 && let Some(path) = waiting.next()
             {
-                let (store, channel, path) = (Arc::clone(&self.store), self.channel.clone(), path.clone());
-                requests.spawn(async move {
-                    let object = timeout_at(deadline, get(&*store, &layout::key(&channel, &path))).await;
-                    (path, object)
-                });
+                let (store, key, path) = (Arc::clone(&self.store), layout::key(&self.channel, path), path.clone());
+                requests.spawn(async move { (path, get(&*store, &key, deadline).await) });
             }
             match requests.join_next().await {
                 None => break,
                 Some(Ok((path, object))) => {
-                    late += u64::from(object.is_err());
-                    objects.insert(path, object.unwrap_or(None));
+                    objects.insert(
+                        path,
+                        object.unwrap_or_else(|failure| {
+                            failures.push(failure);
+                            None
+                        }),
+                    );
                 }
                 Some(Err(panic)) => std::panic::resume_unwind(panic.into_panic()),
             }
         }
-        if late > 0 {
-            warn!(channel = %self.channel, objects = late, after = ?DEADLINE, "the store did not give back in time what the channel had");
+        if let Some(first) = failures.first() {
+            let objects = failures.len();
+            warn!(channel = %self.channel, objects, "not all that the channel had can be read back, and it goes on without that: {first}");
         }
     }
 }
 
 /// An object, tried until the store has said whether there is one.
-async fn get(store: &dyn Store, key: &str) -> Option<Bytes> {
+///
+/// # Errors
+/// Why that cannot be known, in a sentence.
+async fn get(store: &dyn Store, key: &str, deadline: Instant) -> Result<Option<Bytes>, String> {
     loop {
-        match store.get(key).await {
-            Ok(object) => return object,
-            Err(error) => {
-                debug!(key, %error, "not read");
-                sleep(PAUSE).await;
-            }
+        let error = match timeout_at(deadline, store.get(key)).await {
+            Ok(Ok(object)) => return Ok(object),
+            Ok(Err(error)) => error,
+            Err(_) => return Err(format!("the store did not answer within {DEADLINE:?}")),
+        };
+        if !error.may_pass() || Instant::now() + PAUSE >= deadline {
+            return Err(error.to_string());
         }
+        debug!(key, %error, "not read, and tried again");
+        sleep(PAUSE).await;
     }
 }
 
 #[expect(clippy::disallowed_methods, reason = "a programme that was cut off long ago is over")]
 fn wall_clock() -> SystemTime {
     SystemTime::now()
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeMap;
+
+    use async_trait::async_trait;
+
+    use super::*;
+    use crate::live::Msn;
+    use crate::media::Container;
+    use crate::store::{At, Object, StoreError};
+
+    const SECOND: Duration = Duration::from_secs(1);
+
+    /// A store of one channel in MPEG-TS, of four segments of four seconds, that answers as it is told.
+    #[derive(Debug)]
+    struct Shelf {
+        objects: BTreeMap<String, Bytes>,
+        answer: fn(&str) -> Result<Duration, StoreError>,
+    }
+
+    #[async_trait]
+    impl Store for Shelf {
+        async fn put(&self, _: Object) -> Result<(), StoreError> {
+            unreachable!("nothing is put")
+        }
+
+        async fn get(&self, key: &str) -> Result<Option<Bytes>, StoreError> {
+            sleep((self.answer)(key)?).await;
+            Ok(self.objects.get(key).cloned())
+        }
+
+        async fn delete(&self, _: &[String]) -> Result<(), StoreError> {
+            unreachable!("nothing is deleted")
+        }
+
+        async fn probe(&self) -> Result<(), StoreError> {
+            unreachable!("nothing is tried")
+        }
+    }
+
+    fn shelf(ended_ago: Duration, answer: fn(&str) -> Result<Duration, StoreError>) -> Shelf {
+        let mut list = "#EXTM3U\n#EXT-X-VERSION:3\n#EXT-X-TARGETDURATION:4\n#EXT-X-MEDIA-SEQUENCE:7\n".to_owned();
+        let mut objects = BTreeMap::new();
+        for number in 7..11u32 {
+            let begins = wall_clock() - ended_ago - 4 * SECOND * (11 - number);
+            let date = chrono::DateTime::<chrono::Utc>::from(begins).to_rfc3339();
+            list += &format!("#EXT-X-PROGRAM-DATE-TIME:{date}\n#EXTINF:4.000000,\n9/{number}.ts\n");
+            objects.insert(format!("live/demo/a/9/{number}.ts"), Bytes::from_static(b"media"));
+        }
+        let multivariant = "#EXTM3U\n#EXT-X-STREAM-INF:BANDWIDTH=1,CODECS=\"avc1.64001f\"\na/index.m3u8\n";
+        objects.insert("live/demo/index.m3u8".to_owned(), multivariant.into());
+        objects.insert("live/demo/a/index.m3u8".to_owned(), list.into());
+        Shelf { objects, answer }
+    }
+
+    async fn recall(shelf: Shelf) -> (Packager, Recalled) {
+        let hls = HlsConfig {
+            container: Container::Ts,
+            low_latency: false,
+            segment_duration: 4 * SECOND,
+            part_duration: SECOND,
+            window: 20 * SECOND,
+        };
+        let channel = ChannelName::new("demo").unwrap();
+        let recall = Recall { channel, hls, grace: 30 * SECOND, store: Arc::new(shelf) };
+        let (recalled, seen) = watch::channel(None);
+        let (stored, handed_over) = oneshot::channel();
+        let to = Handover { live: watch::Sender::new(Arc::default()), stored, recalled };
+        let (packager, _, live) = recall.run(tempfile::tempdir().unwrap().path(), to).await;
+        assert!(Arc::ptr_eq(&handed_over.await.unwrap(), packager.snapshot()));
+        let published = packager.snapshot().multivariant.is_some();
+        assert_eq!(Arc::ptr_eq(&live.borrow(), packager.snapshot()), published, "before anybody is told that it is");
+        let seen = seen.borrow().unwrap();
+        (packager, seen)
+    }
+
+    fn listed(packager: &Packager) -> Vec<(u64, bool)> {
+        let renditions = packager.snapshot().renditions.iter().flat_map(|rendition| rendition.listed());
+        renditions.map(|segment| (segment.msn.0, segment.gap)).collect()
+    }
+
+    fn broken(of: fn(At) -> StoreError) -> StoreError {
+        of(At { place: "here".to_owned(), detail: "it is broken".to_owned() })
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn what_was_cut_off_just_now_goes_on_and_what_was_long_ago_is_over() {
+        let (packager, recalled) = recall(shelf(SECOND, |_| Ok(SECOND))).await;
+        assert_eq!(listed(&packager), [(7, false), (8, false), (9, false), (10, false)]);
+        assert!(recalled.open && recalled.position.is_some());
+        let (packager, recalled) = recall(shelf(60 * SECOND, |_| Ok(SECOND))).await;
+        assert!(packager.snapshot().ended && !recalled.open);
+        assert_eq!(packager.told().last, Msn(10));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_store_that_is_slow_gives_what_it_can() {
+        let begun = Instant::now();
+        let slow = |key: &str| Ok(if key.ends_with("/8.ts") { 60 * SECOND } else { SECOND / 10 });
+        let (packager, recalled) = recall(shelf(SECOND, slow)).await;
+        assert_eq!((listed(&packager), recalled.open), (vec![(9, false), (10, false)], true));
+        assert_eq!(begun.elapsed(), DEADLINE);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_store_that_fails_is_asked_again_while_that_may_help() {
+        let begun = Instant::now();
+        let (packager, recalled) = recall(shelf(SECOND, |_| Err(broken(StoreError::Unreachable)))).await;
+        assert!(!recalled.open && packager.snapshot().multivariant.is_none());
+        assert!(begun.elapsed() > DEADLINE - 2 * PAUSE && begun.elapsed() <= DEADLINE, "{:?}", begun.elapsed());
+        let begun = Instant::now();
+        drop(recall(shelf(SECOND, |_| Err(broken(StoreError::Denied)))).await);
+        assert_eq!(begun.elapsed(), Duration::ZERO, "nobody waits for what waiting does not mend");
+    }
 }

@@ -8,14 +8,14 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
-use tokio::sync::{mpsc, watch};
+use tokio::sync::{mpsc, oneshot, watch};
 use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 use tracing::{Instrument as _, info, info_span, warn};
 
 use super::channel::Channel;
 use super::inspection::inspect;
-use super::recall::{Recall, Recalled};
+use super::recall::{Handover, Recall, Recalled};
 use super::stage::Stage;
 use super::takeover::Takeovers;
 use super::told::ToldFile;
@@ -198,22 +198,25 @@ impl Roster {
         let (upload, upload_view) = watch::channel(UploadStatus::default());
 
         let (recalls, recalled) = watch::channel(None);
+        let (hand_over, stored) = oneshot::channel();
         let grace = defaults.grace;
 
         let recall = Recall { channel: name.clone(), hls, grace, store: Arc::clone(&store) };
+        let to = Handover { live, stored: hand_over, recalled: recalls };
         let (channel, counters, data_dir) = (name.clone(), metrics.clone(), self.setup.data_dir.clone());
         self.packagers.spawn(|_| async move {
-            let (packager, mut file) = recall.run(&data_dir, &live, &recalls).await;
+            let (packager, mut file, live) = recall.run(&data_dir, to).await;
             let setup = packager::Setup { channel, metrics: counters, keep: Box::new(move |told| file.keep(told)) };
             packager::run(setup, packager, ladder_events, live).await;
         });
         let inspection = inspect(name.clone(), live_view.clone(), metrics.clone());
         self.inspectors.spawn(|_| inspection);
         let setup = store::Setup { channel: name.clone(), store, metrics: metrics.clone() };
-        let (snapshots, drained, mut known) = (live_view.clone(), self.drained.clone(), recalled.clone());
+        let (snapshots, drained) = (live_view.clone(), self.drained.clone());
         self.uploaders.spawn(|_| async move {
-            let stored = known.wait_for(Option::is_some).await.ok().and_then(|known| Some(known.clone()?.stored));
-            store::upload(setup, stored.unwrap_or_default(), snapshots, upload, drained).await;
+            // Nothing where the packager has failed.
+            let stored = stored.await.unwrap_or_default();
+            store::upload(setup, stored, snapshots, upload, drained).await;
         });
         let takeovers = Takeovers::new(defaults.takeover_silence);
         let from = recalled.clone();
@@ -238,7 +241,8 @@ impl Roster {
         for name in gone {
             self.fleeting.remove(&name);
             self.setup.metrics.forget(name.as_str());
-            ToldFile::remove(&self.setup.data_dir, &name);
+            let stored = directory.get(&name).and_then(|view| view.upload.borrow().stored);
+            ToldFile::remove(&self.setup.data_dir, &name, stored);
             self.directory.send_modify(|directory| {
                 Arc::make_mut(directory).remove(&name);
             });
@@ -252,7 +256,6 @@ impl Roster {
 
 #[cfg(test)]
 mod tests {
-    use tokio::sync::oneshot;
     use tokio::time::Instant;
 
     use super::*;

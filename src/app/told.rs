@@ -11,8 +11,9 @@ use std::path::{Path, PathBuf};
 
 use tracing::{info, warn};
 
-use crate::live::Msn;
-use crate::packager::Told;
+use crate::live::{Msn, SessionId};
+use crate::media::MediaTime;
+use crate::packager::{NUMBER_MAX, Told};
 use crate::source::ChannelName;
 
 /// The file of one channel.
@@ -71,21 +72,34 @@ impl ToldFile {
             self.file = Some(OpenOptions::new().write(true).create(true).truncate(false).open(&self.path)?);
         }
         // As wide as any number: a shorter one leaves nothing of a longer one behind it.
-        let text = format!("{:020} {:020}\n", told.last.0, told.discontinuity_sequence);
+        let numbers =
+            [told.last.0, told.discontinuity_sequence, told.session.0, millis(told.edge), u64::from(told.ended)];
+        let text = numbers.map(|number| format!("{number:020}")).join(" ") + "\n";
         self.file.as_ref().map_or(Ok(()), |file| file.write_all_at(text.as_bytes(), 0))
     }
 
-    /// The channel is no more: its playlists in the store are all that is left of it.
-    pub(super) fn remove(data_dir: &Path, channel: &ChannelName) {
-        // Where there is none, nothing was told. One that stays does no harm.
-        drop(std::fs::remove_file(Self::new(data_dir, channel).path));
+    /// The channel is no more. Its playlists in the store are all that is left of it, if they have come as far as players
+    /// have: else the numbers are kept.
+    pub(super) fn remove(data_dir: &Path, channel: &ChannelName, stored: Option<Msn>) {
+        let file = Self::new(data_dir, channel);
+        if stored.is_some_and(|stored| file.read().last <= stored) {
+            // One that stays does no harm.
+            drop(std::fs::remove_file(file.path));
+        }
     }
 }
 
+fn millis(edge: MediaTime) -> u64 {
+    u64::try_from(edge.as_millis()).unwrap_or(0)
+}
+
 fn parse(text: &str) -> Option<Told> {
-    let mut numbers = text.split_whitespace().map(str::parse::<u64>);
-    let told = Told { last: Msn(numbers.next()?.ok()?), discontinuity_sequence: numbers.next()?.ok()? };
-    numbers.next().is_none().then_some(told)
+    let numbers: Result<Vec<u64>, _> = text.split_whitespace().map(str::parse).collect();
+    let [last, discontinuity_sequence, session, edge, ended] = numbers.ok()?.try_into().ok()?;
+    let sane = [last, discontinuity_sequence, session, edge].iter().all(|number| *number <= NUMBER_MAX);
+    let edge = MediaTime::from_millis(i64::try_from(edge).ok()?);
+    let told = Told { last: Msn(last), discontinuity_sequence, session: SessionId(session), edge, ended: ended == 1 };
+    (sane && ended <= 1).then_some(told)
 }
 
 #[cfg(test)]
@@ -98,18 +112,21 @@ mod tests {
         let channel = ChannelName::new("demo").unwrap();
         let mut file = ToldFile::new(folder.path(), &channel);
         assert_eq!(file.read(), Told::default());
-        for last in [9_999, 10_000, 7] {
-            let told = Told { last: Msn(last), discontinuity_sequence: 3 };
+        for (last, ended) in [(9_999, false), (10_000, true), (7, false)] {
+            let (session, edge) = (SessionId(1_800_000_000_000), MediaTime::from_millis(86_400_123));
+            let told = Told { last: Msn(last), discontinuity_sequence: 3, session, edge, ended };
             file.keep(told);
             assert_eq!(ToldFile::new(folder.path(), &channel).read(), told);
         }
-        ToldFile::remove(folder.path(), &channel);
-        assert_eq!(ToldFile::new(folder.path(), &channel).read(), Told::default());
+        for (stored, left) in [(None, 7), (Some(6), 7), (Some(7), 0)] {
+            ToldFile::remove(folder.path(), &channel, stored.map(Msn));
+            assert_eq!(ToldFile::new(folder.path(), &channel).read().last, Msn(left));
+        }
     }
 
     #[test]
     fn anything_else_is_no_number() {
-        for text in ["", "1", "1 x", "1 2 3", "-1 2", "99999999999999999999 1"] {
+        for text in ["", "1", "1 2 3 4 x", "1 2 3 4 0 6", "-1 2 3 4 0", "1 2 3 4 2", "18446744073709551615 0 0 0 0"] {
             assert_eq!(parse(text), None, "{text}");
         }
     }

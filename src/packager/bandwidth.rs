@@ -64,7 +64,11 @@ impl Bandwidth {
 
     /// A further run expects this.
     pub(super) fn expect(&mut self, expected: Expected) {
-        let rates = expected.rates();
+        self.declare(expected.rates());
+    }
+
+    /// At least this is declared.
+    pub(super) fn declare(&mut self, rates: Rates) {
         self.declared.peak = self.declared.peak.max(rates.peak);
         self.declared.average = self.declared.average.max(rates.average);
     }

@@ -1,8 +1,10 @@
 //! The packager of a channel as a state machine: ladder events in, snapshots and facts out. No clock, no tasks.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
+use super::bandwidth::Rates;
 use super::cuts::Cuts;
 use super::fact::Fact;
 use super::former::Former;
@@ -15,7 +17,7 @@ use super::sound::{Placed, Sound};
 use super::text;
 use crate::config::HlsConfig;
 use crate::ladder::{LadderEvent, RenditionIndex, RenditionKind, RenditionName, RenditionSpec, RunStart};
-use crate::live::{ChannelSnapshot, Msn, Playlist, RenditionSnapshot, SessionId};
+use crate::live::{ChannelSnapshot, Msn, Playlist, RenditionSnapshot, Segment, SessionId};
 use crate::media::{AccessUnit, Container, MediaTime, TrackFormat};
 
 /// The state machine; see the module.
@@ -63,12 +65,19 @@ pub struct Told {
     pub last: Msn,
     /// The discontinuity sequence number of a programme that begins behind it.
     pub discontinuity_sequence: u64,
+    /// The directory of the last run.
+    pub session: SessionId,
+    /// Where media has come to.
+    pub edge: MediaTime,
+    /// The playlists have an end.
+    pub ended: bool,
 }
 
 impl Default for Told {
     /// Nothing.
     fn default() -> Self {
-        Self { last: Msn(0), discontinuity_sequence: 0 }
+        let (session, edge) = (SessionId(0), MediaTime::ZERO);
+        Self { last: Msn(0), discontinuity_sequence: 0, session, edge, ended: false }
     }
 }
 
@@ -104,40 +113,77 @@ impl Packager {
     /// all that it told anybody. Numbers that were told and of which nothing is left are gaps.
     #[must_use]
     pub fn resume(hls: HlsConfig, told: Told, former: Option<Former>, now: SystemTime) -> Self {
-        let mut packager = Self { discontinuity_sequence: told.discontinuity_sequence, ..Self::new(hls) };
-        packager.next = Msn(told.last.0.saturating_add(1));
+        let Told { last, discontinuity_sequence, session: last_session, edge, .. } = told;
+        let next = Msn(last.0.saturating_add(1));
+        let mut packager = Self { next, discontinuity_sequence, last_session, edge, ..Self::new(hls) };
         if let Some(former) = former {
-            packager.take(former, told);
+            packager.take(former, told, now);
             packager.publish(now);
         }
         packager
     }
 
-    fn take(&mut self, former: Former, told: Told) {
-        let Former { multivariant, target_secs, ended, first, next, renditions } = former;
-        let behind = self.next.max(next);
-        // So much has been lost that nobody would find what they had: what follows is another programme.
-        let lost = Duration::from_secs(u64::from(target_secs)).saturating_mul(count(behind.0.saturating_sub(next.0)));
-        let ended = ended || lost >= self.hls.window;
+    fn take(&mut self, former: Former, told: Told, now: SystemTime) {
+        let Former { multivariant, target_secs, ended, mixed, first, next, mut renditions } = former;
+        renditions.iter_mut().for_each(|rendition| rendition.end_at(told.edge));
+        self.target_secs = target_secs;
         let frames: Vec<_> = renditions.iter().map(|rendition| frame_expected(&rendition.spec)).collect();
         let part_target = part_target(self.hls.part_duration.into(), &frames);
         let programme = Programme { target_secs, part_target, first, discontinuity_sequence: 0 };
+        let rates: Vec<_> = renditions.iter().map(|rendition| rendition.rates).collect();
         self.lanes = renditions.into_iter().map(|rendition| Lane::resume(rendition, self.hls, programme)).collect();
-        let known =
-            self.lanes.iter().flat_map(Lane::listed).map(|segment| (segment.msn, Arc::clone(segment))).collect();
-        // A seam that was told, while nothing of what stood behind it is left.
-        let seam = (told.discontinuity_sequence > self.seams().saturating_add(1)).then_some(next);
-        self.lanes.iter_mut().for_each(|lane| lane.lose(if ended { next } else { behind }, &known, seam));
-        self.discontinuity_sequence =
-            if ended { told.discontinuity_sequence.max(self.seams().saturating_add(1)) } else { self.seams() };
-        (self.next, self.target_secs, self.ended) = (behind, target_secs, ended);
-        self.programme = Some(first).filter(|_| !ended);
-        self.last_session =
-            self.lanes.iter().filter_map(Lane::last).map(|last| last.session).max().unwrap_or(SessionId(0));
         self.order = (0..self.lanes.len()).collect();
+        self.declare(&rates);
+        let sessions = self.lanes.iter().filter_map(Lane::last).map(|last| last.session);
+        self.last_session = sessions.max().max(Some(told.session)).unwrap_or(told.session);
+
+        let behind = self.next.max(next);
+        // So much has been lost that nobody would find what they had: what follows is another programme.
+        let lost = Duration::from_secs(u64::from(target_secs)).saturating_mul(count(behind.0.saturating_sub(next.0)));
+        let lost_seams = told.discontinuity_sequence.saturating_sub(self.seams().saturating_add(1));
+        self.ended = ended || mixed || told.ended || lost >= self.hls.window || lost_seams > 1;
+        if !mixed {
+            self.fill(next, if self.ended { next } else { behind }, lost_seams > 0);
+        }
+        self.next = behind;
+        self.programme = Some(first).filter(|_| !self.ended);
+        self.discontinuity_sequence = self.seams();
+        if self.ended {
+            self.discontinuity_sequence = told.discontinuity_sequence.max(self.seams().saturating_add(1));
+            self.lanes.iter_mut().for_each(Lane::end);
+        }
         let text = String::from_utf8_lossy(&multivariant).into_owned();
-        self.multivariant = Some(text::playlist(text, None, SystemTime::UNIX_EPOCH));
+        self.multivariant = Some(text::playlist(text, None, now));
         self.reach_edge();
+    }
+
+    /// Brings all renditions to the same number, the one before `until`: what one of them has and another lacks is a gap there,
+    /// and so is what stood from `lost` on in all, behind a `seam` if that was told and is lost.
+    fn fill(&mut self, lost: Msn, until: Msn, seam: bool) {
+        let listed = self.lanes.iter().flat_map(Lane::listed).map(|segment| (segment.msn, Segment::clone(segment)));
+        let mut known: BTreeMap<Msn, Segment> = listed.collect();
+        let last = self.lanes.iter().filter_map(Lane::last).max_by_key(|last| last.start + last.duration);
+        let Some(mut last) = last.map(|last| Segment::clone(last)) else { return };
+        let duration = MediaTime::from_millis(i64::from(self.target_secs) * 1_000);
+        for number in lost.0..until.0 {
+            let (start, program_date_time) = (last.start + last.duration, last.ends_at());
+            let (msn, discontinuity) = (Msn(number), seam && number == lost.0);
+            last = Segment { msn, discontinuity, start, duration, program_date_time, ..last };
+            known.insert(msn, last.clone());
+        }
+        self.lanes.iter_mut().for_each(|lane| lane.lose(until, &known));
+    }
+
+    /// What was told of a variant, its sound included, is not taken back.
+    fn declare(&mut self, told: &[Option<Rates>]) {
+        let sound = self.lanes.iter().find(|lane| lane.kind() == RenditionKind::Audio).map(Lane::rates);
+        let sound = sound.unwrap_or(Rates { peak: 0, average: 0 });
+        for (lane, told) in self.lanes.iter_mut().zip(told) {
+            if let Some(Rates { peak, average }) = told {
+                let (peak, average) = (peak.saturating_sub(sound.peak), average.saturating_sub(sound.average));
+                lane.declare(Rates { peak, average });
+            }
+        }
     }
 
     /// The discontinuities that were told of up to the end of the playlists.
@@ -171,6 +217,9 @@ impl Packager {
         Told {
             last,
             discontinuity_sequence: self.discontinuity_sequence.saturating_add(u64::from(seam) + u64::from(open)),
+            session: self.last_session,
+            edge: self.edge,
+            ended: self.snapshot.ended,
         }
     }
 
@@ -441,7 +490,7 @@ impl Packager {
     fn reach_edge(&mut self) {
         for last in self.lanes.iter().filter_map(Lane::last) {
             self.edge = self.edge.max(last.start + last.duration);
-            self.edge_date = self.edge_date.max(last.program_date_time.checked_add(last.duration.to_duration()));
+            self.edge_date = self.edge_date.max(Some(last.ends_at()));
         }
         self.retired.retain_mut(|lane| !lane.expire(self.edge));
     }

@@ -9,6 +9,7 @@ use bytes::Bytes;
 use m3u8_rs::{MasterPlaylist, MediaPlaylist, MediaSegment, QuotedOrUnquoted, VariantStream};
 use mp4_atom::{Decode as _, Ftyp, Moof, Moov};
 
+use super::bandwidth::Rates;
 use super::i_frames::IFrame;
 use super::init::{Header, VIDEO_TIMESCALE};
 use crate::ladder::{RenditionKind, RenditionName, RenditionSpec};
@@ -57,6 +58,8 @@ pub struct Former {
     pub(super) target_secs: u32,
     /// The playlists have an end.
     pub(super) ended: bool,
+    /// They are of two programmes: of the one that was being replaced, and of the next. Neither can be gone on with.
+    pub(super) mixed: bool,
     /// The first number that one of them lists.
     pub(super) first: Msn,
     /// The number behind the last that one of them lists.
@@ -74,6 +77,9 @@ pub(super) struct FormerRendition {
     /// The formats of its picture or sound, and of the sound in the same segments.
     pub(super) codecs: Vec<String>,
     pub(super) sound: Option<String>,
+    /// What the multivariant playlist says of its variant, the sound included, and of its I-frames.
+    pub(super) rates: Option<Rates>,
+    pub(super) i_frame_rates: Option<Rates>,
     pub(super) discontinuity_sequence: u64,
     pub(super) inits: Vec<Init>,
     /// The number of the first entry of the I-frame playlist.
@@ -104,14 +110,13 @@ impl Former {
     /// When what it lists ends, by its dates.
     #[must_use]
     pub fn ends_at(&self) -> Option<SystemTime> {
-        let end = |(last, _): &(Segment, _)| last.program_date_time.checked_add(last.duration.to_duration());
-        self.renditions.iter().filter_map(|rendition| end(rendition.segments.last()?)).max()
+        self.renditions.iter().filter_map(|rendition| Some(rendition.segments.last()?.0.ends_at())).max()
     }
 
     /// Its playlists have no end yet.
     #[must_use]
     pub fn is_open(&self) -> bool {
-        !self.ended
+        !self.ended && !self.mixed
     }
 
     /// Nobody goes on with it: its playlists get their end.
@@ -141,6 +146,50 @@ struct Listing {
     i_frames: Option<MediaPlaylist>,
 }
 
+impl Listing {
+    /// The last number that the playlist lists.
+    fn last(&self) -> Msn {
+        let listed = u64::try_from(self.playlist.segments.len()).unwrap_or(u64::MAX);
+        Msn(self.playlist.media_sequence.saturating_add(listed).saturating_sub(1))
+    }
+
+    /// The numbers are such as Headwater could have come to.
+    fn check(&self) -> Result<(), Unreadable> {
+        let playlist = &self.playlist;
+        let numbers = [playlist.media_sequence, playlist.discontinuity_sequence];
+        let of_i_frames = self.i_frames.iter().map(|list| list.media_sequence);
+        let sane = numbers.into_iter().chain(of_i_frames).all(|number| number <= NUMBER_MAX);
+        if sane && (1..=TARGET_SECS_MAX).contains(&playlist.target_duration) && !playlist.segments.is_empty() {
+            return Ok(());
+        }
+        let path = Resource::Playlist(self.rendition.spec.name.clone()).below_channel();
+        Err(Unreadable::Playlist { path, why: "it is empty, or its numbers are out of range".to_owned() })
+    }
+
+    /// The discontinuities up to a number.
+    fn seams(&self, until: Msn) -> u64 {
+        let numbered = (self.playlist.media_sequence..).zip(&self.playlist.segments);
+        let seams = numbered.filter(|(msn, listed)| *msn <= until.0 && listed.discontinuity).count();
+        self.playlist.discontinuity_sequence.saturating_add(u64::try_from(seams).unwrap_or(u64::MAX))
+    }
+}
+
+/// The playlists are of one programme: they count the same discontinuities up to a number that all have.
+fn agree(listings: &[Listing], common: Msn) -> bool {
+    let mut seams = listings.iter().map(|listing| listing.seams(common));
+    let first = seams.next();
+    seams.all(|other| Some(other) == first)
+}
+
+/// As far as numbers come in practice, and far from where sums of them end.
+pub const NUMBER_MAX: u64 = 1 << 53;
+
+/// An hour: no segment is so long.
+const TARGET_SECS_MAX: u64 = 3_600;
+
+/// Segments by which one rendition may be ahead of another. They are stored together.
+const APART_MAX: u64 = 64;
+
 impl<'a> Reader<'a> {
     /// The channel, as far as nothing is needed besides.
     fn read(&mut self) -> Result<Option<Former>, Unreadable> {
@@ -151,23 +200,32 @@ impl<'a> Reader<'a> {
             return Ok(None);
         }
         let mut listings = read.into_iter().collect::<Result<Vec<_>, _>>()?;
-        let ended = listings.iter().all(|listing| listing.playlist.end_list);
+        listings.iter().try_for_each(Listing::check)?;
+        let (Some(last), Some(common)) =
+            (listings.iter().map(Listing::last).max(), listings.iter().map(Listing::last).min())
+        else {
+            return Err(Unreadable::NoMedia);
+        };
+        if last.0.saturating_sub(common.0) > APART_MAX {
+            let why = "its renditions are too far apart".to_owned();
+            return Err(Unreadable::Playlist { path: Resource::Multivariant.below_channel(), why });
+        }
+        let ended = listings.iter().any(|listing| listing.playlist.end_list);
+        let mixed = !agree(&listings, common);
         let target = listings.iter().map(|listing| listing.playlist.target_duration).max().unwrap_or(1);
         let holes = listings.iter_mut().map(|listing| self.fill(listing)).collect::<Result<Vec<_>, _>>()?;
         let mut renditions: Vec<_> = listings.into_iter().map(|listing| listing.rendition).collect();
-        // What one rendition has lost is taken from all, so that they go on together.
-        let lasts = || renditions.iter().map(|rendition| rendition.segments.last().map(|(last, _)| last.msn));
-        let whole_from = holes.into_iter().max().min(lasts().min().flatten());
-        let next = lasts().max().flatten().map(|last| Msn(last.0.saturating_add(1)));
-        let nothing = lasts().any(|last| last.is_none());
-        for rendition in &mut renditions {
-            rendition.drop_before(whole_from.unwrap_or(Msn(0)));
+        if renditions.iter().flat_map(|rendition| &rendition.segments).all(|(segment, _)| segment.gap) {
+            return Err(Unreadable::NoMedia);
         }
-        let (false, Some(next)) = (nothing, next) else { return Err(Unreadable::NoMedia) };
+        // What one rendition has lost is taken from all, so that they go on together.
+        let whole_from = holes.into_iter().max().unwrap_or(Msn(0)).min(common);
+        renditions.iter_mut().for_each(|rendition| rendition.drop_before(whole_from));
         let firsts = renditions.iter().filter_map(|rendition| Some(rendition.segments.first()?.0.msn));
-        let first = firsts.min().unwrap_or(next);
-        let target_secs = u32::try_from(target).unwrap_or(u32::MAX);
-        Ok(Some(Former { multivariant: multivariant.clone(), target_secs, ended, first, next, renditions }))
+        let first = firsts.min().unwrap_or(common);
+        let (target_secs, next) = (u32::try_from(target).unwrap_or(u32::MAX), Msn(last.0.saturating_add(1)));
+        let multivariant = multivariant.clone();
+        Ok(Some(Former { multivariant, target_secs, ended, mixed, first, next, renditions }))
     }
 
     /// An object, made with this number; none where there is none, or it is yet to be fetched.
@@ -223,13 +281,15 @@ impl<'a> Reader<'a> {
             data: Bytes::new(),
         };
         let sound = sound.into_iter().next().filter(|_| playlist.alternatives.is_empty());
-        let kind = RenditionKind::Video;
-        FormerRendition::new(
-            RenditionSpec { frame_rate: variant.frame_rate, ..spec(name, kind) },
-            header,
-            codecs,
-            sound,
-        )
+        let i_frames = Resource::IFrames(name.clone()).below_channel();
+        let of_i_frames = playlist.variants.iter().find(|variant| variant.is_i_frame && variant.uri == i_frames);
+        let frame_rate = variant.frame_rate.filter(|rate| rate.is_finite() && *rate > 0.0);
+        let spec = RenditionSpec { frame_rate, ..spec(name, RenditionKind::Video) };
+        FormerRendition {
+            rates: Some(rates(variant)),
+            i_frame_rates: of_i_frames.map(rates),
+            ..FormerRendition::new(spec, header, codecs, sound)
+        }
     }
 
     /// The rendition with its playlists.
@@ -240,7 +300,7 @@ impl<'a> Reader<'a> {
         // Both are asked for before either is missed.
         let (i_frames, playlist) =
             (i_frames.map(|resource| self.playlist(&resource)), self.playlist(&Resource::Playlist(name)));
-        Ok(Listing { rendition, playlist: playlist?, i_frames: i_frames.transpose()? })
+        Ok(Listing { rendition, playlist: playlist?, i_frames: i_frames.and_then(Result::ok) })
     }
 
     fn playlist(&mut self, resource: &Resource) -> Result<MediaPlaylist, Unreadable> {
@@ -249,22 +309,27 @@ impl<'a> Reader<'a> {
         m3u8_rs::parse_media_playlist_res(text).map_err(|_| bad("it is no media playlist"))
     }
 
-    /// Gives the rendition its segments, from the newest that is there to the first hole before it. The number behind that
-    /// hole; 0 where there is none.
+    /// Gives the rendition its segments, from the newest to the first hole before one that is there. The number behind that
+    /// hole; 0 where there is none. The newest that are not there are gaps: their numbers were told.
     fn fill(&mut self, listing: &mut Listing) -> Result<Msn, Unreadable> {
         let Listing { rendition, playlist, i_frames } = listing;
         rendition.discontinuity_sequence = playlist.discontinuity_sequence;
         let mut of_segments = i_frames.as_ref().map(i_frames_by_uri).unwrap_or_default();
         rendition.first_i_frame = i_frames.as_ref().map_or(1, |list| list.media_sequence);
-        let mut hole = None;
+        let (mut found, mut hole) = (false, None);
         // The newest first: should the time for reading be over, it is the old ones that are missing.
         let numbered: Vec<_> = (playlist.media_sequence..).map(Msn).zip(&playlist.segments).collect();
         for (msn, listed) in numbered.into_iter().rev() {
             let i_frames = of_segments.remove(&listed.uri).unwrap_or_default();
-            match self.segment(rendition, msn, listed)? {
-                Some(segment) if hole.is_none() => rendition.segments.push((segment, i_frames)),
-                None if !rendition.segments.is_empty() => hole = hole.or(Some(Msn(msn.0.saturating_add(1)))),
-                _ => {}
+            let (segment, there) = self.segment(rendition, msn, listed)?;
+            if hole.is_some() || found && !there {
+                hole = hole.or(Some(Msn(msn.0.saturating_add(1))));
+                rendition.leave_out(&segment, &i_frames);
+            } else if there {
+                found |= !segment.gap;
+                rendition.segments.push((segment, i_frames));
+            } else {
+                rendition.segments.push((Segment { gap: true, ..segment }, Vec::new()));
             }
         }
         rendition.segments.reverse();
@@ -272,13 +337,13 @@ impl<'a> Reader<'a> {
         Ok(hole.unwrap_or(Msn(0)))
     }
 
-    /// A listed segment; none where it is not there.
+    /// A listed segment, with its media where that is there.
     fn segment(
         &mut self,
         rendition: &mut FormerRendition,
         msn: Msn,
         listed: &MediaSegment,
-    ) -> Result<Option<Segment>, Unreadable> {
+    ) -> Result<(Segment, bool), Unreadable> {
         let path = || format!("{}/{}", rendition.spec.name, listed.uri);
         let bad = |why: &str| Unreadable::Playlist { path: path(), why: why.to_owned() };
         let resource = self.resource(&path()).ok_or_else(|| bad("it is no segment's path"))?;
@@ -305,10 +370,11 @@ impl<'a> Reader<'a> {
             gap,
         };
         if gap {
-            return Ok(Some(segment));
+            return Ok((segment, true));
         }
         let has_init = self.container == Container::Ts || self.init(rendition, session, msn);
-        Ok(self.object(&resource, msn).filter(|_| has_init).map(|data| Segment { data: data.clone(), ..segment }))
+        let data = self.object(&resource, msn).filter(|_| has_init).cloned();
+        Ok((Segment { data: data.clone().unwrap_or_default(), ..segment }, data.is_some()))
     }
 
     /// Gives the rendition the initialisation segment of a run. False where it is not there.
@@ -333,6 +399,8 @@ impl FormerRendition {
             header: Some(header),
             codecs,
             sound,
+            rates: None,
+            i_frame_rates: None,
             discontinuity_sequence: 0,
             inits: Vec::new(),
             first_i_frame: 1,
@@ -363,13 +431,26 @@ impl FormerRendition {
         }
     }
 
+    /// Where the media does not say when it is decoded, it ends at `edge`, which is known from elsewhere.
+    pub(super) fn end_at(&mut self, edge: MediaTime) {
+        let end = self.segments.last().map_or(edge, |(last, _)| last.start + last.duration);
+        let late = (edge - end).max(MediaTime::ZERO);
+        if self.inits.is_empty() {
+            self.segments.iter_mut().for_each(|(segment, _)| segment.start += late);
+        }
+    }
+
     fn drop_before(&mut self, first: Msn) {
         let kept = self.segments.iter().position(|(segment, _)| segment.msn >= first).unwrap_or(self.segments.len());
-        for (segment, i_frames) in self.segments.drain(..kept) {
-            self.discontinuity_sequence += u64::from(segment.discontinuity);
-            let entries = if segment.gap { 1 } else { i_frames.len() };
-            self.first_i_frame = self.first_i_frame.saturating_add(u64::try_from(entries).unwrap_or(0));
-        }
+        let gone: Vec<_> = self.segments.drain(..kept).collect();
+        gone.iter().for_each(|(segment, i_frames)| self.leave_out(segment, i_frames));
+    }
+
+    /// A segment has left the playlist, and the I-frames in it theirs.
+    fn leave_out(&mut self, segment: &Segment, i_frames: &[IFrame]) {
+        self.discontinuity_sequence = self.discontinuity_sequence.saturating_add(u64::from(segment.discontinuity));
+        let entries = if segment.gap { 1 } else { i_frames.len() };
+        self.first_i_frame = self.first_i_frame.saturating_add(u64::try_from(entries).unwrap_or(0));
     }
 }
 
@@ -383,6 +464,11 @@ fn spec(name: RenditionName, kind: RenditionKind) -> RenditionSpec {
 
 fn codecs(variant: &VariantStream) -> impl Iterator<Item = String> {
     variant.codecs.iter().flat_map(|codecs| codecs.split(',')).map(|codec| codec.trim().to_owned())
+}
+
+fn rates(variant: &VariantStream) -> Rates {
+    let peak = variant.bandwidth.min(NUMBER_MAX);
+    Rates { peak, average: variant.average_bandwidth.map_or(peak, |average| average.min(peak)) }
 }
 
 fn is_sound(codec: &str) -> bool {

@@ -75,9 +75,10 @@ impl IFrames {
         (self.playlist, self.delta) = (None, None);
     }
 
-    /// The first entry that is listed has this number.
-    pub(super) fn number_from(&mut self, first: u64) {
+    /// The first entry that is listed has this number, and of all at least these rates were told.
+    pub(super) fn resume(&mut self, first: u64, rates: Option<Rates>) {
         (self.first, self.next) = (first, first);
+        rates.into_iter().for_each(|rates| self.bandwidth.declare(rates));
     }
 
     /// There is no playlist.

@@ -99,7 +99,7 @@ impl Lane {
         let discontinuity_sequence = former.discontinuity_sequence;
         let first = former.segments.first().map_or(programme.first, |(first, _)| first.msn);
         lane.begin_programme(&former.spec, Programme { first, discontinuity_sequence, ..programme });
-        lane.i_frames.iter_mut().for_each(|i_frames| i_frames.number_from(former.first_i_frame));
+        lane.i_frames.iter_mut().for_each(|i_frames| i_frames.resume(former.first_i_frame, former.i_frame_rates));
         for (segment, i_frames) in former.segments {
             lane.enlist(segment, i_frames, None);
         }
@@ -112,24 +112,21 @@ impl Lane {
         lane
     }
 
-    /// Lists segments that were told of and are lost, up to the one before `next`, as gaps: as another rendition has them, or
-    /// as long as any; the one that has lost its seam with a discontinuity.
-    pub(super) fn lose(&mut self, next: Msn, others: &BTreeMap<Msn, Arc<Segment>>, seam: Option<Msn>) {
-        while let Some(last) = self.last().filter(|last| last.msn.0.saturating_add(1) < next.0) {
-            let msn = Msn(last.msn.0.saturating_add(1));
-            let gap = others.get(&msn).map(|other| Segment::clone(other)).unwrap_or_else(|| Segment {
-                msn,
-                discontinuity: seam == Some(msn),
-                start: last.start + last.duration,
-                duration: MediaTime::from_millis(i64::from(self.target_secs) * 1_000),
-                program_date_time: last.program_date_time + last.duration.to_duration(),
-                ..Segment::clone(last)
-            });
-            self.enlist(Segment { data: bytes::Bytes::new(), parts: Vec::new(), gap: true, ..gap }, Vec::new(), None);
+    /// Lists the segments that the rendition lacks, up to the one before `until`, as gaps where `known` says that they are.
+    pub(super) fn lose(&mut self, until: Msn, known: &BTreeMap<Msn, Segment>) {
+        let own = self.last().map_or(0, |last| last.msn.0);
+        for (_, gap) in known.range(Msn(own.saturating_add(1))..).take_while(|(msn, _)| **msn < until) {
+            let gap = Segment { data: bytes::Bytes::new(), parts: Vec::new(), gap: true, ..gap.clone() };
+            self.enlist(gap, Vec::new(), None);
         }
         let end = self.last().map(|last| last.start + last.duration);
         end.into_iter().for_each(|end| self.window.left_at(end));
         self.changed.declaration = false;
+    }
+
+    /// At least these rates were told of the rendition.
+    pub(super) fn declare(&mut self, rates: Rates) {
+        self.bandwidth.declare(rates);
     }
 
     /// What the playlist lists.
@@ -371,7 +368,9 @@ impl Lane {
                 self.changed.declaration |= i_frames.push(last, of_it, self.window.first_listed());
             }
         }
-        self.window.expire(edge, run.map(|run| run.session));
+        if let Some(run) = run {
+            self.window.expire(edge, Some(run.session));
+        }
         self.changed.playlist = true;
         self.changed.anything = true;
     }

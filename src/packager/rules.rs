@@ -30,8 +30,8 @@ pub(crate) struct Watcher {
     longest: BTreeMap<String, MediaTime>,
     /// By rendition, how far it has come; of one that is not offered, how far the channel has.
     edges: BTreeMap<String, MediaTime>,
-    /// Segments may have lost their parts.
-    restarted: bool,
+    /// Up to this number segments may have lost their parts.
+    restarted: Option<u64>,
 }
 
 impl Watcher {
@@ -74,11 +74,11 @@ impl Watcher {
         self.before = Arc::clone(now);
     }
 
-    /// The process is another one, which has what is listed, without parts, and nothing else.
-    pub(crate) fn restart(&mut self) {
+    /// The process is another one, which has what is listed up to `last`, without parts, and nothing else.
+    pub(crate) fn restart(&mut self, last: Msn) {
         self.left.clear();
         self.longest.clear();
-        self.restarted = true;
+        self.restarted = Some(last.0);
     }
 
     /// What can be played goes on until its end is told, and then gives way at once to what can be played.
@@ -114,7 +114,7 @@ impl Watcher {
             let (session, _) = self.seen[&(name.clone(), *number)];
             let there = now.rendition(name).and_then(|r| r.segment(session, Msn(*number))).is_some();
             // What was read back from a playlist is rounded as that is.
-            let edge = self.edges[name] + MediaTime::from_nanos(if self.restarted { 10_000 } else { 0 });
+            let edge = self.edges[name] + MediaTime::from_nanos(if self.restarted.is_some() { 10_000 } else { 0 });
             assert!(there || *until <= edge, "{name} {number} is gone before {until:?}");
         }
     }
@@ -239,7 +239,8 @@ impl Watcher {
         }
         let samples: Vec<Read> = readback::chunks(&segment.data).into_iter().flat_map(|(_, s)| s).collect();
         let joined: Vec<u8> = segment.parts.iter().flat_map(|p| p.data.to_vec()).collect();
-        assert!(joined == segment.data || self.restarted && joined.is_empty());
+        let restored = self.restarted.is_some_and(|last| segment.msn.0 <= last);
+        assert!(joined == segment.data || restored && joined.is_empty());
         assert!(segment.gap || samples[0].key);
         self.seen.insert(key, (segment.session, samples));
     }

@@ -39,7 +39,8 @@ pub enum StoreError {
     /// The credentials are missing, wrong, expired, or do not permit this.
     #[error(
         "the store refuses the credentials: {0}; check AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY or the profile or role, \
-         and that they permit PutObject, GetObject and DeleteObject"
+         and that they permit PutObject, GetObject and DeleteObject of objects and ListBucket of the bucket, without which a store \
+         refuses to say that there is no such object"
     )]
     Denied(At),
     /// The clocks are too far apart for signatures to hold.
@@ -69,6 +70,12 @@ pub enum StoreError {
 }
 
 impl StoreError {
+    /// Waiting may mend it, with nobody doing anything.
+    #[must_use]
+    pub fn may_pass(&self) -> bool {
+        matches!(self, Self::Unreachable(_) | Self::Timeout(_) | Self::Throttled(_) | Self::Server(_) | Self::Io(_))
+    }
+
     /// A word for metrics.
     #[must_use]
     pub fn kind(&self) -> &'static str {

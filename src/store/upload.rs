@@ -40,8 +40,7 @@ pub struct Setup {
 /// The media that `stored` lists is in the store already: a process before this one put it there.
 ///
 /// Objects that no playlist in the store names any more are deleted after their duration and that of the longest
-/// playlist. What waits for that at the end stays, as does what a process before this one had unlisted: such leftovers can be
-/// told by their age, since all that is listed is younger than the window.
+/// playlist. What waits for that at the end stays, as does what a process before this one had unlisted.
 pub async fn upload(
     setup: Setup,
     stored: Arc<ChannelSnapshot>,
@@ -52,6 +51,7 @@ pub async fn upload(
     let span = info_span!("channel", channel = %setup.channel);
     let mut uploader = Uploader::new(setup, live, status);
     uploader.adopt(&stored);
+    drop(stored);
     async {
         tokio::select! {
             biased;

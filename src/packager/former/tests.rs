@@ -67,6 +67,15 @@ fn resume(told: Told, store: &Objects) -> Packager {
     Packager::resume(simulate::hls(), told, former, testing::wall_clock(0))
 }
 
+fn told(last: u64, discontinuity_sequence: u64) -> Told {
+    Told { last: Msn(last), discontinuity_sequence, ..Told::default() }
+}
+
+fn playlist(packager: &Packager, rendition: &str) -> String {
+    let playlist = packager.snapshot().rendition(rendition).unwrap().playlist.clone().unwrap();
+    String::from_utf8_lossy(&playlist.text).into_owned()
+}
+
 fn listed(packager: &Packager, rendition: &str) -> Vec<(u64, bool, bool)> {
     let rendition = packager.snapshot().rendition(rendition).unwrap();
     rendition.listed().map(|segment| (segment.msn.0, segment.discontinuity, segment.gap)).collect()
@@ -77,11 +86,12 @@ fn a_channel_goes_on_where_it_was_killed() {
     let (packager, mut watcher) = killed();
     let before = packager.snapshot();
     let open = before.rendition("720p").unwrap().open.as_ref().unwrap();
-    assert_eq!((open.msn.0, packager.told()), (5, Told { last: Msn(5), discontinuity_sequence: 2 }));
+    let Told { last, discontinuity_sequence, ended, .. } = packager.told();
+    assert_eq!((open.msn, last, discontinuity_sequence, ended), (Msn(5), Msn(5), 2, false));
 
     let mut after = resume(packager.told(), &stored(before));
     assert!(after.is_open());
-    watcher.restart();
+    watcher.restart(after.told().last);
     watcher.see(after.snapshot());
     for rendition in RENDITIONS {
         let (old, new) = (before.rendition(rendition).unwrap(), after.snapshot().rendition(rendition).unwrap());
@@ -107,20 +117,20 @@ fn a_channel_goes_on_where_it_was_killed() {
 fn what_was_told_and_is_not_stored_is_a_gap_and_no_number_is_used_twice() {
     let (packager, _) = killed();
     let store = stored(packager.snapshot());
-    let told = Told { last: Msn(7), discontinuity_sequence: 3 };
+    let told = told(7, 3);
     let after = resume(told, &store);
     let gaps = [(5, true, true), (6, false, true), (7, false, true)];
     assert_eq!(listed(&after, "720p")[listed(&after, "720p").len() - 3..], gaps, "a seam that is lost is told again");
-    assert_eq!(after.told(), told);
-    // More than a window is lost.
-    let mut after = resume(Told { last: Msn(900), discontinuity_sequence: 8 }, &store);
+    assert_eq!((after.told().last, after.told().discontinuity_sequence), (Msn(7), 3));
+    // More than a window is lost, or more than one seam.
+    assert!(resume(super::tests::told(7, 4), &store).snapshot().ended);
+    let mut after = resume(super::tests::told(900, 8), &store);
     assert!(after.snapshot().ended && !after.is_open());
     let mut watcher = Watcher::default();
-    watcher.restart();
+    watcher.restart(after.told().last);
     feed(&mut after, &mut watcher, steady(100, false).events(60_000));
     assert_eq!(listed(&after, "audio").first(), Some(&(901, false, false)));
-    let text = after.snapshot().rendition("audio").unwrap().playlist.clone().unwrap().text;
-    assert!(String::from_utf8_lossy(&text).contains("#EXT-X-DISCONTINUITY-SEQUENCE:8\n"));
+    assert!(playlist(&after, "audio").contains("#EXT-X-DISCONTINUITY-SEQUENCE:8\n"));
 }
 
 #[test]
@@ -129,7 +139,7 @@ fn an_ended_programme_stays_ended() {
     feed(&mut packager, &mut watcher, vec![LadderEvent::Finish]);
     let mut after = resume(packager.told(), &stored(packager.snapshot()));
     assert!(after.snapshot().ended && !after.is_open());
-    watcher.restart();
+    watcher.restart(after.told().last);
     watcher.see(after.snapshot());
     feed(&mut after, &mut watcher, steady(100, false).events(40_000));
     assert_eq!(listed(&after, "360p").first(), Some(&(6, false, false)));
@@ -138,7 +148,8 @@ fn an_ended_programme_stays_ended() {
 
 #[test]
 fn without_a_store_the_numbers_go_on() {
-    let told = Told { last: Msn(41), discontinuity_sequence: 3 };
+    let (session, edge) = (testing::SESSION, MediaTime::from_millis(77_000));
+    let told = Told { session, edge, ..told(41, 3) };
     let mut packager = resume(told, &Objects::new());
     assert_eq!((packager.is_open(), packager.told()), (false, told));
     feed(&mut packager, &mut Watcher::default(), steady(100, false).events(10_000));
@@ -155,9 +166,97 @@ fn media_that_is_not_there_is_not_listed() {
     let after = resume(told, &store);
     for rendition in RENDITIONS {
         assert_eq!(listed(&after, rendition).first().map(|first| first.0), Some(4), "{rendition}");
+        // The seam was before number 3.
+        assert!(playlist(&after, rendition).contains("#EXT-X-DISCONTINUITY-SEQUENCE:1\n"), "{rendition}");
     }
-    store.retain(|path, _| !path.starts_with("360p/") || !path.ends_with("init.mp4"));
+    let first_entry = |rendition: &str| {
+        let text = after.snapshot().rendition(rendition).unwrap().i_frames.clone().unwrap().playlist.text;
+        m3u8_rs::parse_media_playlist_res(&text).unwrap().media_sequence
+    };
+    assert_eq!(first_entry("360p"), first_entry("720p"));
+    store.retain(|path, _| !path.ends_with("init.mp4"));
     assert_eq!(read(&store, Container::Cmaf).unwrap_err(), Unreadable::NoMedia);
+}
+
+#[test]
+fn the_newest_that_are_not_there_are_gaps_of_their_own_numbers() {
+    let (packager, _) = killed();
+    let mut store = stored(packager.snapshot());
+    store.retain(|path, _| !path.ends_with("/4.m4s"));
+    // What was told is not known either.
+    let after = resume(Told::default(), &store);
+    for rendition in RENDITIONS {
+        assert_eq!(listed(&after, rendition).last(), Some(&(4, false, true)), "{rendition}");
+        assert_eq!(playlist(&after, rendition).replace("#EXT-X-GAP\n", ""), playlist(&packager, rendition));
+    }
+    assert_eq!(after.told().last, Msn(4));
+}
+
+#[test]
+fn playlists_of_two_programmes_are_an_end() {
+    let (mut packager, mut watcher) = killed();
+    feed(&mut packager, &mut watcher, vec![LadderEvent::Finish]);
+    let sound = stored(packager.snapshot()).remove("audio/index.m3u8").unwrap();
+    feed(&mut packager, &mut watcher, steady(100, false).events(40_000));
+    let mut store = stored(packager.snapshot());
+    let text = String::from_utf8(sound.unwrap().to_vec()).unwrap();
+    for sound in [text.clone(), text.replace("#EXT-X-ENDLIST\n", "")] {
+        store.insert("audio/index.m3u8".to_owned(), Some(sound.into()));
+        let mut after = resume(packager.told(), &store);
+        assert!(after.snapshot().ended && !after.is_open());
+        let mut watcher = Watcher::default();
+        watcher.restart(after.told().last);
+        feed(&mut after, &mut watcher, steady(100, false).events(60_000));
+        assert_eq!(listed(&after, "audio").first().map(|first| first.0), Some(packager.told().last.0 + 1));
+    }
+}
+
+#[test]
+fn an_end_that_was_told_is_not_taken_back() {
+    let (packager, _) = killed();
+    let after = resume(Told { ended: true, ..packager.told() }, &stored(packager.snapshot()));
+    assert!(after.snapshot().ended && playlist(&after, "audio").ends_with("#EXT-X-ENDLIST\n"));
+}
+
+#[test]
+fn what_was_told_of_bit_rates_stays() {
+    let (mut packager, mut watcher) = killed();
+    let large = |event: &mut LadderEvent| {
+        if let LadderEvent::Unit { rendition: 0, unit, .. } = event {
+            unit.data = Bytes::from(vec![1; 60_000]);
+        }
+    };
+    let mut events = steady(100, false).events(40_000);
+    events.iter_mut().for_each(large);
+    feed(&mut packager, &mut watcher, events);
+    feed(&mut packager, &mut watcher, steady(400, false).events(60_000));
+    let rates = |packager: &Packager| {
+        let text = &packager.snapshot().multivariant.as_ref().unwrap().text;
+        let playlist = m3u8_rs::parse_master_playlist_res(text).unwrap();
+        playlist.variants.iter().map(|variant| variant.bandwidth).collect::<Vec<_>>()
+    };
+    let before = rates(&packager);
+    let mut after = resume(packager.told(), &stored(packager.snapshot()));
+    watcher.restart(after.told().last);
+    feed(&mut after, &mut watcher, steady(100, false).events(100_000));
+    let raised = rates(&after).iter().zip(&before).all(|(after, before)| after >= before);
+    assert!(raised && before[0] > 5_000_000, "{before:?} {:?}", rates(&after));
+}
+
+#[test]
+fn a_channel_in_mpeg_ts_goes_on_and_so_does_its_time() {
+    let hls = simulate::hls().packed_in(Container::Ts);
+    let mut packager = Packager::new(hls);
+    let handle = |packager: &mut Packager, events: Vec<LadderEvent>| {
+        events.into_iter().for_each(|event| drop(packager.handle(event, testing::wall_clock(0))));
+    };
+    handle(&mut packager, steady(300, false).events(3_600_000));
+    let former = read(&stored(packager.snapshot()), Container::Ts).unwrap();
+    let mut after = Packager::resume(hls, packager.told(), former, testing::wall_clock(0));
+    assert_eq!((after.edge(), after.is_open()), (packager.edge(), true));
+    assert_eq!(playlist(&after, "720p"), playlist(&packager, "720p"));
+    handle(&mut after, steady(100, false).events(3_620_000));
+    assert_eq!(listed(&after, "720p").iter().filter(|(_, seam, _)| *seam).count(), 1);
 }
 
 #[test]
@@ -185,6 +284,10 @@ fn what_is_no_journal_is_refused_with_its_place() {
         ("720p/index.m3u8", "/3.m4s", "/33.m4s"),
         ("720p/index.m3u8", "/3.m4s", "/../3.m4s"),
         ("360p/index.m3u8", "#EXT-X-PROGRAM-DATE-TIME", "#X"),
+        ("360p/index.m3u8", "#EXT-X-MEDIA-SEQUENCE:", "#EXT-X-MEDIA-SEQUENCE:1844674407370955161"),
+        ("360p/index.m3u8", "#EXT-X-DISCONTINUITY-SEQUENCE:", "#EXT-X-DISCONTINUITY-SEQUENCE:1844674407370955161"),
+        ("360p/index.m3u8", "#EXT-X-TARGETDURATION:", "#EXT-X-TARGETDURATION:429496729"),
+        ("audio/index.m3u8", "#EXT-X-TARGETDURATION:", "#X"),
     ] {
         let mut store = store.clone();
         let text = String::from_utf8(store[path].clone().unwrap().to_vec()).unwrap();
@@ -200,7 +303,7 @@ fn what_is_no_journal_is_refused_with_its_place() {
 fn a_run_brings_the_ladder_s_order_back() {
     let (packager, mut watcher) = killed();
     let mut after = resume(packager.told(), &stored(packager.snapshot()));
-    watcher.restart();
+    watcher.restart(after.told().last);
     let mut events = steady(100, false).events(40_000);
     for event in &mut events {
         match event {
@@ -247,7 +350,7 @@ proptest! {
             start += Session::duration(session) + 1_000;
             if kill.is_some() && packager.snapshot().multivariant.is_some() {
                 packager = resume(packager.told(), &stored(packager.snapshot()));
-                watcher.restart();
+                watcher.restart(packager.told().last);
                 watcher.see(packager.snapshot());
                 start = start.max(packager.edge().as_millis() + 1_000);
             }
