@@ -1,13 +1,14 @@
 //! What players were told of a channel's numbers, kept in a file below the data directory: the store is behind the origin by
 //! what is on its way there, and after a crash nobody else knows what was told.
 //!
-//! One write for each segment, of a few bytes at the same place, and no sync: it has to outlive the process. Where the whole
+//! One write for each part, of a few bytes at the same place, and no sync: it has to outlive the process. Where the whole
 //! machine goes down, the playlists in the store are what is left.
 
 use std::fs::{File, OpenOptions};
 use std::io;
 use std::os::unix::fs::FileExt as _;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use tracing::{info, warn};
 
@@ -72,8 +73,8 @@ impl ToldFile {
             self.file = Some(OpenOptions::new().write(true).create(true).truncate(false).open(&self.path)?);
         }
         // As wide as any number: a shorter one leaves nothing of a longer one behind it.
-        let numbers =
-            [told.last.0, told.discontinuity_sequence, told.session.0, millis(told.edge), u64::from(told.ended)];
+        let (lasted, edge) = (micros(told.lasted), micros(told.edge));
+        let numbers = [told.last.0, lasted, told.discontinuity_sequence, told.session.0, edge, u64::from(told.ended)];
         let text = numbers.map(|number| format!("{number:020}")).join(" ") + "\n";
         self.file.as_ref().map_or(Ok(()), |file| file.write_all_at(text.as_bytes(), 0))
     }
@@ -89,16 +90,26 @@ impl ToldFile {
     }
 }
 
-fn millis(edge: MediaTime) -> u64 {
-    u64::try_from(edge.as_millis()).unwrap_or(0)
+fn micros(time: MediaTime) -> u64 {
+    u64::try_from(time.as_nanos() / 1_000).unwrap_or(0)
+}
+
+fn time(micros: u64) -> MediaTime {
+    MediaTime::from(Duration::from_micros(micros))
 }
 
 fn parse(text: &str) -> Option<Told> {
     let numbers: Result<Vec<u64>, _> = text.split_whitespace().map(str::parse).collect();
-    let [last, discontinuity_sequence, session, edge, ended] = numbers.ok()?.try_into().ok()?;
-    let sane = [last, discontinuity_sequence, session, edge].iter().all(|number| *number <= NUMBER_MAX);
-    let edge = MediaTime::from_millis(i64::try_from(edge).ok()?);
-    let told = Told { last: Msn(last), discontinuity_sequence, session: SessionId(session), edge, ended: ended == 1 };
+    let [last, lasted, discontinuity_sequence, session, edge, ended] = numbers.ok()?.try_into().ok()?;
+    let sane = [last, lasted, discontinuity_sequence, session, edge].iter().all(|number| *number <= NUMBER_MAX);
+    let told = Told {
+        last: Msn(last),
+        lasted: time(lasted),
+        discontinuity_sequence,
+        session: SessionId(session),
+        edge: time(edge),
+        ended: ended == 1,
+    };
     (sane && ended <= 1).then_some(told)
 }
 
@@ -114,7 +125,8 @@ mod tests {
         assert_eq!(file.read(), Told::default());
         for (last, ended) in [(9_999, false), (10_000, true), (7, false)] {
             let (session, edge) = (SessionId(1_800_000_000_000), MediaTime::from_millis(86_400_123));
-            let told = Told { last: Msn(last), discontinuity_sequence: 3, session, edge, ended };
+            let lasted = MediaTime::from_nanos(1_533_333_000);
+            let told = Told { last: Msn(last), lasted, discontinuity_sequence: 3, session, edge, ended };
             file.keep(told);
             assert_eq!(ToldFile::new(folder.path(), &channel).read(), told);
         }
@@ -126,7 +138,9 @@ mod tests {
 
     #[test]
     fn anything_else_is_no_number() {
-        for text in ["", "1", "1 2 3 4 x", "1 2 3 4 0 6", "-1 2 3 4 0", "1 2 3 4 2", "18446744073709551615 0 0 0 0"] {
+        for text in
+            ["", "1", "1 2 3 4 5 x", "1 2 3 4 5 0 7", "-1 2 3 4 5 0", "1 2 3 4 5 2", "18446744073709551615 0 0 0 0 0"]
+        {
             assert_eq!(parse(text), None, "{text}");
         }
     }

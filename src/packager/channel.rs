@@ -17,7 +17,7 @@ use super::sound::{Placed, Sound};
 use super::text;
 use crate::config::HlsConfig;
 use crate::ladder::{LadderEvent, RenditionIndex, RenditionKind, RenditionName, RenditionSpec, RunStart};
-use crate::live::{ChannelSnapshot, Msn, Playlist, RenditionSnapshot, Segment, SessionId};
+use crate::live::{ChannelSnapshot, Msn, OpenSegment, Playlist, RenditionSnapshot, Segment, SessionId};
 use crate::media::{AccessUnit, Container, MediaTime, TrackFormat};
 
 /// The state machine; see the module.
@@ -63,6 +63,8 @@ pub struct Packager {
 pub struct Told {
     /// The last number, of a segment or of one that has parts.
     pub last: Msn,
+    /// How much of it, in the rendition that has come furthest.
+    pub lasted: MediaTime,
     /// The discontinuity sequence number of a programme that begins behind it.
     pub discontinuity_sequence: u64,
     /// The directory of the last run.
@@ -76,8 +78,8 @@ pub struct Told {
 impl Default for Told {
     /// Nothing.
     fn default() -> Self {
-        let (session, edge) = (SessionId(0), MediaTime::ZERO);
-        Self { last: Msn(0), discontinuity_sequence: 0, session, edge, ended: false }
+        let (lasted, edge) = (MediaTime::ZERO, MediaTime::ZERO);
+        Self { last: Msn(0), lasted, discontinuity_sequence: 0, session: SessionId(0), edge, ended: false }
     }
 }
 
@@ -143,7 +145,7 @@ impl Packager {
         let lost_seams = told.discontinuity_sequence.saturating_sub(self.seams().saturating_add(1));
         self.ended = ended || mixed || told.ended || lost >= self.hls.window || lost_seams > 1;
         if !mixed {
-            self.fill(next, if self.ended { next } else { behind }, lost_seams > 0);
+            self.fill(next, if self.ended { next } else { behind }, told.lasted, lost_seams > 0);
         }
         self.next = behind;
         self.programme = Some(first).filter(|_| !self.ended);
@@ -158,14 +160,17 @@ impl Packager {
     }
 
     /// Brings all renditions to the same number, the one before `until`: what one of them has and another lacks is a gap there,
-    /// and so is what stood from `lost` on in all, behind a `seam` if that was told and is lost.
-    fn fill(&mut self, lost: Msn, until: Msn, seam: bool) {
+    /// and so is what stood from `lost` on in all, behind a `seam` if that was told and is lost. The last is as long as what was
+    /// told of it: players who have its parts have all that is before what follows, and play on without a hole.
+    fn fill(&mut self, lost: Msn, until: Msn, lasted: MediaTime, seam: bool) {
         let listed = self.lanes.iter().flat_map(Lane::listed).map(|segment| (segment.msn, Segment::clone(segment)));
         let mut known: BTreeMap<Msn, Segment> = listed.collect();
         let last = self.lanes.iter().filter_map(Lane::last).max_by_key(|last| last.start + last.duration);
         let Some(mut last) = last.map(|last| Segment::clone(last)) else { return };
-        let duration = MediaTime::from_millis(i64::from(self.target_secs) * 1_000);
+        let longest = MediaTime::from_millis(i64::from(self.target_secs) * 1_000);
         for number in lost.0..until.0 {
+            let is_open = number.saturating_add(1) == until.0 && lasted > MediaTime::ZERO;
+            let duration = if is_open { lasted.min(longest) } else { longest };
             let (start, program_date_time) = (last.start + last.duration, last.ends_at());
             let (msn, discontinuity) = (Msn(number), seam && number == lost.0);
             last = Segment { msn, discontinuity, start, duration, program_date_time, ..last };
@@ -206,16 +211,14 @@ impl Packager {
     /// What was told to players, so that another process can go on behind it. To be kept before a snapshot is published.
     #[must_use]
     pub fn told(&self) -> Told {
-        let last = |rendition: &Arc<RenditionSnapshot>| {
-            let open = rendition.open.as_ref().filter(|open| !open.parts.is_empty()).map(|open| open.msn);
-            open.max(rendition.segments.back().map(|segment| segment.msn))
-        };
-        let last = self.snapshot.renditions.iter().filter_map(last).max();
-        let last = last.unwrap_or(Msn(0)).max(Msn(self.next.0.saturating_sub(1)));
+        let behind = Msn(self.next.0.saturating_sub(1));
+        let furthest = self.snapshot.renditions.iter().filter_map(|rendition| last_told(rendition)).max();
+        let (last, lasted) = furthest.unwrap_or((Msn(0), MediaTime::ZERO)).max((behind, MediaTime::ZERO));
         let seam = self.run.as_ref().is_some_and(|run| run.seam && run.first <= last);
         let open = self.programme.is_some();
         Told {
             last,
+            lasted,
             discontinuity_sequence: self.discontinuity_sequence.saturating_add(u64::from(seam) + u64::from(open)),
             session: self.last_session,
             edge: self.edge,
@@ -574,6 +577,13 @@ const EVER: Option<MediaTime> = Some(MediaTime::from_nanos(i64::MAX));
 
 /// What may be added to the target duration before it rounds to the next second, less a frame.
 const ROUNDING_MILLIS: i64 = 450;
+
+/// The last number that players were told of a rendition, and how much of it.
+fn last_told(rendition: &RenditionSnapshot) -> Option<(Msn, MediaTime)> {
+    let parts = |open: &OpenSegment| open.parts.iter().fold(MediaTime::ZERO, |sum, part| sum + part.duration);
+    let open = rendition.open.as_ref().filter(|open| !open.parts.is_empty()).map(|open| (open.msn, parts(open)));
+    open.max(rendition.segments.back().map(|segment| (segment.msn, segment.duration)))
+}
 
 fn count(segments: u64) -> u32 {
     u32::try_from(segments).unwrap_or(u32::MAX)
