@@ -113,7 +113,7 @@ impl fmt::Display for ConfigErrors {
 /// Everything, checked.
 #[derive(Clone, Debug)]
 pub struct Config {
-    /// Where keys that were made are kept.
+    /// Where keys that were made are kept, and what players were told of each channel.
     pub data_dir: PathBuf,
     /// `[rtmp]`
     pub rtmp: RtmpConfig,
