@@ -135,7 +135,7 @@ struct Reader<'a> {
     channel: &'a ChannelName,
     container: Container,
     objects: &'a Objects,
-    /// What is lacking, and when it was made: playlists last of all.
+    /// What is lacking, by the number that it was made with; playlists count as the newest.
     needs: Vec<(Msn, String)>,
 }
 
