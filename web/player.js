@@ -45,6 +45,7 @@ class HlsPlayer {
   #hls = new Hls(HLS_CONFIG);
   #video;
   #on;
+  #listening = new AbortController();
   #recoveredAt = -Infinity;
 
   constructor(video, url, on) {
@@ -55,6 +56,7 @@ class HlsPlayer {
     hls.on(Hls.Events.LEVELS_UPDATED, () => on.levels(hls.levels.map(describe)));
     hls.on(Hls.Events.LEVEL_SWITCHED, () => on.level());
     hls.on(Hls.Events.ERROR, (_, error) => this.#failed(error));
+    video.addEventListener("playing", () => this.#join(), { once: true, signal: this.#listening.signal });
     hls.loadSource(url);
     hls.attachMedia(video);
   }
@@ -87,7 +89,17 @@ class HlsPlayer {
   }
 
   stop() {
+    this.#listening.abort();
     this.#hls.destroy();
+  }
+
+  /** While the first pictures were fetched the programme went on, and hls.js makes up for it by playing faster only as long as more
+   * than a second is in the buffer, which with short parts is more than is needed. So the viewer is taken there at once. */
+  #join() {
+    const { latestLevelDetails, liveSyncPosition } = this.#hls;
+    if (latestLevelDetails?.live && latestLevelDetails.partTarget && liveSyncPosition - this.#video.currentTime > 0.2) {
+      this.#video.currentTime = liveSyncPosition;
+    }
   }
 
   #failed(error) {
