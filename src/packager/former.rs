@@ -73,7 +73,7 @@ pub struct Former {
 pub(super) struct FormerRendition {
     pub(super) spec: RenditionSpec,
     /// Of its last run that has media.
-    pub(super) header: Option<Header>,
+    pub(super) header: Header,
     /// The formats of its picture or sound, and of the sound in the same segments.
     pub(super) codecs: Vec<String>,
     pub(super) sound: Option<String>,
@@ -396,7 +396,7 @@ impl FormerRendition {
     fn new(spec: RenditionSpec, header: Header, codecs: Vec<String>, sound: Option<String>) -> Self {
         Self {
             spec,
-            header: Some(header),
+            header,
             codecs,
             sound,
             rates: None,
@@ -425,9 +425,9 @@ impl FormerRendition {
             segment.start = scale.and_then(|scale| decode_time(&segment.data, scale)).unwrap_or(end);
             end = segment.start + segment.duration;
         }
-        if let Some((header, init)) = self.header.as_mut().zip(self.inits.last()) {
-            header.timescale = timescale(&init.data).unwrap_or(header.timescale);
-            header.data = init.data.clone();
+        if let Some(init) = self.inits.last() {
+            self.header.timescale = timescale(&init.data).unwrap_or(self.header.timescale);
+            self.header.data = init.data.clone();
         }
     }
 

@@ -104,9 +104,8 @@ impl Lane {
             lane.enlist(segment, i_frames, None);
         }
         former.inits.into_iter().for_each(|init| lane.window.add_init(init));
-        let range = former.header.as_ref().map(|header| header.range).unwrap_or_default();
-        lane.declared = Declared { codecs: former.codecs, sound: former.sound, range };
-        lane.header = former.header;
+        lane.declared = Declared { codecs: former.codecs, sound: former.sound, range: former.header.range };
+        lane.header = Some(former.header);
         // What the multivariant playlist says is what was said of it.
         lane.changed.declaration = false;
         lane
@@ -393,6 +392,7 @@ impl Lane {
         if !std::mem::take(&mut self.changed.playlist) {
             return;
         }
+        self.window.published();
         let playlist = MediaPlaylist {
             rendition: &self.spec.name,
             container: self.hls.container,

@@ -115,7 +115,7 @@ impl Watcher {
             let there = now.rendition(name).and_then(|r| r.segment(session, Msn(*number))).is_some();
             // What was read back from a playlist is rounded as that is.
             let edge = self.edges[name] + MediaTime::from_nanos(if self.restarted.is_some() { 10_000 } else { 0 });
-            assert!(there || *until <= edge, "{name} {number} is gone before {until:?}");
+            assert!(there || *until <= edge, "{name} {number} is gone before {until:?}, at {edge:?}");
         }
     }
 

@@ -24,6 +24,8 @@ pub(super) struct Window {
     /// For each segment that is no longer listed, the media time until which it stays, none as long as the playlist of
     /// the programme before is still served; as many as there are such segments.
     lingering: VecDeque<Option<MediaTime>>,
+    /// The newest of these are in the playlist that players have: there is none without them yet.
+    unlisted: usize,
     first_listed: Msn,
     listed_duration: MediaTime,
     /// The longest that the playlist has been.
@@ -39,6 +41,7 @@ impl Window {
             inits: Vec::new(),
             segments: Arc::default(),
             lingering: VecDeque::new(),
+            unlisted: 0,
             first_listed: Msn(1),
             listed_duration: MediaTime::ZERO,
             longest: MediaTime::ZERO,
@@ -108,6 +111,16 @@ impl Window {
         self.segments.len() < before
     }
 
+    /// Players get the playlist as it is now: what is not in it any more leaves it only here, where several segments may have
+    /// been pushed since the one before.
+    pub(super) fn published(&mut self) {
+        let Some(edge) = self.segments.back().map(|last| last.start + last.duration) else { return };
+        let known = self.lingering.len().saturating_sub(std::mem::take(&mut self.unlisted));
+        for (until, segment) in self.lingering.iter_mut().zip(self.segments.iter()).skip(known) {
+            *until = until.map(|until| until.max(edge + segment.duration + self.longest));
+        }
+    }
+
     /// Takes the first segment off the playlist. From `edge` it stays for its own duration and that of the longest
     /// playlist that listed it; without one, until further notice.
     fn unlist(&mut self, edge: Option<MediaTime>) {
@@ -115,6 +128,7 @@ impl Window {
         self.listed_duration = self.listed_duration - first.duration;
         self.discontinuity_sequence += u64::from(first.discontinuity);
         self.first_listed = Msn(first.msn.0 + 1);
+        self.unlisted += 1;
         self.lingering.push_back(edge.map(|edge| edge + first.duration + self.longest));
     }
 
@@ -197,6 +211,23 @@ mod tests {
         assert_eq!(numbers(window.segments().iter()).first(), Some(&1));
         push(&mut window, 13, 4_000, false);
         assert_eq!(numbers(window.segments().iter()).first(), Some(&2));
+    }
+
+    #[test]
+    fn what_left_is_left_when_players_know() {
+        let mut window = Window::new();
+        window.restart(Msn(1), 0, WINDOW);
+        for msn in 1..=7 {
+            let segment = testing::segment(msn, 4_000);
+            let edge = segment.start + segment.duration;
+            window.push(segment, edge);
+        }
+        // Number 1 was pushed out at 24 s, number 2 at 28 s, and players see both at 28 s.
+        window.published();
+        assert_eq!(window.lingering, [Some(MediaTime::from_millis(56_000)); 2]);
+        window.push(testing::segment(8, 4_000), MediaTime::from_millis(32_000));
+        window.published();
+        assert_eq!(window.lingering.front(), Some(&Some(MediaTime::from_millis(56_000))), "and only once");
     }
 
     #[test]
