@@ -310,7 +310,7 @@ where
         S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
     {
         let builder = protocol(self.limits, self.streams);
-        let (peer, answer, in_flight) = (self.peer, self.answer, InFlight::default());
+        let (peer, answer, in_flight) = (self.peer, self.answer, InFlight::new());
         let idle = idle(in_flight.clone(), self.limits.head_timeout);
         let service = service_fn(move |request: Request<Incoming>| {
             // A body that is left unread closes the connection.

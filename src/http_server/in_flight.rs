@@ -3,27 +3,57 @@
 use std::convert::Infallible;
 use std::pin::Pin;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::task::{Context, Poll};
 use std::time::Duration;
 
 use bytes::Bytes;
 use hyper::body::{Frame, SizeHint};
-use tokio::sync::watch;
+use tokio::time::{Instant, sleep_until};
 
 use super::Content;
 
 /// Counts requests. Clones share the count.
-#[derive(Clone, Debug, Default)]
-pub(super) struct InFlight(Arc<watch::Sender<usize>>);
+#[derive(Clone, Debug)]
+pub(super) struct InFlight(Arc<Count>);
+
+/// Nothing is woken by it, as it changes with every request: [`idle`] looks at it when there is something to be seen.
+#[derive(Debug)]
+struct Count {
+    requests: AtomicUsize,
+    opened: Instant,
+    /// When a request last began or was answered, in nanoseconds since `opened`.
+    changed: AtomicU64,
+}
 
 /// One request, from its head to the last byte of its answer, or to the end of its connection.
 #[derive(Debug)]
 pub(super) struct Turn(InFlight);
 
 impl InFlight {
+    /// Of a connection that is opened now.
+    pub(super) fn new() -> Self {
+        let opened = Instant::now();
+        Self(Arc::new(Count { requests: AtomicUsize::new(0), opened, changed: AtomicU64::new(0) }))
+    }
+
     pub(super) fn begin(&self) -> Turn {
-        self.0.send_modify(|count| *count = count.saturating_add(1));
+        self.0.requests.fetch_add(1, Ordering::Relaxed);
+        self.0.touch();
         Turn(self.clone())
+    }
+
+    /// Since when there has been no request, where there is none.
+    fn idle_since(&self) -> Option<Instant> {
+        let none = self.0.requests.load(Ordering::Acquire) == 0;
+        none.then(|| self.0.opened + Duration::from_nanos(self.0.changed.load(Ordering::Relaxed)))
+    }
+}
+
+impl Count {
+    fn touch(&self) {
+        let since = u64::try_from(self.opened.elapsed().as_nanos()).unwrap_or(u64::MAX);
+        self.changed.store(since, Ordering::Relaxed);
     }
 }
 
@@ -36,19 +66,23 @@ impl Turn {
 
 impl Drop for Turn {
     fn drop(&mut self) {
-        self.0.0.send_modify(|count| *count = count.saturating_sub(1));
+        let count = &self.0.0;
+        count.touch();
+        // Whoever sees that there is none sees since when.
+        count.requests.fetch_sub(1, Ordering::Release);
     }
 }
 
 /// Ends once there was no request for as long as `patience`.
 pub(super) async fn idle(in_flight: InFlight, patience: Duration) {
-    let mut count = in_flight.0.subscribe();
-    // It is over only together with the connection.
-    while count.wait_for(|count| *count == 0).await.is_ok() {
-        // A request that comes and goes at once is seen by the change alone.
-        if tokio::time::timeout(patience, count.changed()).await.is_err() {
+    loop {
+        let now = Instant::now();
+        // A request that is in flight now is over with no earlier than now, so that looking again in time misses nothing.
+        let until = in_flight.idle_since().unwrap_or(now) + patience;
+        if until <= now {
             return;
         }
+        sleep_until(until).await;
     }
 }
 
@@ -79,11 +113,11 @@ impl<B: Content> hyper::body::Body for Answering<B> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use tokio::time::{Instant, sleep, timeout};
+    use tokio::time::{sleep, timeout};
 
     #[tokio::test(start_paused = true)]
     async fn idle_is_counted_from_the_end_of_the_last_request() {
-        let in_flight = InFlight::default();
+        let in_flight = InFlight::new();
         let patience = Duration::from_secs(30);
         let begun = Instant::now();
         let requests = async {
@@ -101,6 +135,6 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn who_asks_nothing_is_idle_from_the_start() {
-        assert!(timeout(Duration::from_secs(31), idle(InFlight::default(), Duration::from_secs(30))).await.is_ok());
+        assert!(timeout(Duration::from_secs(31), idle(InFlight::new(), Duration::from_secs(30))).await.is_ok());
     }
 }

@@ -1,6 +1,7 @@
 //! What a resource is at this instant, and the response that carries it: caching, preconditions, ranges, `HEAD`, CORS.
 //! The one place that writes header fields.
 
+use std::borrow::Cow;
 use std::time::SystemTime;
 
 use bytes::Bytes;
@@ -89,9 +90,9 @@ impl Representation {
         if found && self.etag.as_deref().is_some_and(|etag| has_already(asked.headers, etag)) {
             return respond(StatusCode::NOT_MODIFIED, fields, Bytes::new());
         }
-        set(&mut fields, header::CONTENT_TYPE, self.content_type);
+        say(&mut fields, header::CONTENT_TYPE, self.content_type);
         if self.coding == Coding::Gzip {
-            set(&mut fields, header::CONTENT_ENCODING, "gzip");
+            say(&mut fields, header::CONTENT_ENCODING, "gzip");
         }
         let requested = if found { self.requested(asked) } else { Requested::Whole };
         let (status, body) = match requested {
@@ -110,8 +111,10 @@ impl Representation {
     /// The fields that a 304 has too.
     fn fields(&self, reach: Option<Reach>) -> HeaderMap {
         let mut fields = HeaderMap::with_capacity(16);
-        let control = reach.map_or_else(|| self.cache.control(), |reach| self.cache.control_within(reach));
-        set(&mut fields, header::CACHE_CONTROL, &control);
+        match reach.map_or_else(|| self.cache.control(), |reach| self.cache.control_within(reach)) {
+            Cow::Borrowed(always) => say(&mut fields, header::CACHE_CONTROL, always),
+            Cow::Owned(control) => set(&mut fields, header::CACHE_CONTROL, &control),
+        }
         if let Some(etag) = &self.etag {
             set(&mut fields, header::ETAG, etag);
         }
@@ -122,13 +125,13 @@ impl Representation {
             set(&mut fields, header::EXPIRES, &httpdate::fmt_http_date(expires));
         }
         if self.coding != Coding::Only {
-            set(&mut fields, header::VARY, "Accept-Encoding");
+            say(&mut fields, header::VARY, "Accept-Encoding");
         }
         if let Some(policy) = self.policy {
-            set(&mut fields, header::CONTENT_SECURITY_POLICY, policy);
+            say(&mut fields, header::CONTENT_SECURITY_POLICY, policy);
         }
         if self.status == StatusCode::OK {
-            set(&mut fields, header::ACCEPT_RANGES, "bytes");
+            say(&mut fields, header::ACCEPT_RANGES, "bytes");
         }
         fields
     }
@@ -151,7 +154,7 @@ impl Representation {
 fn unsatisfiable(length: usize, reach: Option<Reach>) -> Response<Bytes> {
     let refusal = Representation::refusal(StatusCode::RANGE_NOT_SATISFIABLE, "no such range");
     let mut fields = refusal.fields(reach);
-    set(&mut fields, header::CONTENT_TYPE, refusal.content_type);
+    say(&mut fields, header::CONTENT_TYPE, refusal.content_type);
     set(&mut fields, header::CONTENT_RANGE, &format!("bytes */{length}"));
     fields.insert(header::CONTENT_LENGTH, HeaderValue::from(refusal.body.len()));
     respond(refusal.status, fields, refusal.body)
@@ -162,14 +165,14 @@ fn unsatisfiable(length: usize, reach: Option<Reach>) -> Response<Bytes> {
 #[must_use]
 pub fn options() -> Response<Bytes> {
     let mut fields = HeaderMap::with_capacity(16);
-    set(&mut fields, header::ALLOW, METHODS);
-    set(&mut fields, header::ACCESS_CONTROL_ALLOW_METHODS, METHODS);
-    set(
+    say(&mut fields, header::ALLOW, METHODS);
+    say(&mut fields, header::ACCESS_CONTROL_ALLOW_METHODS, METHODS);
+    say(
         &mut fields,
         header::ACCESS_CONTROL_ALLOW_HEADERS,
         "Range, If-Range, If-None-Match, Cache-Control, Content-Type",
     );
-    set(&mut fields, header::ACCESS_CONTROL_MAX_AGE, "86400");
+    say(&mut fields, header::ACCESS_CONTROL_MAX_AGE, "86400");
     respond(StatusCode::NO_CONTENT, fields, Bytes::new())
 }
 
@@ -178,7 +181,7 @@ pub fn options() -> Response<Bytes> {
 pub fn forbidden(asked: &Asked<'_>) -> Response<Bytes> {
     let mut response =
         Representation::refusal(StatusCode::METHOD_NOT_ALLOWED, "only GET, HEAD and OPTIONS").reply(asked);
-    set(response.headers_mut(), header::ALLOW, METHODS);
+    say(response.headers_mut(), header::ALLOW, METHODS);
     response
 }
 
@@ -186,11 +189,11 @@ const METHODS: &str = "GET, HEAD, OPTIONS";
 
 /// Adds what every response has, errors among them: a player on another site must be able to read why it failed.
 fn respond(status: StatusCode, mut fields: HeaderMap, body: Bytes) -> Response<Bytes> {
-    set(&mut fields, header::ACCESS_CONTROL_ALLOW_ORIGIN, "*");
-    set(&mut fields, header::ACCESS_CONTROL_EXPOSE_HEADERS, EXPOSED);
-    set(&mut fields, HeaderName::from_static("cross-origin-resource-policy"), "cross-origin");
-    set(&mut fields, HeaderName::from_static("timing-allow-origin"), "*");
-    set(&mut fields, header::X_CONTENT_TYPE_OPTIONS, "nosniff");
+    say(&mut fields, header::ACCESS_CONTROL_ALLOW_ORIGIN, "*");
+    say(&mut fields, header::ACCESS_CONTROL_EXPOSE_HEADERS, EXPOSED);
+    say(&mut fields, HeaderName::from_static("cross-origin-resource-policy"), "cross-origin");
+    say(&mut fields, HeaderName::from_static("timing-allow-origin"), "*");
+    say(&mut fields, header::X_CONTENT_TYPE_OPTIONS, "nosniff");
     let mut response = Response::new(body);
     *response.status_mut() = status;
     *response.headers_mut() = fields;
@@ -198,6 +201,11 @@ fn respond(status: StatusCode, mut fields: HeaderMap, body: Bytes) -> Response<B
 }
 
 const EXPOSED: &str = "Age, Content-Length, Content-Range, Date, ETag, Last-Modified";
+
+/// Sets a field to what it always is, without a copy of it.
+fn say(fields: &mut HeaderMap, name: HeaderName, value: &'static str) {
+    fields.insert(name, HeaderValue::from_static(value));
+}
 
 /// Sets a field; a value that no field can hold leaves it out.
 fn set(fields: &mut HeaderMap, name: HeaderName, value: &str) {
