@@ -1,5 +1,5 @@
 //! Hot content: requests a second and CPU per GB of the origin, which serves from memory, beside nginx with the same bytes
-//! on disk.
+//! on disk, over HTTP/1.1 with and without TLS.
 //!
 //! `cargo bench --bench hot` needs `wrk` and `nginx` (`scripts/install-packages bench`). The two take turns; the median of three
 //! runs counts. One core serves at most, for the other one asks.
@@ -14,6 +14,7 @@ use std::path::Path;
 use std::process::Command;
 use std::time::Duration;
 
+use support::certificate;
 use support::movie::Movie;
 use support::nginx::Nginx;
 use support::publisher::{Form, Publisher, Push, packets};
@@ -26,38 +27,57 @@ const CONNECTIONS: u32 = 64;
 const SETTINGS: &str = "[ladders.default]\nrenditions = [{ name = \"source\", passthrough = true }]\n";
 
 fn main() {
-    let server = Builder::new().settings(SETTINGS).variable("RUST_LOG", "info").start();
-    let paths = publish(&server);
     let directory = tempfile::tempdir().unwrap();
+    certificate::make(directory.path());
+    let settings = [SETTINGS, &certificate::origin_settings(directory.path())].concat();
+    let server = Builder::new().settings(&settings).variable("RUST_LOG", "info").start();
+    let paths = publish(&server);
     let copies = directory.path().join("copies");
     for (_, path) in &paths {
         let file = copies.join(path);
         std::fs::create_dir_all(file.parent().unwrap()).unwrap();
         std::fs::write(file, http::fetch(&format!("{}/{path}", server.origin)).unwrap()).unwrap();
     }
-    let address = support::free_address();
-    let nginx = nginx(directory.path(), &copies, address);
-    for (what, path) in &paths {
-        let bytes = std::fs::metadata(copies.join(path)).unwrap().len();
-        println!("{what}, {bytes} bytes");
-        let mut runs: [Vec<Run>; 2] = [Vec::new(), Vec::new()];
-        for _ in 0..ROUNDS {
-            runs[0].push(run(&format!("{}/{path}", server.origin), server.pid(), bytes));
-            runs[1].push(run(&format!("http://{address}/{path}"), nginx.pid(), bytes));
-        }
-        let [headwater, nginx] = runs.map(median);
-        for (name, run) in [("Headwater", headwater), ("nginx", nginx)] {
-            println!(
-                "  {name}: {:.0} requests/s, {:.1} us of CPU a request, {:.3} CPU s per GB",
-                run.rate, run.cpu_micros, run.cpu_per_gb
+    let addresses = [support::free_address(), support::free_address()];
+    let nginx = nginx(directory.path(), &copies, addresses);
+    let secure = server.origin_tls.clone().unwrap();
+    let origins = [
+        ("without TLS", server.origin.clone(), format!("http://{}", addresses[0])),
+        ("with TLS", secure, format!("https://{}", addresses[1])),
+    ];
+    for (protocol, of_headwater, of_nginx) in &origins {
+        for (what, path) in &paths {
+            let bytes = std::fs::metadata(copies.join(path)).unwrap().len();
+            println!("{what}, {bytes} bytes, {protocol}");
+            compare(
+                bytes,
+                (&format!("{of_headwater}/{path}"), server.pid()),
+                (&format!("{of_nginx}/{path}"), nginx.pid()),
             );
         }
+    }
+}
+
+/// Lets both serve the same bytes, in turns; each by its URL and process.
+fn compare(bytes: u64, headwater: (&str, u32), nginx: (&str, u32)) {
+    let mut runs: [Vec<Run>; 2] = [Vec::new(), Vec::new()];
+    for _ in 0..ROUNDS {
+        for (runs, (url, pid)) in runs.iter_mut().zip([headwater, nginx]) {
+            runs.push(run(url, pid, bytes));
+        }
+    }
+    let [headwater, nginx] = runs.map(median);
+    for (name, run) in [("Headwater", headwater), ("nginx", nginx)] {
         println!(
-            "  Headwater's rate is {:.2} of nginx's, its CPU {:.2}",
-            headwater.rate / nginx.rate,
-            headwater.cpu_micros / nginx.cpu_micros
+            "  {name}: {:.0} requests/s, {:.1} us of CPU a request, {:.3} CPU s per GB",
+            run.rate, run.cpu_micros, run.cpu_per_gb
         );
     }
+    println!(
+        "  Headwater's rate is {:.2} of nginx's, its CPU {:.2}",
+        headwater.rate / nginx.rate,
+        headwater.cpu_micros / nginx.cpu_micros
+    );
 }
 
 /// Publishes for a while and ends the programme, which stays: a playlist and a segment that do not change any more.
@@ -90,16 +110,17 @@ fn publish(server: &Server) -> [(&'static str, String); 3] {
     ]
 }
 
-/// nginx that serves files by `sendfile`.
-fn nginx(directory: &Path, root: &Path, address: SocketAddr) -> Nginx {
-    let root = root.display();
+/// nginx that serves files by `sendfile`, at the second address over TLS with the certificate in `directory`.
+fn nginx(directory: &Path, root: &Path, [plain, tls]: [SocketAddr; 2]) -> Nginx {
+    let (root, certificate) = (root.display(), directory.display());
     let config = format!(
         "events {{ worker_connections 1024; }}\n\
          http {{ access_log off; sendfile on; tcp_nopush on; keepalive_requests 1000000; open_file_cache max=100;\n\
          types {{ application/vnd.apple.mpegurl m3u8; video/mp4 m4s; }}\n\
-         server {{ listen {address}; root {root}; add_header cache-control max-age=2; }} }}\n"
+         ssl_certificate {certificate}/chain.pem; ssl_certificate_key {certificate}/key.pem;\n\
+         server {{ listen {plain}; listen {tls} ssl; root {root}; add_header cache-control max-age=2; }} }}\n"
     );
-    Nginx::start(directory, &config, address)
+    Nginx::start(directory, &config, plain)
 }
 
 #[derive(Clone, Copy)]

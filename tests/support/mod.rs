@@ -2,6 +2,7 @@
 #![expect(clippy::unwrap_used, clippy::indexing_slicing, reason = "a test that cannot go on has failed")]
 
 pub(crate) mod cache;
+pub(crate) mod certificate;
 pub(crate) mod edge;
 pub(crate) mod encoders;
 pub(crate) mod hls;

@@ -1,7 +1,6 @@
 //! The origin over TLS, with the real binary: HTTP/2 by ALPN, and a certificate that is exchanged under open connections.
 
 use std::net::SocketAddr;
-use std::path::Path;
 use std::sync::Arc;
 
 use bytes::Bytes;
@@ -17,15 +16,8 @@ use tokio_rustls::rustls::pki_types::{CertificateDer, ServerName};
 use tokio_rustls::rustls::{ClientConfig, RootCertStore};
 
 use crate::PATIENCE;
+use crate::support::certificate;
 use crate::support::server::Builder;
-
-/// Writes a self-signed certificate and its key; gives the certificate.
-fn make_certificate(directory: &Path) -> String {
-    let made = rcgen::generate_simple_self_signed(["localhost".to_owned()]).unwrap();
-    std::fs::write(directory.join("chain.pem"), made.cert.pem()).unwrap();
-    std::fs::write(directory.join("key.pem"), made.signing_key.serialize_pem()).unwrap();
-    made.cert.pem()
-}
 
 /// A connection that speaks HTTP/2 above TLS, of a client that trusts `certificate` alone.
 async fn connect(
@@ -57,12 +49,8 @@ async fn status(sender: &mut SendRequest<Empty<Bytes>>) -> u16 {
 #[test]
 fn http_2_over_tls_goes_on_while_the_certificate_is_exchanged() {
     let directory = tempfile::tempdir().unwrap();
-    let old = make_certificate(directory.path());
-    let path = directory.path().display();
-    let settings = format!(
-        "[origin_tls]\nlisten = \"127.0.0.1:0\"\ncertificate = \"{path}/chain.pem\"\nkey = \"{path}/key.pem\"\n"
-    );
-    let server = Builder::new().settings(&settings).start();
+    let old = certificate::make(directory.path());
+    let server = Builder::new().settings(&certificate::origin_settings(directory.path())).start();
     let address = server.origin_tls.as_deref().unwrap().trim_start_matches("https://").parse().unwrap();
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
     runtime.block_on(async {
@@ -70,7 +58,7 @@ fn http_2_over_tls_goes_on_while_the_certificate_is_exchanged() {
         let mut first = connect(address, &old, &mut driver).await.unwrap();
         assert_eq!(status(&mut first).await, 200);
 
-        let new = make_certificate(directory.path());
+        let new = certificate::make(directory.path());
         server.signal("-HUP");
         server.wait_for_log("the certificate of [origin_tls] was exchanged for the new one", PATIENCE);
         assert_eq!(status(&mut first).await, 200, "the connection stays");
