@@ -85,6 +85,8 @@ pub struct Metrics {
     pub playlist_violations: Family<RuleLabel, Counter>,
     /// Objects written to the store.
     pub store_puts: Family<ChannelLabel, Counter>,
+    /// Objects that were written by two attempts, because the first was slow.
+    pub store_hedged: Family<ChannelLabel, Counter>,
     /// Writes to the store that failed and were or will be tried again, by kind.
     pub store_errors: Family<KindLabel, Counter>,
     /// Complete segments that are not in the store yet.
@@ -132,6 +134,7 @@ impl Metrics {
             self.playlist_violations.clone(),
         );
         registry.register("store_puts", "Objects written to the store", self.store_puts.clone());
+        registry.register("store_hedged", "Objects put twice as the first put was slow", self.store_hedged.clone());
         registry.register("store_errors", "Writes to the store that failed, by kind", self.store_errors.clone());
         registry.register("store_segments_behind", "Complete segments not in the store yet", self.store_behind.clone());
         registry.register("store_segments_skipped", "Segments never stored", self.store_skipped.clone());
@@ -170,6 +173,7 @@ impl Metrics {
             &self.runs,
             &self.transcode_errors,
             &self.store_puts,
+            &self.store_hedged,
             &self.store_skipped,
         ] {
             family.remove(&label);

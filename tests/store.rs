@@ -21,7 +21,9 @@ use headwater::live::{
 use headwater::media::{Container, MediaTime};
 use headwater::metrics::Metrics;
 use headwater::source::ChannelName;
-use headwater::store::{Credentials, Object, S3Store, Setup, Store, StoreError, open, upload};
+use headwater::store::{
+    Condition, Credentials, Holder, Inherited, Listed, Object, S3Store, Setup, Store, StoreError, Writer, open, upload,
+};
 use support::s3::S3Server;
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
@@ -40,6 +42,8 @@ async fn conforms(store: &dyn Store) {
     reads_what_was_written(store).await;
     writes_over(store).await;
     deletes(store).await;
+    writes_by_conditions(store).await;
+    lists(store).await;
     refuses_keys_outside_the_grammar(store).await;
 }
 
@@ -81,6 +85,48 @@ async fn deletes(store: &dyn Store) {
         assert_eq!(store.get(key).await.unwrap(), None);
     }
     assert_eq!(store.get("live/other/1.m4s").await.unwrap(), Some("stays".into()));
+}
+
+async fn writes_by_conditions(store: &dyn Store) {
+    let key = "writers/demo.json";
+    let put = |text: &'static str, condition| store.put_if(object(key, text), condition);
+    assert_eq!(store.read(key).await, Ok(None));
+    put("first", Condition::Absent).await.unwrap();
+    let (data, first) = store.read(key).await.unwrap().unwrap();
+    assert_eq!(data, "first");
+    put("second", Condition::Is(first.clone())).await.unwrap();
+    let conditional = store.is_conditional().await.unwrap();
+    for condition in [Condition::Absent, Condition::Is(first)] {
+        let refused = put("third", condition).await;
+        assert_eq!(matches!(refused, Err(StoreError::Changed(_))), conditional, "{refused:?}");
+    }
+    let (data, _) = store.read(key).await.unwrap().unwrap();
+    assert_eq!(data, if conditional { "second" } else { "third" });
+    put("whatever", Condition::Any).await.unwrap();
+    store.delete(&[key.to_owned()]).await.unwrap();
+    assert_eq!(store.read(key).await, Ok(None));
+}
+
+async fn lists(store: &dyn Store) {
+    let mut keys: Vec<_> = (0..1005).map(|n| format!("live/many/a/{n}.m4s")).collect();
+    keys.push("live/many/index.m3u8".to_owned());
+    keys.sort();
+    for key in keys.iter().chain(&["live/many2/x".to_owned(), "live/man/y".to_owned()]) {
+        store.put(object(key, "x")).await.unwrap();
+    }
+    let mut found: Vec<Listed> = Vec::new();
+    loop {
+        let page = store.list("live/many/", found.last().map(|last| last.key.as_str())).await.unwrap();
+        if page.is_empty() {
+            break;
+        }
+        found.extend(page);
+    }
+    assert!(found.iter().map(|listed| &listed.key).eq(&keys), "{} of {}", found.len(), keys.len());
+    let new = |listed: &Listed| listed.modified.elapsed().is_ok_and(|age| age.as_secs() < 3600);
+    assert!(found.iter().all(new));
+    store.delete(&keys).await.unwrap();
+    assert_eq!(store.list("live/many/", None).await, Ok(Vec::new()));
 }
 
 async fn refuses_keys_outside_the_grammar(store: &dyn Store) {
@@ -233,8 +279,9 @@ async fn a_window_reaches_the_bucket() {
     drop(live);
     let (report, status) = watch::channel(UploadStatus::default());
     let channel = ChannelName::new("demo").unwrap();
-    let setup = Setup { channel, store: store.clone(), metrics: Metrics::default() };
-    upload(setup, Arc::default(), snapshots, report, CancellationToken::new()).await;
+    let writer = Writer::new(&channel, Holder::new(SystemTime::UNIX_EPOCH), store.clone());
+    let setup = Setup { channel, store: store.clone(), writer, metrics: Metrics::default() };
+    upload(setup, Inherited::default(), snapshots, report, CancellationToken::new()).await;
     assert_eq!(*status.borrow(), UploadStatus { segments_behind: 0, stored: Some(Msn(1)), failing: None });
     for (key, data) in [
         ("live/demo/index.m3u8", "multivariant"),

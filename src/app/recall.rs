@@ -4,7 +4,6 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
-use bytes::Bytes;
 use tokio::sync::{oneshot, watch};
 use tokio::task::JoinSet;
 use tokio::time::{Instant, sleep, timeout_at};
@@ -17,11 +16,14 @@ use crate::live::ChannelSnapshot;
 use crate::media::MediaTime;
 use crate::packager::{Former, Objects, Packager, Reading};
 use crate::source::ChannelName;
-use crate::store::Store;
+use crate::store::{Inherited, Store, StoreError, Writer};
 
 /// How long a channel may take to come back. A store that does not answer must not keep a publisher away, and what is not
 /// there by then is given up: the channel goes on with what is, or with its numbers alone.
 const DEADLINE: Duration = Duration::from_secs(5);
+
+/// How long it may take to claim it before that. Where it cannot be written to, it may still be read.
+const CLAIM_DEADLINE: Duration = Duration::from_secs(2);
 
 /// Between two tries of what failed.
 const PAUSE: Duration = Duration::from_millis(500);
@@ -45,8 +47,8 @@ pub(super) struct Recalled {
 pub(super) struct Handover {
     /// To whoever fetches.
     pub(super) live: watch::Sender<Arc<ChannelSnapshot>>,
-    /// To the uploader: what is in the store.
-    pub(super) stored: oneshot::Sender<Arc<ChannelSnapshot>>,
+    /// To the uploader: what is in the store, and whether it may write there.
+    pub(super) inherited: oneshot::Sender<Inherited>,
     /// To the supervisor, when the others have theirs.
     pub(super) recalled: watch::Sender<Option<Recalled>>,
 }
@@ -58,6 +60,7 @@ pub(super) struct Recall {
     /// How long after its end a programme may still go on.
     pub(super) grace: Duration,
     pub(super) store: Arc<dyn Store>,
+    pub(super) writer: Writer,
 }
 
 impl Recall {
@@ -69,6 +72,8 @@ impl Recall {
     ) -> (Packager, ToldFile, watch::Sender<Arc<ChannelSnapshot>>) {
         let mut file = ToldFile::new(data_dir, &self.channel);
         let told = file.read();
+        // First, lest who had it goes on writing behind what is read.
+        let claimed = self.claim().await;
         let former = self.former().await.map(|former| self.ended_if_old(former));
         let last_stored = former.as_ref().map(Former::last);
         let packager = Packager::resume(self.hls, told, former, wall_clock());
@@ -79,10 +84,27 @@ impl Recall {
             to.live.send_replace(Arc::clone(packager.snapshot()));
         }
         // An uploader that is gone needs nothing.
-        drop(to.stored.send(Arc::clone(packager.snapshot())));
+        drop(to.inherited.send(Inherited { stored: Arc::clone(packager.snapshot()), claimed }));
         let position = (packager.edge() > MediaTime::ZERO).then(|| packager.edge() + MARGIN);
         to.recalled.send_replace(Some(Recalled { position, open: packager.is_open() }));
         (packager, file, to.live)
+    }
+
+    /// Takes the right to write the channel from the process that had it. False where the store does not answer: then the
+    /// uploader takes it as soon as it does.
+    async fn claim(&self) -> bool {
+        match tried("writers", Instant::now() + CLAIM_DEADLINE, || self.writer.claim()).await {
+            Ok(from) => {
+                if let Some(from) = from {
+                    info!(channel = %self.channel, %from, "takes the channel over");
+                }
+                true
+            }
+            Err(error) => {
+                debug!(channel = %self.channel, error, "who writes the channel is not known yet");
+                false
+            }
+        }
     }
 
     /// A programme that was cut off longer ago than anybody would wait for it is over.
@@ -122,7 +144,10 @@ impl Recall {
                 && let Some(path) = waiting.next()
             {
                 let (store, key, path) = (Arc::clone(&self.store), layout::key(&self.channel, path), path.clone());
-                requests.spawn(async move { (path, get(&*store, &key, deadline).await) });
+                requests.spawn(async move {
+                    let object = tried(&key, deadline, || store.get(&key)).await;
+                    (path, object)
+                });
             }
             match requests.join_next().await {
                 None => break,
@@ -145,21 +170,24 @@ impl Recall {
     }
 }
 
-/// An object, tried until the store has said whether there is one.
+/// What the store is asked about `key`, asked again until it has answered.
 ///
 /// # Errors
-/// Why that cannot be known, in a sentence.
-async fn get(store: &dyn Store, key: &str, deadline: Instant) -> Result<Option<Bytes>, String> {
+/// Why it has not, in a sentence.
+async fn tried<T, F>(key: &str, deadline: Instant, mut ask: impl FnMut() -> F) -> Result<T, String>
+where
+    F: Future<Output = Result<T, StoreError>>,
+{
     loop {
-        let error = match timeout_at(deadline, store.get(key)).await {
-            Ok(Ok(object)) => return Ok(object),
+        let error = match timeout_at(deadline, ask()).await {
+            Ok(Ok(answer)) => return Ok(answer),
             Ok(Err(error)) => error,
-            Err(_) => return Err(format!("the store did not answer within {DEADLINE:?}")),
+            Err(_) => return Err("the store did not answer in time".to_owned()),
         };
         if !error.may_pass() || Instant::now() + PAUSE >= deadline {
             return Err(error.to_string());
         }
-        debug!(key, %error, "not read, and tried again");
+        debug!(key, %error, "no answer, and asked again");
         sleep(PAUSE).await;
     }
 }
@@ -174,11 +202,12 @@ mod tests {
     use std::collections::BTreeMap;
 
     use async_trait::async_trait;
+    use bytes::Bytes;
 
     use super::*;
     use crate::live::Msn;
     use crate::media::Container;
-    use crate::store::{At, Object, StoreError};
+    use crate::store::{At, Condition, Holder, Listed, Object, Version};
 
     const SECOND: Duration = Duration::from_secs(1);
 
@@ -198,6 +227,24 @@ mod tests {
         async fn get(&self, key: &str) -> Result<Option<Bytes>, StoreError> {
             sleep((self.answer)(key)?).await;
             Ok(self.objects.get(key).cloned())
+        }
+
+        async fn read(&self, key: &str) -> Result<Option<(Bytes, Version)>, StoreError> {
+            assert!(key.starts_with("writers/"), "{key}");
+            (self.answer)(key).map(|_| None)
+        }
+
+        async fn put_if(&self, object: Object, _: Condition) -> Result<Option<Version>, StoreError> {
+            assert!(object.key.starts_with("writers/"), "{}", object.key);
+            (self.answer)(&object.key).map(|_| None)
+        }
+
+        async fn is_conditional(&self) -> Result<bool, StoreError> {
+            Ok(true)
+        }
+
+        async fn list(&self, _: &str, _: Option<&str>) -> Result<Vec<Listed>, StoreError> {
+            unreachable!("nothing is listed")
         }
 
         async fn delete(&self, _: &[String]) -> Result<(), StoreError> {
@@ -233,12 +280,14 @@ mod tests {
             window: 20 * SECOND,
         };
         let channel = ChannelName::new("demo").unwrap();
-        let recall = Recall { channel, hls, grace: 30 * SECOND, store: Arc::new(shelf) };
+        let store: Arc<dyn Store> = Arc::new(shelf);
+        let writer = Writer::new(&channel, Holder::new(wall_clock()), Arc::clone(&store));
+        let recall = Recall { channel, hls, grace: 30 * SECOND, store, writer };
         let (recalled, seen) = watch::channel(None);
-        let (stored, handed_over) = oneshot::channel();
-        let to = Handover { live: watch::Sender::new(Arc::default()), stored, recalled };
+        let (inherited, handed_over) = oneshot::channel();
+        let to = Handover { live: watch::Sender::new(Arc::default()), inherited, recalled };
         let (packager, _, live) = recall.run(tempfile::tempdir().unwrap().path(), to).await;
-        assert!(Arc::ptr_eq(&handed_over.await.unwrap(), packager.snapshot()));
+        assert!(Arc::ptr_eq(&handed_over.await.unwrap().stored, packager.snapshot()));
         let published = packager.snapshot().multivariant.is_some();
         assert_eq!(Arc::ptr_eq(&live.borrow(), packager.snapshot()), published, "before anybody is told that it is");
         let seen = seen.borrow().unwrap();
@@ -278,7 +327,8 @@ mod tests {
         let begun = Instant::now();
         let (packager, recalled) = recall(shelf(SECOND, |_| Err(broken(StoreError::Unreachable)))).await;
         assert!(!recalled.open && packager.snapshot().multivariant.is_none());
-        assert!(begun.elapsed() > DEADLINE - 2 * PAUSE && begun.elapsed() <= DEADLINE, "{:?}", begun.elapsed());
+        let longest = CLAIM_DEADLINE + DEADLINE;
+        assert!(begun.elapsed() > longest - 4 * PAUSE && begun.elapsed() <= longest, "{:?}", begun.elapsed());
         let begun = Instant::now();
         drop(recall(shelf(SECOND, |_| Err(broken(StoreError::Denied)))).await);
         assert_eq!(begun.elapsed(), Duration::ZERO, "nobody waits for what waiting does not mend");

@@ -5,8 +5,9 @@
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
+use std::pin::pin;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio::time::timeout;
@@ -25,7 +26,7 @@ use crate::live::{ChannelPhase, ChannelSnapshot, ChannelView, Directory, UploadS
 use crate::metrics::Metrics;
 use crate::packager;
 use crate::source::{ChannelName, OpenRequest, PublishRequest, Refusal};
-use crate::store::{self, Store};
+use crate::store::{self, Holder, Store, Writer};
 
 /// Units between the transcoder and the packager of a channel. When it is full the pipeline waits, and with it the
 /// publisher: the packager never waits for anything, so this is only ever for moments.
@@ -198,11 +199,12 @@ impl Roster {
         let (upload, upload_view) = watch::channel(UploadStatus::default());
 
         let (recalls, recalled) = watch::channel(None);
-        let (hand_over, stored) = oneshot::channel();
+        let (hand_over, inherited) = oneshot::channel();
         let grace = defaults.grace;
 
-        let recall = Recall { channel: name.clone(), hls, grace, store: Arc::clone(&store) };
-        let to = Handover { live, stored: hand_over, recalled: recalls };
+        let writer = Writer::new(&name, Holder::new(wall_clock()), Arc::clone(&store));
+        let recall = Recall { channel: name.clone(), hls, grace, store: Arc::clone(&store), writer: writer.clone() };
+        let to = Handover { live, inherited: hand_over, recalled: recalls };
         let (channel, counters, data_dir) = (name.clone(), metrics.clone(), self.setup.data_dir.clone());
         self.packagers.spawn(|_| async move {
             let (packager, mut file, live) = recall.run(&data_dir, to).await;
@@ -211,12 +213,19 @@ impl Roster {
         });
         let inspection = inspect(name.clone(), live_view.clone(), metrics.clone());
         self.inspectors.spawn(|_| inspection);
-        let setup = store::Setup { channel: name.clone(), store, metrics: metrics.clone() };
+        let conditions = Arc::clone(&store);
+        let setup = store::Setup { channel: name.clone(), store, writer, metrics: metrics.clone() };
         let (snapshots, drained) = (live_view.clone(), self.drained.clone());
         self.uploaders.spawn(|_| async move {
             // Nothing where the packager has failed.
-            let stored = stored.await.unwrap_or_default();
-            store::upload(setup, stored, snapshots, upload, drained).await;
+            let inherited = inherited.await.unwrap_or_default();
+            let mut uploader = pin!(store::upload(setup, inherited, snapshots, upload, drained));
+            tokio::select! {
+                () = uploader.as_mut() => return,
+                // Where it does not know them, the store says so, once.
+                _ = conditions.is_conditional() => {}
+            }
+            uploader.await;
         });
         let takeovers = Takeovers::new(defaults.takeover_silence);
         let from = recalled.clone();
@@ -252,6 +261,11 @@ impl Roster {
             self.open(request);
         }
     }
+}
+
+#[expect(clippy::disallowed_methods, reason = "for people: since when a process writes a channel")]
+fn wall_clock() -> SystemTime {
+    SystemTime::now()
 }
 
 #[cfg(test)]

@@ -52,6 +52,9 @@ pub enum StoreError {
     /// The bucket is in another region.
     #[error("the bucket is in another region: {0}; correct store.region")]
     WrongRegion(At),
+    /// What is there is not what was to be replaced.
+    #[error("the object was changed meanwhile: {0}; another process writes to the same place")]
+    Changed(At),
     /// No space, or a quota is used up.
     #[error("the store is full: {0}; free space or inodes (df -h, df -i), or raise the quota")]
     Full(At),
@@ -89,6 +92,7 @@ impl StoreError {
             Self::ClockSkew(_) => "clock_skew",
             Self::NoBucket(_) => "no_bucket",
             Self::WrongRegion(_) => "wrong_region",
+            Self::Changed(_) => "changed",
             Self::Full(_) => "full",
             Self::ReadOnly(_) => "read_only",
             Self::Server(_) => "server",
@@ -119,6 +123,7 @@ impl StoreError {
             "PermanentRedirect" | "TemporaryRedirect" | "AuthorizationHeaderMalformed" => Self::WrongRegion(at),
             // These come with status 400.
             "ExpiredToken" | "InvalidToken" | "TokenRefreshRequired" => Self::Denied(at),
+            "PreconditionFailed" => Self::Changed(at),
             "QuotaExceeded" | "XMinioStorageFull" | "InsufficientStorage" => Self::Full(at),
             _ => Self::from_status(status, at),
         }
@@ -130,6 +135,9 @@ impl StoreError {
             401 | 403 => Self::Denied(at),
             404 => Self::NoBucket(at),
             408 => Self::Timeout(at),
+            // Of two writes at one time one is to be tried again.
+            409 => Self::Server(at),
+            412 => Self::Changed(at),
             429 | 503 => Self::Throttled(at),
             501 => Self::Refused(at),
             507 => Self::Full(at),
@@ -159,6 +167,8 @@ mod tests {
             ("EntityTooLarge", 400, "refused"),
             ("NotImplemented", 501, "refused"),
             ("XMinioStorageFull", 507, "full"),
+            ("PreconditionFailed", 412, "changed"),
+            ("ConditionalRequestConflict", 409, "server"),
         ] {
             let at = At { place: "bucket `live`".to_owned(), detail: String::new() };
             assert_eq!(StoreError::from_answer(code, status, at).kind(), kind, "{code} {status}");

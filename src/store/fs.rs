@@ -12,8 +12,9 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use async_trait::async_trait;
 use bytes::Bytes;
+use sha2::{Digest as _, Sha256};
 
-use super::{At, Object, Store, StoreError, key, probe_object};
+use super::{At, Condition, Listed, Object, Store, StoreError, Version, key, probe_object};
 
 /// Files below a directory.
 #[derive(Debug)]
@@ -70,11 +71,44 @@ impl Store for FileStore {
         self.run(key, |_, path| read(path)).await
     }
 
+    async fn read(&self, key: &str) -> Result<Option<(Bytes, Version)>, StoreError> {
+        self.run(key, |_, path| Ok(read(path)?.map(|data| (data.clone(), version(&data))))).await
+    }
+
+    /// Conditions are for what is written seldom: a lock on the whole store is held meanwhile, and there is no version of what is
+    /// written without one.
+    async fn put_if(&self, object: Object, condition: Condition) -> Result<Option<Version>, StoreError> {
+        if condition == Condition::Any {
+            return self.put(object).await.map(|()| None);
+        }
+        let place = self.root.path.join(&object.key).display().to_string();
+        let written = self.run(&object.key, move |root, path| root.write_if(path, &object.data, &condition)).await?;
+        let changed = || StoreError::Changed(At { place, detail: "its text is another one".to_owned() });
+        written.map(Some).ok_or_else(changed)
+    }
+
+    async fn is_conditional(&self) -> Result<bool, StoreError> {
+        Ok(true)
+    }
+
     async fn delete(&self, keys: &[String]) -> Result<(), StoreError> {
         for key in keys {
             self.run(key, |root, path| root.remove(path)).await?;
         }
         Ok(())
+    }
+
+    async fn list(&self, prefix: &str, after: Option<&str>) -> Result<Vec<Listed>, StoreError> {
+        let (directory, after) = (prefix.trim_end_matches('/').to_owned(), after.map(str::to_owned));
+        let name = directory.clone();
+        self.run(&directory, move |_, path| {
+            let mut found = Vec::new();
+            walk(path, &name, &mut found)?;
+            found.retain(|listed| after.as_ref().is_none_or(|after| listed.key > *after));
+            found.sort_unstable_by(|one, other| one.key.cmp(&other.key));
+            Ok(found)
+        })
+        .await
     }
 
     async fn probe(&self) -> Result<(), StoreError> {
@@ -98,6 +132,27 @@ impl Root {
             let _ = fs::remove_file(&temporary);
         }
         written
+    }
+
+    /// Writes where `condition` holds, with all other processes that do the same kept out; none where it does not.
+    fn write_if(&self, path: &Path, data: &[u8], condition: &Condition) -> io::Result<Option<Version>> {
+        let lock = File::create(self.path.join(LOCK))?;
+        match lock.lock() {
+            // Some file systems of networks have no locks: there two processes in the same instant are not told apart.
+            Err(error) if error.kind() == ErrorKind::Unsupported => {}
+            locked => locked?,
+        }
+        let present = read(path)?.map(|data| version(&data));
+        let holds = match condition {
+            Condition::Any => true,
+            Condition::Absent => present.is_none(),
+            Condition::Is(version) => present.as_ref() == Some(version),
+        };
+        if !holds {
+            return Ok(None);
+        }
+        self.write(path, data)?;
+        Ok(Some(version(data)))
     }
 
     /// A name beside `path` that no key, no other write and no other process has.
@@ -124,6 +179,14 @@ impl Root {
     }
 }
 
+/// The file that is locked while a condition is looked at; no key has its name.
+const LOCK: &str = ".lock";
+
+/// A version of a file is what is in it.
+fn version(data: &[u8]) -> Version {
+    Version(Sha256::digest(data).iter().map(|byte| format!("{byte:02x}")).collect())
+}
+
 /// Creates a file and the directories above it. A delete may remove a directory, empty as yet, between the two steps:
 /// then again, and as often as there are deletes that could do so at one time.
 fn create(path: &Path) -> io::Result<File> {
@@ -139,6 +202,28 @@ fn create(path: &Path) -> io::Result<File> {
         }
     }
     created
+}
+
+/// Adds the objects below a directory whose key is `name`. What vanishes meanwhile is not there.
+fn walk(directory: &Path, name: &str, found: &mut Vec<Listed>) -> io::Result<()> {
+    let entries = match fs::read_dir(directory) {
+        Err(error) if is_absent(&error) => return Ok(()),
+        entries => entries?,
+    };
+    for entry in entries {
+        let entry = entry?;
+        let key = format!("{name}/{}", entry.file_name().to_string_lossy());
+        let about = match entry.metadata() {
+            Err(error) if is_absent(&error) => continue,
+            about => about?,
+        };
+        if about.is_dir() {
+            walk(&entry.path(), &key, found)?;
+        } else if about.is_file() && key::check(&key).is_ok() {
+            found.push(Listed { key, modified: about.modified()? });
+        }
+    }
+    Ok(())
 }
 
 fn read(path: &Path) -> io::Result<Option<Bytes>> {

@@ -36,6 +36,13 @@ pub(super) enum Role {
     Multivariant,
 }
 
+impl Role {
+    /// It is replaced again and again; media of one key never changes.
+    pub(super) fn is_text(self) -> bool {
+        matches!(self, Self::Playlist | Self::Multivariant)
+    }
+}
+
 /// The uploads that a snapshot still needs, in steps: one begins when all of the step before are stored.
 #[derive(Debug, Default)]
 pub(super) struct Goal {
@@ -72,12 +79,22 @@ impl Goal {
     /// The next object to put, where one can be begun now. Each is to be followed by [`Goal::stored`] or
     /// [`Goal::put_back`].
     pub(super) fn take(&mut self) -> Option<Upload> {
-        while self.in_flight == 0 && self.steps.front().is_some_and(VecDeque::is_empty) {
-            self.steps.pop_front();
-        }
+        self.skip_done();
         let upload = self.steps.front_mut()?.pop_front()?;
         self.in_flight = self.in_flight.saturating_add(1);
         Some(upload)
+    }
+
+    /// What [`Goal::take`] would give.
+    pub(super) fn next(&mut self) -> Option<&Upload> {
+        self.skip_done();
+        self.steps.front()?.front()
+    }
+
+    fn skip_done(&mut self) {
+        while self.in_flight == 0 && self.steps.front().is_some_and(VecDeque::is_empty) {
+            self.steps.pop_front();
+        }
     }
 
     /// One of the objects taken is in the store.

@@ -10,6 +10,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use tokio::time::Instant;
 
+use super::Version;
 use super::goal::{Role, Upload, listed, segment_key};
 use crate::ladder::RenditionName;
 use crate::layout::Resource;
@@ -38,6 +39,8 @@ struct Entry {
     names: BTreeSet<String>,
     span: Duration,
     expires: Option<Instant>,
+    /// The one that this process wrote last, where the store told.
+    version: Option<Version>,
 }
 
 impl Ledger {
@@ -71,11 +74,27 @@ impl Ledger {
         if upload.role == Role::Playlist {
             self.longest = self.longest.max(upload.span);
         }
-        let is_text = matches!(upload.role, Role::Playlist | Role::Multivariant);
         let entry = self.objects.entry(upload.object.key).or_default();
         entry.stored = true;
-        entry.text = is_text.then_some(upload.object.data);
+        entry.text = upload.role.is_text().then_some(upload.object.data);
         entry.names = upload.names;
+    }
+
+    /// The multivariant playlist is in the store as this process put it, so that what the store names is known.
+    pub(super) fn has_root(&self) -> bool {
+        self.holds(&Resource::Multivariant.path(&self.channel))
+    }
+
+    /// The version of the object of this key that this process wrote last, where that is known.
+    pub(super) fn version(&self, key: &str) -> Option<Version> {
+        self.objects.get(key).and_then(|entry| entry.version.clone())
+    }
+
+    /// The object of this key is of this version, or nobody knows of which.
+    pub(super) fn set_version(&mut self, key: &str, version: Option<Version>) {
+        if let Some(entry) = self.objects.get_mut(key) {
+            entry.version = version;
+        }
     }
 
     /// A snapshot is in the store whole. What no stored playlist names will be deleted after the time that it covers
@@ -97,6 +116,19 @@ impl Ledger {
         let named: BTreeSet<&String> = self.objects.values().flat_map(|entry| &entry.names).collect();
         let root = Resource::Multivariant.path(&self.channel);
         self.objects.keys().filter(|key| **key != root && !named.contains(key)).cloned().collect()
+    }
+
+    /// An object is in the store that nobody may need: where nothing is known of it, and nothing names it, it is to be deleted
+    /// after `linger`, and the time of the longest playlist. True where that is so.
+    pub(super) fn found(&mut self, key: &str, now: Instant, linger: Duration) -> bool {
+        let known = self.objects.contains_key(key) || self.objects.values().any(|entry| entry.names.contains(key));
+        if !known {
+            self.objects.insert(
+                key.to_owned(),
+                Entry { stored: true, expires: now.checked_add(linger.max(self.longest)), ..Entry::default() },
+            );
+        }
+        !known
     }
 
     /// What is to be deleted now.

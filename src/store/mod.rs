@@ -7,6 +7,7 @@ mod backoff;
 mod error;
 mod fs;
 mod goal;
+mod hedge;
 mod key;
 mod ledger;
 mod s3;
@@ -14,9 +15,11 @@ mod s3;
 mod scripted;
 mod spell;
 mod upload;
+mod writer;
 
 use std::fmt::Debug;
 use std::sync::Arc;
+use std::time::SystemTime;
 
 use async_trait::async_trait;
 use bytes::Bytes;
@@ -26,7 +29,8 @@ use crate::config::StoreConfig;
 pub use error::{At, StoreError};
 pub use fs::FileStore;
 pub use s3::{Credentials, S3Store};
-pub use upload::{Setup, upload};
+pub use upload::{Inherited, Setup, upload};
+pub use writer::{Holder, Standing, Writer};
 
 /// What is put: one object, complete.
 ///
@@ -42,6 +46,30 @@ pub struct Object {
     pub content_type: &'static str,
     /// `Cache-Control`. Files do not keep it.
     pub cache_control: String,
+}
+
+/// Which text an object has: the store's own mark, an `ETag` in S3.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Version(String);
+
+/// What must be there for a write to be done.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Condition {
+    /// Whatever is there.
+    Any,
+    /// Nothing.
+    Absent,
+    /// The object of this version.
+    Is(Version),
+}
+
+/// An object that a store has.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Listed {
+    /// Its key.
+    pub key: String,
+    /// When it was written last, by the store's clock.
+    pub modified: SystemTime,
 }
 
 /// A place for objects. Whoever reads sees an object whole, old or new, never a mixture.
@@ -62,11 +90,37 @@ pub trait Store: Send + Sync + Debug {
     /// Where it cannot be known whether there is one, or it cannot be read.
     async fn get(&self, key: &str) -> Result<Option<Bytes>, StoreError>;
 
+    /// Reads an object and which version of it there is; none where there is none.
+    ///
+    /// # Errors
+    /// As [`Store::get`].
+    async fn read(&self, key: &str) -> Result<Option<(Bytes, Version)>, StoreError>;
+
+    /// Writes an object where `condition` holds, in one step, and gives its version where the store tells. A store that knows no
+    /// conditions ([`Store::is_conditional`]) writes it in any case.
+    ///
+    /// # Errors
+    /// [`StoreError::Changed`] where the condition does not hold, and as [`Store::put`].
+    async fn put_if(&self, object: Object, condition: Condition) -> Result<Option<Version>, StoreError>;
+
+    /// Whether the store knows conditions, found out by writing a small object twice.
+    ///
+    /// # Errors
+    /// Where that cannot be known now.
+    async fn is_conditional(&self) -> Result<bool, StoreError>;
+
     /// Deletes objects; those that do not exist count as deleted.
     ///
     /// # Errors
     /// Where one of them may still be there; others may be gone.
     async fn delete(&self, keys: &[String]) -> Result<(), StoreError>;
+
+    /// The objects whose keys begin with `prefix`, which ends with a slash, in the order of their keys: those behind `after`, and as
+    /// many as the store likes to give at once, but at least one where there is one.
+    ///
+    /// # Errors
+    /// Where it cannot be known what there is.
+    async fn list(&self, prefix: &str, after: Option<&str>) -> Result<Vec<Listed>, StoreError>;
 
     /// Whether the store can be written to now, found out by writing a small object and deleting it again.
     ///
@@ -89,8 +143,12 @@ pub async fn open(config: &StoreConfig) -> Result<Arc<dyn Store>, StoreError> {
 
 /// The object that [`Store::probe`] writes.
 fn probe_object() -> Object {
+    small_object("headwater-probe")
+}
+
+fn small_object(key: &str) -> Object {
     Object {
-        key: "headwater-probe".to_owned(),
+        key: key.to_owned(),
         data: Bytes::from_static(b"headwater\n"),
         content_type: "text/plain",
         cache_control: "no-store".to_owned(),

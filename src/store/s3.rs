@@ -3,7 +3,8 @@
 //! The SDK's own retries are off: the uploader repeats, because it knows what is still worth repeating.
 
 use std::error::Error;
-use std::time::Duration;
+use std::sync::Arc;
+use std::time::{Duration, SystemTime};
 
 use async_trait::async_trait;
 use aws_config::BehaviorVersion;
@@ -22,9 +23,11 @@ use aws_sdk_s3::primitives::ByteStream;
 use aws_sdk_s3::types::{Delete, ObjectIdentifier};
 use bytes::Bytes;
 use http::Uri;
+use tokio::sync::OnceCell;
 use tokio::time::timeout;
+use tracing::info;
 
-use super::{At, Object, Store, StoreError, key, probe_object};
+use super::{At, Condition, Listed, Object, Store, StoreError, Version, key, probe_object, small_object};
 use crate::config::S3Config;
 
 /// A bucket.
@@ -38,6 +41,8 @@ pub struct S3Store {
     signed_bodies: bool,
     /// For errors: the bucket and where it is.
     place: String,
+    /// Whether it knows `If-Match`, once that was asked.
+    conditional: Arc<OnceCell<bool>>,
 }
 
 /// An access key, where it does not come from the AWS chain. Never shown: `Debug` hides the secret.
@@ -73,6 +78,7 @@ impl S3Store {
             prefix: if config.prefix.is_empty() { String::new() } else { format!("{}/", config.prefix) },
             signed_bodies,
             place,
+            conditional: Arc::default(),
         })
     }
 
@@ -99,6 +105,24 @@ impl S3Store {
                 error: StoreError::Timeout(self.at(format!("no answer within {} s", limit.as_secs()))),
             }),
         }
+    }
+
+    async fn write(&self, object: Object, condition: Condition) -> Result<Option<Version>, Failure> {
+        let limit = body_timeout(object.data.len());
+        let name = self.name(&object.key).map_err(|error| Failure { code: String::new(), error })?;
+        let put = self.client.put_object().bucket(&self.bucket).key(name);
+        let put = put.content_type(object.content_type).cache_control(object.cache_control);
+        let put = match condition {
+            Condition::Any => put,
+            // A store that gives no tag cannot be asked for one.
+            Condition::Is(Version(tag)) if tag.is_empty() => put,
+            Condition::Absent => put.if_none_match("*"),
+            Condition::Is(Version(tag)) => put.if_match(tag),
+        };
+        let put = put.body(ByteStream::from(object.data)).customize();
+        let put = if self.signed_bodies { put } else { put.disable_payload_signing() };
+        let output = self.within(limit, put.send()).await?;
+        Ok(output.e_tag().map(|tag| Version(tag.to_owned())))
     }
 
     async fn delete_batch(&self, names: &[String]) -> Result<(), StoreError> {
@@ -173,6 +197,15 @@ impl S3Store {
     }
 }
 
+/// Whether a write was refused by its condition.
+fn changed(written: Result<Option<Version>, StoreError>) -> Result<bool, StoreError> {
+    match written {
+        Ok(_) => Ok(false),
+        Err(StoreError::Changed(_)) => Ok(true),
+        Err(error) => Err(error),
+    }
+}
+
 /// An error, and the server's own word for it, if it had one.
 struct Failure {
     code: String,
@@ -182,27 +215,60 @@ struct Failure {
 #[async_trait]
 impl Store for S3Store {
     async fn put(&self, object: Object) -> Result<(), StoreError> {
-        let limit = body_timeout(object.data.len());
-        let put = self.client.put_object().bucket(&self.bucket).key(self.name(&object.key)?);
-        let put = put.content_type(object.content_type).cache_control(object.cache_control);
-        let put = put.body(ByteStream::from(object.data)).customize();
-        let put = if self.signed_bodies { put } else { put.disable_payload_signing() };
-        self.within(limit, put.send()).await.map(drop).map_err(|failure| failure.error)
+        self.write(object, Condition::Any).await.map(drop).map_err(|failure| failure.error)
     }
 
     async fn get(&self, key: &str) -> Result<Option<Bytes>, StoreError> {
+        Ok(self.read(key).await?.map(|(data, _)| data))
+    }
+
+    async fn read(&self, key: &str) -> Result<Option<(Bytes, Version)>, StoreError> {
         let request = self.client.get_object().bucket(&self.bucket).key(self.name(key)?).send();
         let output = match self.within(REQUEST_TIMEOUT, request).await {
             Ok(output) => output,
             Err(failure) if failure.code == "NoSuchKey" => return Ok(None),
             Err(failure) => return Err(failure.error),
         };
+        let version = Version(output.e_tag().unwrap_or_default().to_owned());
         let length = usize::try_from(output.content_length().unwrap_or(0)).unwrap_or(0);
         match timeout(body_timeout(length), output.body.collect()).await {
-            Ok(Ok(body)) => Ok(Some(body.into_bytes())),
+            Ok(Ok(body)) => Ok(Some((body.into_bytes(), version))),
             Ok(Err(error)) => Err(StoreError::Unreachable(self.at(with_causes(&error)))),
             Err(_) => Err(StoreError::Timeout(self.at(format!("the body of {key} stopped")))),
         }
+    }
+
+    async fn put_if(&self, object: Object, condition: Condition) -> Result<Option<Version>, StoreError> {
+        match self.write(object.clone(), condition.clone()).await {
+            // A store may refuse what it does not know.
+            Err(Failure { code, .. }) if condition != Condition::Any && code == "NotImplemented" => {
+                self.write(object, Condition::Any).await.map_err(|failure| failure.error)
+            }
+            Err(Failure { code, error: StoreError::NoBucket(at) }) if code == "NoSuchKey" => {
+                Err(StoreError::Changed(at))
+            }
+            written => written.map_err(|failure| failure.error),
+        }
+    }
+
+    async fn is_conditional(&self) -> Result<bool, StoreError> {
+        let ask = || async {
+            let object = || small_object("headwater-conditions");
+            // The first time there is none.
+            let absent = || self.put_if(object(), Condition::Absent);
+            let made_anew = changed(absent().await)? || changed(absent().await)?;
+            let other = Condition::Is(Version("\"00000000000000000000000000000000\"".to_owned()));
+            if made_anew && changed(self.put_if(object(), other).await)? {
+                return Ok(true);
+            }
+            info!(
+                "{} knows no conditional writes: of two processes for one channel the older stops before its next playlist, but \
+                 what it has on its way then may still replace a newer one",
+                self.place
+            );
+            Ok(false)
+        };
+        self.conditional.get_or_try_init(ask).await.copied()
     }
 
     async fn delete(&self, keys: &[String]) -> Result<(), StoreError> {
@@ -211,6 +277,20 @@ impl Store for S3Store {
             self.delete_batch(&names).await?;
         }
         Ok(())
+    }
+
+    async fn list(&self, prefix: &str, after: Option<&str>) -> Result<Vec<Listed>, StoreError> {
+        key::check(prefix.trim_end_matches('/'))?;
+        // It may be no key of this server's.
+        let after = after.map(|after| format!("{}{after}", self.prefix));
+        let request = self.client.list_objects_v2().bucket(&self.bucket).prefix(format!("{}{prefix}", self.prefix));
+        let output = self.within(REQUEST_TIMEOUT, request.set_start_after(after).send()).await;
+        let output = output.map_err(|failure| failure.error)?;
+        let listed = output.contents().iter().filter_map(|object| {
+            let key = object.key()?.strip_prefix(&self.prefix)?.to_owned();
+            Some(Listed { key, modified: SystemTime::try_from(*object.last_modified()?).ok()? })
+        });
+        Ok(listed.collect())
     }
 
     /// The right to delete is not asked for: without it the probe's object stays.

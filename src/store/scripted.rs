@@ -9,7 +9,7 @@ use async_trait::async_trait;
 use bytes::Bytes;
 use tokio::time::{Instant, sleep};
 
-use super::{At, Object, Store, StoreError, probe_object};
+use super::{At, Condition, Listed, Object, Store, StoreError, Version, probe_object};
 use crate::ladder::{RenditionKind, RenditionName};
 use crate::live::{ChannelSnapshot, IFrames, Init, Lazy, Msn, News, Playlist, RenditionSnapshot, Segment, SessionId};
 use crate::media::{Container, MediaTime};
@@ -25,13 +25,18 @@ pub(super) enum Outcome {
     AnswerLost(Duration),
 }
 
-/// What is asked: an object of this key to be put, one to be deleted, or the probe.
+/// What is asked: an object of this key to be put, one to be deleted or read, what there is, or the probe.
 #[derive(Clone, Copy, Debug)]
 pub(super) enum Request<'a> {
     Put(&'a str),
     Delete,
+    Get,
+    List,
     Probe,
 }
+
+/// Later than any test.
+const CENTURY: Duration = Duration::from_secs(100 * 365 * 24 * 3600);
 
 type Script = Box<dyn Fn(Request<'_>) -> Outcome + Send + Sync>;
 
@@ -50,6 +55,10 @@ pub(super) struct Contents {
     pub(super) deleted: Vec<(String, Duration)>,
     /// Keys in the order of their puts.
     pub(super) puts: Vec<String>,
+    /// The keys that were put in place of a version.
+    pub(super) replaced: BTreeSet<String>,
+    /// How often each key was put.
+    versions: BTreeMap<String, usize>,
 }
 
 impl std::fmt::Debug for ScriptedStore {
@@ -63,17 +72,18 @@ impl ScriptedStore {
         Arc::new(Self { script: Box::new(script), contents: Mutex::default() })
     }
 
-    async fn act(&self, request: Request<'_>, action: impl FnOnce(&mut Contents)) -> Result<(), StoreError> {
+    async fn act<T>(&self, request: Request<'_>, action: impl FnOnce(&mut Contents) -> T) -> Result<T, StoreError> {
         let outcome = (self.script)(request);
         let (Outcome::Done(time) | Outcome::Refused(time) | Outcome::AnswerLost(time)) = outcome;
         sleep(time).await;
-        if !matches!(outcome, Outcome::Refused(_)) {
-            let mut contents = self.contents.lock().unwrap();
-            action(&mut contents);
-            contents.check();
-        }
         let error = StoreError::Throttled(At { place: "memory".to_owned(), detail: format!("{request:?}") });
-        if matches!(outcome, Outcome::Done(_)) { Ok(()) } else { Err(error) }
+        if matches!(outcome, Outcome::Refused(_)) {
+            return Err(error);
+        }
+        let mut contents = self.contents.lock().unwrap();
+        let result = action(&mut contents);
+        contents.check();
+        if matches!(outcome, Outcome::Done(_)) { Ok(result) } else { Err(error) }
     }
 }
 
@@ -85,7 +95,35 @@ impl Store for ScriptedStore {
     }
 
     async fn get(&self, key: &str) -> Result<Option<Bytes>, StoreError> {
-        Ok(self.contents.lock().unwrap().objects.get(key).map(|object| object.data.clone()))
+        Ok(self.read(key).await?.map(|(data, _)| data))
+    }
+
+    async fn read(&self, key: &str) -> Result<Option<(Bytes, Version)>, StoreError> {
+        let found = |contents: &mut Contents| {
+            contents.objects.get(key).map(|object| (object.data.clone(), contents.version(key)))
+        };
+        self.act(Request::Get, found).await
+    }
+
+    async fn put_if(&self, object: Object, condition: Condition) -> Result<Option<Version>, StoreError> {
+        let key = object.key.clone();
+        let put = self.act(Request::Put(&key), |contents| {
+            if let Condition::Is(_) = condition {
+                contents.replaced.insert(key.clone());
+            }
+            let holds = match condition {
+                Condition::Any => true,
+                Condition::Absent => !contents.objects.contains_key(&key),
+                Condition::Is(version) => contents.objects.contains_key(&key) && contents.version(&key) == version,
+            };
+            holds.then(|| contents.put(object)).map(|()| contents.version(&key))
+        });
+        let changed = || StoreError::Changed(At { place: "memory".to_owned(), detail: key.clone() });
+        put.await?.map(Some).ok_or_else(changed)
+    }
+
+    async fn is_conditional(&self) -> Result<bool, StoreError> {
+        Ok(true)
     }
 
     async fn delete(&self, keys: &[String]) -> Result<(), StoreError> {
@@ -93,6 +131,20 @@ impl Store for ScriptedStore {
             self.act(Request::Delete, |contents| contents.delete(key)).await?;
         }
         Ok(())
+    }
+
+    /// Two at a time. Whatever was not put is old.
+    async fn list(&self, prefix: &str, after: Option<&str>) -> Result<Vec<Listed>, StoreError> {
+        let page = |contents: &mut Contents| {
+            let wanted = |key: &&String| key.starts_with(prefix) && after.is_none_or(|after| key.as_str() > after);
+            let listed = |key: &String| {
+                let new = contents.versions.contains_key(key);
+                let modified = SystemTime::UNIX_EPOCH + if new { CENTURY } else { Duration::ZERO };
+                Listed { key: key.clone(), modified }
+            };
+            contents.objects.keys().filter(wanted).take(2).map(listed).collect()
+        };
+        self.act(Request::List, page).await
     }
 
     async fn probe(&self) -> Result<(), StoreError> {
@@ -107,7 +159,12 @@ impl Contents {
             self.last_named.insert(name, Instant::now());
         }
         self.puts.push(object.key.clone());
+        *self.versions.entry(object.key.clone()).or_default() += 1;
         self.objects.insert(object.key.clone(), object);
+    }
+
+    fn version(&self, key: &str) -> Version {
+        Version(self.versions.get(key).copied().unwrap_or_default().to_string())
     }
 
     fn delete(&mut self, key: &str) {

@@ -6,19 +6,28 @@
 //! holes between its goals, but never stands still. Only where requests fail and all that the goal lists has left the
 //! live window meanwhile, the goal is given up for the newest. A goal keeps at most one window of media in memory
 //! beyond the live one.
+//!
+//! What a process before this one left behind, because it was killed before it could delete it, is looked for now and then, and
+//! deleted by its age.
+//!
+//! It writes and deletes only where it has the right to ([`Writer`]), and looks whether it still has it before the playlists of each
+//! goal and before it deletes; media alone can do no harm.
 
 use std::sync::Arc;
+use std::time::{Duration, SystemTime};
 
-use tokio::sync::watch;
+use tokio::sync::{Semaphore, watch};
 use tokio::task::{JoinError, JoinSet};
 use tokio::time::{Instant, sleep_until};
 use tokio_util::sync::CancellationToken;
-use tracing::{Instrument, debug, info, info_span, warn};
+use tracing::{Instrument, debug, error, info, info_span, warn};
 
 use super::goal::{Goal, Upload, same_listing};
+use super::hedge::{self, Pace, Written};
 use super::ledger::Ledger;
 use super::spell::Spell;
-use super::{Store, StoreError};
+use super::{Condition, Holder, Listed, Standing, Store, StoreError, Version, Writer};
+use crate::layout::{self, Resource};
 use crate::live::{ChannelSnapshot, UploadStatus};
 use crate::metrics::{ChannelLabel, KindLabel, Metrics};
 use crate::source::ChannelName;
@@ -30,28 +39,36 @@ pub struct Setup {
     pub channel: ChannelName,
     /// Where to.
     pub store: Arc<dyn Store>,
+    /// The right to write there.
+    pub writer: Writer,
     /// Where it counts.
     pub metrics: Metrics,
+}
+
+/// What an uploader begins with.
+#[derive(Clone, Debug, Default)]
+pub struct Inherited {
+    /// The media that it lists is in the store already: a process before this one put it there.
+    pub stored: Arc<ChannelSnapshot>,
+    /// The right to write the channel was claimed; else that is the first that is done.
+    pub claimed: bool,
 }
 
 /// Follows the live snapshots of one channel; ends when their sender is dropped and the last of them is stored, or at
 /// once when `deadline` is cancelled.
 ///
-/// The media that `stored` lists is in the store already: a process before this one put it there.
-///
 /// Objects that no playlist in the store names any more are deleted after their duration and that of the longest
-/// playlist. What waits for that at the end stays, as does what a process before this one had unlisted.
+/// playlist. What waits for that at the end stays, and is deleted a day later by whoever has the channel then.
 pub async fn upload(
     setup: Setup,
-    stored: Arc<ChannelSnapshot>,
+    inherited: Inherited,
     live: watch::Receiver<Arc<ChannelSnapshot>>,
     status: watch::Sender<UploadStatus>,
     deadline: CancellationToken,
 ) {
     let span = info_span!("channel", channel = %setup.channel);
     let mut uploader = Uploader::new(setup, live, status);
-    uploader.adopt(&stored);
-    drop(stored);
+    uploader.adopt(inherited);
     async {
         tokio::select! {
             biased;
@@ -73,7 +90,10 @@ struct Uploader {
     snapshot: Arc<ChannelSnapshot>,
     ledger: Ledger,
     goal: Goal,
-    /// At most `PUTS_MAX` puts, one delete and one probe.
+    right: Right,
+    /// Who has the right is being found out.
+    asking: bool,
+    /// At most `PUTS_MAX` puts, one delete, one probe, and one question for the right.
     requests: JoinSet<Done>,
     /// Whether the store works is not known yet: it is asked, so that the operator hears of trouble before the show.
     unproven: bool,
@@ -82,11 +102,47 @@ struct Uploader {
     deleting: Vec<String>,
     puts: Spell,
     deletes: Spell,
+    pace: Pace,
+    /// Room for second attempts.
+    seconds: Arc<Semaphore>,
+    leftovers: Leftovers,
+}
+
+/// How far the search for objects is that nothing names.
+#[derive(Debug)]
+enum Leftovers {
+    /// It begins then.
+    Due(Instant),
+    /// What is behind this key is to be looked at, and so many were found.
+    Behind(Option<String>, usize),
+    /// The store was asked.
+    Asked(usize),
+}
+
+/// Whether this process may write the channel.
+#[derive(Debug)]
+enum Right {
+    /// It is to be claimed before anything is put.
+    Unclaimed,
+    /// It was claimed, and is to be looked at before anything is put but media.
+    Held,
+    /// It was looked at then.
+    Confirmed(Instant),
+    /// Another process has it: nothing is written any more.
+    Lost(Holder),
+}
+
+/// A put that was done.
+enum Stored {
+    Media(Written),
+    Text(Option<Version>),
 }
 
 /// A request was answered, or given up.
 enum Done {
-    Put(Upload, Result<(), StoreError>),
+    Put(Upload, Result<Stored, StoreError>),
+    List(Result<Vec<Listed>, StoreError>),
+    Look(Result<Standing, StoreError>),
     Delete(Vec<String>, Result<(), StoreError>),
     Probe(Result<(), StoreError>),
 }
@@ -102,20 +158,26 @@ impl Uploader {
             status,
             snapshot: Arc::default(),
             goal: Goal::default(),
+            right: Right::Unclaimed,
+            asking: false,
             requests: JoinSet::new(),
             unproven: true,
             probing: false,
             deleting: Vec::new(),
             puts: Spell::default(),
             deletes: Spell::default(),
+            pace: Pace::default(),
+            seconds: Arc::new(Semaphore::new(SECONDS_MAX)),
+            leftovers: Leftovers::Due(Instant::now()),
         }
     }
 
-    fn adopt(&mut self, stored: &ChannelSnapshot) {
-        for upload in Goal::media(&self.setup.channel, stored) {
+    fn adopt(&mut self, inherited: Inherited) {
+        for upload in Goal::media(&self.setup.channel, &inherited.stored) {
             self.ledger.attempt(&upload);
             self.ledger.stored(upload);
         }
+        self.right = if inherited.claimed { Right::Held } else { Right::Unclaimed };
     }
 
     async fn run(&mut self) {
@@ -124,16 +186,34 @@ impl Uploader {
             let now = Instant::now();
             self.start(now);
             self.report();
-            if self.closed && self.goal.is_done() {
+            if self.closed && (self.goal.is_done() || self.is_lost()) {
                 return;
             }
             self.event(now).await;
         }
     }
 
+    fn is_lost(&self) -> bool {
+        matches!(self.right, Right::Lost(_))
+    }
+
+    /// Whether what is there may be replaced or deleted now. Where that is not known, it begins to be found out.
+    fn may_replace(&mut self, now: Instant) -> bool {
+        match self.right {
+            Right::Confirmed(at) if now < at + CONFIRMED_FOR => true,
+            _ => {
+                self.ask(now);
+                false
+            }
+        }
+    }
+
     /// Takes the newest snapshot as the goal, where the present one is reached or not worth reaching.
     fn aim(&mut self) {
         self.snapshot = Arc::clone(&self.live.borrow_and_update());
+        if self.is_lost() {
+            return;
+        }
         let given_up = self.puts.is_on() && self.goal.in_flight() == 0 && self.goal.is_stale(&self.snapshot);
         if !self.goal.is_done() && !given_up || self.snapshot.multivariant.is_none() {
             return;
@@ -149,17 +229,26 @@ impl Uploader {
 
     /// Begins what can be begun now: while requests fail, one at a time.
     fn start(&mut self, now: Instant) {
+        if self.is_lost() {
+            return;
+        }
         if !self.puts.must_wait(now) {
             let parallel = if self.puts.is_on() { 1 } else { PUTS_MAX };
-            while self.goal.in_flight() < parallel && self.start_put() {}
+            while self.goal.in_flight() < parallel && self.start_put(now) {}
             self.start_probe();
         }
         if self.deleting.is_empty() && !self.deletes.must_wait(now) {
             self.start_delete(now);
+            self.start_list(now);
         }
     }
 
-    fn start_put(&mut self) -> bool {
+    fn start_put(&mut self, now: Instant) -> bool {
+        let Some(is_text) = self.goal.next().map(|upload| upload.role.is_text()) else { return false };
+        let harmless = !is_text && matches!(self.right, Right::Held | Right::Confirmed(_));
+        if !harmless && !self.may_replace(now) {
+            return false;
+        }
         let Some(upload) = self.goal.take() else { return false };
         if self.deleting.contains(&upload.object.key) {
             // A playlist comes back: nobody knows which of both requests the store would do last.
@@ -167,12 +256,34 @@ impl Uploader {
             return false;
         }
         self.ledger.attempt(&upload);
-        let store = Arc::clone(&self.setup.store);
-        self.requests.spawn(async move {
-            let result = store.put(upload.object.clone()).await;
-            Done::Put(upload, result)
-        });
+        let (store, object) = (Arc::clone(&self.setup.store), upload.object.clone());
+        if is_text {
+            // So that a write of this process that was given up, and is done late, does not replace a newer one.
+            let condition = self.ledger.version(&object.key).map_or(Condition::Any, Condition::Is);
+            self.requests.spawn(async move {
+                let result = store.put_if(object, condition).await;
+                Done::Put(upload, result.map(Stored::Text))
+            });
+        } else {
+            let slow = self.pace.slow().filter(|_| !self.puts.is_on());
+            let seconds = Arc::clone(&self.seconds);
+            self.requests.spawn(async move {
+                let result = hedge::put(store, object, slow, seconds).await;
+                Done::Put(upload, result.map(Stored::Media))
+            });
+        }
         true
+    }
+
+    /// Begins to find out who has the right to write.
+    fn ask(&mut self, now: Instant) {
+        if self.asking || self.is_lost() || self.puts.must_wait(now) {
+            return;
+        }
+        self.asking = true;
+        let (writer, claim) = (self.setup.writer.clone(), matches!(self.right, Right::Unclaimed));
+        self.requests
+            .spawn(async move { Done::Look(if claim { writer.claim_late().await } else { writer.standing().await }) });
     }
 
     /// Puts are proof enough where there are any.
@@ -186,6 +297,9 @@ impl Uploader {
     }
 
     fn start_delete(&mut self, now: Instant) {
+        if self.ledger.next_expiry().is_none_or(|expiry| expiry > now) || !self.may_replace(now) {
+            return;
+        }
         let keys = self.ledger.expired(now);
         if keys.is_empty() {
             return;
@@ -196,6 +310,60 @@ impl Uploader {
             let result = store.delete(&keys).await;
             Done::Delete(keys, result)
         });
+    }
+
+    /// Looks for what was left behind, once the store has this process's playlists, so that it is known what is named; page by
+    /// page.
+    fn start_list(&mut self, now: Instant) {
+        let after = match &self.leftovers {
+            Leftovers::Due(due) if *due <= now => None,
+            Leftovers::Behind(after, _) => after.clone(),
+            Leftovers::Due(_) | Leftovers::Asked(_) => return,
+        };
+        let found = if let Leftovers::Behind(_, found) = &self.leftovers { *found } else { 0 };
+        if !self.goal.is_done() || !self.ledger.has_root() || !self.deleting.is_empty() || !self.may_replace(now) {
+            return;
+        }
+        self.leftovers = Leftovers::Asked(found);
+        let (store, prefix) = (Arc::clone(&self.setup.store), layout::key(&self.setup.channel, ""));
+        self.requests.spawn(async move { Done::List(store.list(&prefix, after.as_deref()).await) });
+    }
+
+    fn listed(&mut self, result: Result<Vec<Listed>, StoreError>, now: Instant) {
+        let Leftovers::Asked(mut found) = self.leftovers else { return };
+        let page = match result {
+            Ok(page) => page,
+            Err(error) => {
+                debug!(%error, "what was left behind cannot be looked for now");
+                self.leftovers = Leftovers::Due(now + LEFTOVERS_EACH);
+                return;
+            }
+        };
+        let today = wall_clock();
+        for listed in &page {
+            let old = today.duration_since(listed.modified).is_ok_and(|age| age >= LEFTOVER_AGE);
+            // What is not of the tree is not this server's.
+            if old && Resource::parse(&listed.key).is_some() && self.ledger.found(&listed.key, now, LEFTOVER_LINGER) {
+                found = found.saturating_add(1);
+            }
+        }
+        self.leftovers = match page.last() {
+            Some(last) => Leftovers::Behind(Some(last.key.clone()), found),
+            None => {
+                self.tell_leftovers(found);
+                Leftovers::Due(now + LEFTOVERS_EACH)
+            }
+        };
+        if let (Leftovers::Behind(..), true) = (&self.leftovers, found >= LEFTOVERS_MAX) {
+            self.tell_leftovers(found);
+            self.leftovers = Leftovers::Due(now + LEFTOVERS_EACH);
+        }
+    }
+
+    fn tell_leftovers(&self, found: usize) {
+        if found > 0 {
+            info!(objects = found, "a process before this one left behind what nothing names: it will be deleted");
+        }
     }
 
     /// Waits until something is to be done that was not at `now`.
@@ -210,22 +378,32 @@ impl Uploader {
         }
     }
 
-    /// When something is due by the clock: a try after a failure, or a deletion.
+    /// When something is due by the clock: a try after a failure, a deletion, or a search.
     fn wake(&self, now: Instant) -> Option<Instant> {
+        if self.is_lost() {
+            return None;
+        }
         let retry = self.puts.retry().filter(|retry| *retry > now);
-        let deletion = self.ledger.next_expiry().filter(|_| self.deleting.is_empty());
-        let deletion = deletion.map(|expiry| self.deletes.retry().map_or(expiry, |retry| retry.max(expiry)));
-        [retry, deletion].into_iter().flatten().min()
+        // Else what is on its way wakes it.
+        let deletion = self.ledger.next_expiry().filter(|_| self.deleting.is_empty() && !self.asking);
+        let deletion = deletion
+            .and_then(|expiry| [self.deletes.retry(), self.puts.retry(), Some(expiry)].into_iter().flatten().max());
+        let search = match self.leftovers {
+            Leftovers::Due(due) => Some(due).filter(|due| *due > now),
+            Leftovers::Behind(..) | Leftovers::Asked(_) => None,
+        };
+        [retry, deletion, search].into_iter().flatten().min()
     }
 
     fn answered(&mut self, done: Result<Done, JoinError>) {
         let now = Instant::now();
         match done {
-            Ok(Done::Put(upload, Ok(()))) => self.put(upload, now),
+            Ok(Done::Put(upload, Ok(stored))) => self.put(upload, stored, now),
+            Ok(Done::List(result)) => self.listed(result, now),
+            Ok(Done::Look(result)) => self.looked(result, now),
             Ok(Done::Put(upload, Err(error))) => {
                 debug!(key = upload.object.key, %error, "not stored");
-                self.goal.put_back(upload);
-                self.failed(&error, now);
+                self.not_put(upload, &error, now);
             }
             Ok(Done::Probe(result)) => {
                 self.probing = false;
@@ -240,10 +418,59 @@ impl Uploader {
         }
     }
 
-    fn put(&mut self, upload: Upload, now: Instant) {
+    fn not_put(&mut self, upload: Upload, error: &StoreError, now: Instant) {
+        if self.is_lost() {
+            return;
+        }
+        let key = upload.object.key.clone();
+        self.goal.put_back(upload);
+        if matches!(self.right, Right::Confirmed(_)) {
+            self.right = Right::Held;
+        }
+        if !matches!(error, StoreError::Changed(_)) {
+            return self.failed(error, now);
+        }
+        // By another process, which a look will tell, or by a write of this one whose answer was lost: then it is put again, as
+        // nobody knows in place of what.
+        if self.ledger.version(&key).is_none() {
+            return self.failed(error, now);
+        }
+        self.count_error(error);
+        self.ledger.set_version(&key, None);
+    }
+
+    fn looked(&mut self, result: Result<Standing, StoreError>, now: Instant) {
+        self.asking = false;
+        match result {
+            Ok(Standing::Own) => self.right = Right::Confirmed(now),
+            Ok(Standing::Nobody) => self.right = Right::Unclaimed,
+            Ok(Standing::Other(holder)) => {
+                error!(
+                    by = %holder,
+                    "another process took the channel over: this one stores nothing more of it. Stop one of the two, or give them \
+                     different channels or prefixes; whichever is started last has the channel"
+                );
+                self.goal = Goal::default();
+                self.right = Right::Lost(holder);
+            }
+            Err(error) => self.failed(&error, now),
+        }
+    }
+
+    fn put(&mut self, upload: Upload, stored: Stored, now: Instant) {
         debug!(key = upload.object.key, bytes = upload.object.data.len(), "stored");
         self.setup.metrics.store_puts.get_or_create(&self.label).inc();
+        let key = upload.object.key.clone();
         self.ledger.stored(upload);
+        match stored {
+            Stored::Text(version) => self.ledger.set_version(&key, version),
+            Stored::Media(Written { took, hedged }) => {
+                self.pace.took(took);
+                if hedged {
+                    self.setup.metrics.store_hedged.get_or_create(&self.label).inc();
+                }
+            }
+        }
         self.goal.stored();
         self.works(now);
         if self.goal.is_done() {
@@ -298,7 +525,12 @@ impl Uploader {
     fn report(&self) {
         let segments_behind = self.ledger.behind(&self.snapshot);
         let stored = self.ledger.stored_up_to(&self.snapshot);
-        let failing = self.puts.told().map(str::to_owned);
+        let failing = match &self.right {
+            Right::Lost(holder) => {
+                Some(format!("{holder} took the channel over: this process stores nothing more of it"))
+            }
+            _ => self.puts.told().map(str::to_owned),
+        };
         self.setup.metrics.store_behind.get_or_create(&self.label).set(segments_behind.try_into().unwrap_or(i64::MAX));
         self.status.send_if_modified(|status| {
             let new = UploadStatus { segments_behind, stored: stored.max(status.stored), failing };
@@ -310,6 +542,9 @@ impl Uploader {
 
     /// The deadline came first.
     fn cut_short(&self) {
+        if self.is_lost() {
+            return;
+        }
         let behind = self.ledger.behind(&self.snapshot);
         if behind > 0 || !self.goal.is_done() {
             warn!(behind, "the time to stop has come before everything was stored");
@@ -327,6 +562,11 @@ async fn relisted(live: &mut watch::Receiver<Arc<ChannelSnapshot>>, seen: &Chann
     }
 }
 
+#[expect(clippy::disallowed_methods, reason = "the age of objects is told by the calendar")]
+fn wall_clock() -> SystemTime {
+    SystemTime::now()
+}
+
 /// For the jitter of waits; without randomness they have none.
 fn random() -> u32 {
     getrandom::u32().unwrap_or_default()
@@ -334,6 +574,24 @@ fn random() -> u32 {
 
 /// Enough to fill an uplink, few enough to leave a store's connections to others.
 const PUTS_MAX: usize = 6;
+
+/// What nothing names is left alone for so long: whoever is at something with it is done by then.
+const LEFTOVER_AGE: Duration = Duration::from_secs(24 * 3600);
+
+/// And after it was found for so long at least: an old playlist may have named it until just now.
+const LEFTOVER_LINGER: Duration = Duration::from_secs(3600);
+
+/// So many are found at once; the others the next time.
+const LEFTOVERS_MAX: usize = 1000;
+
+/// A look holds for so long: the playlists of one goal share one.
+const CONFIRMED_FOR: Duration = Duration::from_secs(3);
+
+/// How often what was left behind is looked for.
+const LEFTOVERS_EACH: Duration = Duration::from_secs(6 * 3600);
+
+/// Second attempts at one time.
+const SECONDS_MAX: usize = 1;
 
 #[cfg(test)]
 mod tests;

@@ -61,6 +61,49 @@ fn an_unreachable_bucket_is_said_and_stops_nobody() {
     drop(encoder);
 }
 
+#[test]
+fn of_two_processes_the_younger_writes_and_the_older_says_so() {
+    let shared = tempfile::tempdir().unwrap();
+    let start = || {
+        let builder = Builder::new().settings(SHORT_SEGMENTS).settings(SMALL_LADDER);
+        builder.variable("HEADWATER_STORE__PATH", shared.path().to_str().unwrap()).start()
+    };
+    let push = |server: &Server| encoders::push_live("640x360", 120, &KEYFRAME_EACH_SECOND, &server.publish_url());
+    let stored = || std::fs::read_to_string(shared.path().join("live/demo/source/index.m3u8")).unwrap_or_default();
+    let last_served = |server: &Server| {
+        let playlist = http::fetch(&server.live("source/index.m3u8"))?;
+        uris(std::str::from_utf8(&without_parts(playlist)).unwrap()).pop().ok_or_else(|| "no segment".to_owned())
+    };
+    let has_stored = |name: &str| if stored().contains(name) { Ok(()) } else { Err(stored()) };
+
+    let old = start();
+    let of_old = push(&old);
+    hls::wait_until_live(&old, PATIENCE);
+    let first = last_served(&old).unwrap();
+    wait_for("the older's first segment in the store", PATIENCE, || has_stored(&first));
+    let young = start();
+    old.wait_for_log("another process took the channel over", PATIENCE);
+    let (left, last) = (stored(), last_served(&old).unwrap());
+    wait_for("more of the older's live", PATIENCE, || match last_served(&old)? {
+        same if same == last => Err(same),
+        _ => Ok(()),
+    });
+    assert_eq!(left, stored(), "its viewers go on, and it stores no playlist");
+    let answer = http::get(&format!("{}/readyz", old.origin)).unwrap();
+    assert!(answer.status == 503 && answer.text().contains("took the channel over"), "{}", answer.text());
+
+    let of_young = push(&young);
+    let last = uris(&left).pop().unwrap();
+    let new = wait_for("a segment of the younger's", PATIENCE, || match last_served(&young)? {
+        same if same == last => Err(same),
+        new => Ok(new),
+    });
+    wait_for("it in the store", PATIENCE, || has_stored(&new));
+    assert!(stored().contains(&last), "it goes on behind the older's {last}: {}", stored());
+    assert_eq!(young.complaints(), Vec::<String>::new());
+    drop((of_old, of_young));
+}
+
 fn start(bucket: &S3Server) -> Server {
     let settings = format!(
         "[store]\nkind = \"s3\"\nbucket = \"live\"\nregion = \"{}\"\nendpoint = \"http://{}\"\npath_style = true\n",

@@ -2,12 +2,13 @@
 
 use std::collections::{BTreeSet, VecDeque};
 use std::sync::Mutex;
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use proptest::prelude::*;
 use tokio::time::{sleep, timeout};
 use tracing::Level;
 
+use super::super::Object;
 use super::super::scripted::{Outcome, Programme, Request, SEGMENT, ScriptedStore, names};
 use super::*;
 use crate::captured_log::capture;
@@ -33,9 +34,11 @@ impl Bench {
         let (live, snapshots) = watch::channel(Arc::default());
         let (report, status) = watch::channel(UploadStatus::default());
         let (deadline, metrics) = (CancellationToken::new(), Metrics::default());
-        let setup = Setup { channel: channel(), store: store.clone(), metrics: metrics.clone() };
+        let writer = Writer::new(&channel(), Holder::new(SystemTime::UNIX_EPOCH), store.clone());
+        let setup = Setup { channel: channel(), store: store.clone(), writer, metrics: metrics.clone() };
         let mut task = JoinSet::new();
-        task.spawn(upload(setup, stored, snapshots, report, deadline.clone()));
+        let inherited = Inherited { stored, claimed: false };
+        task.spawn(upload(setup, inherited, snapshots, report, deadline.clone()));
         Self { store, live, status, deadline, metrics, task }
     }
 
@@ -371,6 +374,105 @@ async fn draining_outlasts_an_outage() {
     bench.drain().await.holds(&programme);
 }
 
+#[tokio::test(start_paused = true)]
+async fn the_older_of_two_writers_stops_and_says_so() {
+    let (log, _guard) = capture(Level::ERROR);
+    let store = prompt();
+    let old = Bench::new(store.clone());
+    let mut programme = Programme::new(5);
+    old.segments(&mut programme, 4).await;
+
+    let young = Bench::resume(store.clone(), programme.snapshot());
+    programme.run();
+    young.segments(&mut programme, 1).await;
+    let puts = || store.contents.lock().unwrap().puts.len();
+    let before = puts();
+    let mut stale = Programme::new(5);
+    (0..4).for_each(|_| stale.segment(false));
+    old.segments(&mut stale, 20).await;
+    let by_old: Vec<_> = store.contents.lock().unwrap().puts.iter().skip(before).cloned().collect();
+    assert!(by_old.iter().all(|key| key.ends_with(".m4s")), "media that was begun, and no playlist: {by_old:?}");
+    assert!(by_old.len() <= 3, "of one segment: {by_old:?}");
+    assert!(store.contents.lock().unwrap().deleted.is_empty());
+    assert_eq!(log.text().matches("another process took the channel over").count(), 1, "{}", log.text());
+    let failing = old.status.borrow().failing.clone().unwrap();
+    assert!(failing.contains("took the channel over"), "{failing}");
+
+    young.segments(&mut programme, 3).await;
+    drop(old.drain().await);
+    young.drain().await.holds(&programme);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_write_that_was_given_up_and_is_done_late_replaces_nothing_newer() {
+    let store = prompt();
+    let bench = Bench::new(store.clone());
+    let mut programme = Programme::new(5);
+    bench.segments(&mut programme, 3).await;
+    let key = "live/demo/720p/index.m3u8";
+    assert!(store.contents.lock().unwrap().replaced.contains(key), "it says what it is to replace");
+    // Such a put that stays on its way for long:
+    let (stale, version) = store.read(key).await.unwrap().unwrap();
+    bench.segments(&mut programme, 1).await;
+    let object = Object { data: stale, ..store.contents.lock().unwrap().objects[key].clone() };
+    let late = store.put_if(object.clone(), Condition::Is(version)).await;
+    assert!(matches!(late, Err(StoreError::Changed(_))), "{late:?}");
+    // One that another process has done is replaced, as this process has the channel.
+    store.put(object).await.unwrap();
+    bench.segments(&mut programme, 2).await;
+    assert_eq!(bench.status.borrow().failing, None);
+    bench.drain().await.holds(&programme);
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_was_left_behind_is_found_by_its_age() {
+    let (log, _guard) = capture(Level::INFO);
+    let store = prompt();
+    let leave = |key: &str| {
+        let object =
+            Object { key: key.to_owned(), data: "left".into(), content_type: "", cache_control: String::new() };
+        store.contents.lock().unwrap().objects.insert(key.to_owned(), object);
+    };
+    let foreign = ["live/demo/notes.txt", "live/demo2/720p/0/1.m4s", "live/demo/720p/0/1.2.3.m4s"];
+    let left: Vec<_> = (1..8).map(|n| format!("live/demo/720p/0/{n}.m4s")).collect();
+    foreign.iter().chain(&["live/demo/720p/0/init.mp4", "live/demo/1080p/0/9.ts"]).for_each(|key| leave(key));
+    left.iter().for_each(|key| leave(key));
+
+    let bench = Bench::new(store.clone());
+    sleep(Duration::from_secs(60)).await;
+    assert_eq!(store.contents.lock().unwrap().objects.len(), 12, "before it is known what is in use, nothing goes");
+    let mut programme = Programme::new(5);
+    bench.segments(&mut programme, 2).await;
+    assert_eq!(store.contents.lock().unwrap().deleted.len(), 0, "an old playlist may have named it");
+    bench.segments(&mut programme, 3700 / 4).await;
+    let old = || {
+        store.contents.lock().unwrap().objects.keys().filter(|key| key.contains("/0/") || key.contains("notes")).count()
+    };
+    assert_eq!(old(), foreign.len());
+    assert!(log.text().contains("left behind") && log.text().contains("objects=9"), "{}", log.text());
+
+    leave("live/demo/720p/0/10.m4s");
+    bench.segments(&mut programme, 8 * 3600 / 4).await;
+    assert_eq!(old(), foreign.len(), "and again after some hours");
+    bench.drain().await.holds(&programme);
+}
+
+#[tokio::test(start_paused = true)]
+async fn one_slow_put_holds_nothing_up() {
+    let first = Mutex::new(true);
+    let store = ScriptedStore::new(move |request| {
+        let is_first =
+            matches!(request, Request::Put("live/demo/720p/1/8.m4s")) && std::mem::take(&mut *first.lock().unwrap());
+        Outcome::Done(if is_first { Duration::from_secs(3600) } else { Duration::from_millis(20) })
+    });
+    let bench = Bench::new(store);
+    let mut programme = Programme::new(5);
+    bench.segments(&mut programme, 8).await;
+    assert_eq!(bench.status.borrow().stored, Some(Msn(8)), "by a second attempt");
+    assert_eq!(bench.metrics.store_hedged.get_or_create(&ChannelLabel { channel: channel().to_string() }).get(), 1);
+    bench.drain().await.holds(&programme);
+}
+
 /// What the packager does next.
 #[derive(Clone, Copy, Debug)]
 enum Step {
@@ -439,7 +541,7 @@ fn the_independent_reader_finds_what_playlists_name() {
     programme.segment(false);
     let text = programme.snapshot().renditions[0].playlist.as_ref().unwrap().text.clone();
     let key = "live/demo/720p/index.m3u8".to_owned();
-    let object = super::super::Object { key, data: text, content_type: "", cache_control: String::new() };
+    let object = Object { key, data: text, content_type: "", cache_control: String::new() };
     let expected = ["live/demo/720p/1/2.m4s", "live/demo/720p/1/init.mp4"];
     assert_eq!(names(&object).iter().map(String::as_str).collect::<Vec<_>>(), expected);
 }
