@@ -2,7 +2,7 @@
 //! on disk, over HTTP/1.1 with and without TLS.
 //!
 //! `cargo bench --bench hot` needs `wrk` and `nginx` (`scripts/install-packages bench`). The two take turns; the median of three
-//! runs counts. One core serves at most, for the other one asks.
+//! runs counts. Each has one thread to serve with, for the other core asks.
 #![expect(clippy::unwrap_used, clippy::indexing_slicing, reason = "a measurement that cannot go on has failed")]
 
 #[path = "../tests/support/mod.rs"]
@@ -30,7 +30,8 @@ fn main() {
     let directory = tempfile::tempdir().unwrap();
     certificate::make(directory.path());
     let settings = [SETTINGS, &certificate::origin_settings(directory.path())].concat();
-    let server = Builder::new().settings(&settings).variable("RUST_LOG", "info").start();
+    let builder = Builder::new().settings(&settings).variable("RUST_LOG", "info");
+    let server = builder.variable("TOKIO_WORKER_THREADS", "1").start();
     let paths = publish(&server);
     let copies = directory.path().join("copies");
     for (_, path) in &paths {
