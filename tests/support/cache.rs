@@ -86,7 +86,6 @@ fn varnish(directory: &Path, origin: &str, listen: SocketAddr) -> Command {
     std::fs::write(&config, vcl).unwrap();
     let mut command = Command::new("varnishd");
     command.args(["-F", "-j", "none", "-a", &listen.to_string(), "-s", "malloc,64m", "-f"]).arg(&config);
-    // A crowd that waits for one answer is woken at once, and Varnish hangs up on those who find its queues of 20 full.
-    command.args(["-p", "thread_queue_limit=1000"]).arg("-n").arg(directory.join("work"));
+    command.arg("-n").arg(directory.join("work"));
     command
 }
