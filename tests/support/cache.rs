@@ -85,7 +85,9 @@ fn varnish(directory: &Path, origin: &str, listen: SocketAddr) -> Command {
     let config = directory.join("headwater.vcl");
     std::fs::write(&config, vcl).unwrap();
     let mut command = Command::new("varnishd");
-    command.args(["-F", "-j", "none", "-a", &listen.to_string(), "-s", "malloc,64m", "-f"]).arg(&config);
+    command.args(["-F", "-j", "none", "-a", &listen.to_string(), "-s", "malloc,64m"]);
+    // As docs/cdn.md says.
+    command.args(["-p", "timeout_idle=65", "-p", "backend_idle_timeout=25", "-f"]).arg(&config);
     command.arg("-n").arg(directory.join("work"));
     command
 }

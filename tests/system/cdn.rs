@@ -231,12 +231,7 @@ impl Player {
     async fn get(&self, path: &str) -> (u16, Bytes) {
         self.tally.lock().unwrap().requests += 1;
         let url: hyper::Uri = format!("{}{path}", self.base).parse().unwrap();
-        // Varnish closes a connection now and then where it is asked for a part that it is fetching; players ask again.
-        let response = match self.client.get(url.clone()).await {
-            Err(_) => self.client.get(url).await,
-            answered => answered,
-        };
-        let response = response.unwrap_or_else(|error| panic!("{path}: {error:?}"));
+        let response = self.client.get(url).await.unwrap_or_else(|error| panic!("{path}: {error:?}"));
         let status = response.status().as_u16();
         (status, response.into_body().collect().await.unwrap().to_bytes())
     }
