@@ -25,10 +25,11 @@ const HLS_CONFIG = {
   // No backBufferLength: the browser drops what it has played by itself. When hls.js 1.7 does so, it forgets the parts of the
   // segment that it is loading, and may wait at its end until the whole of it is listed: seconds without sound.
   // How far behind to play is said by the playlist (PART-HOLD-BACK); a liveSyncDurationCount of ours would override it, and
-  // hls.js takes no liveMaxLatencyDurationCount without one. A player that fell behind catches up by playing faster, which
-  // nobody hears at a tenth.
-  maxLiveSyncPlaybackRate: 1.1,
+  // hls.js takes no liveMaxLatencyDurationCount without one. Nor a maxLiveSyncPlaybackRate: see `#keepUp`.
 };
+
+// A player that fell behind catches up by playing faster, which nobody hears at a twentieth: from so many seconds on, down to so many.
+const CATCH_UP = { rate: 1.05, from: 0.1, to: 0.02 };
 
 /** What this browser plays HLS with: "hls.js", "native", or null. */
 export function engine(video) {
@@ -56,7 +57,9 @@ class HlsPlayer {
     hls.on(Hls.Events.LEVELS_UPDATED, () => on.levels(hls.levels.map(describe)));
     hls.on(Hls.Events.LEVEL_SWITCHED, () => on.level());
     hls.on(Hls.Events.ERROR, (_, error) => this.#failed(error));
-    video.addEventListener("playing", () => this.#join(), { once: true, signal: this.#listening.signal });
+    const { signal } = this.#listening;
+    video.addEventListener("playing", () => this.#join(), { once: true, signal });
+    video.addEventListener("timeupdate", () => this.#keepUp(), { signal });
     hls.loadSource(url);
     hls.attachMedia(video);
   }
@@ -91,15 +94,30 @@ class HlsPlayer {
   stop() {
     this.#listening.abort();
     this.#hls.destroy();
+    if (this.#video.playbackRate === CATCH_UP.rate) this.#video.playbackRate = 1;
   }
 
-  /** While the first pictures were fetched the programme went on, and hls.js makes up for it by playing faster only as long as more
-   * than a second is in the buffer, which with short parts is more than is needed. So the viewer is taken there at once. */
+  /** While the first pictures were fetched the programme went on: the viewer is taken to where it is at once. */
   #join() {
     const { latestLevelDetails, liveSyncPosition } = this.#hls;
     if (latestLevelDetails?.live && latestLevelDetails.partTarget && liveSyncPosition - this.#video.currentTime > 0.2) {
       this.#video.currentTime = liveSyncPosition;
     }
+  }
+
+  /** Plays faster for as long as the picture is later than the playlist asks for. hls.js can do that by itself, but only while more
+   * than a second is in the buffer, which with short parts there never is. */
+  #keepUp() {
+    const [video, { latestLevelDetails: details, latency, targetLatency }] = [this.#video, this.#hls];
+    const catching = video.playbackRate === CATCH_UP.rate;
+    // Another rate is the viewer's.
+    if (!catching && video.playbackRate !== 1) return;
+    const late = latency - targetLatency;
+    // Whoever is a whole segment late went back to see something; and what plays faster must not run out.
+    const least = details?.partTarget ? 1.5 * details.partTarget : 2;
+    const wanted = Boolean(details?.live) && late < details.targetduration && bufferedAhead(video) > least;
+    const faster = wanted && late > (catching ? CATCH_UP.to : CATCH_UP.from);
+    if (faster !== catching) video.playbackRate = faster ? CATCH_UP.rate : 1;
   }
 
   #failed(error) {
@@ -154,6 +172,16 @@ class NativePlayer {
     this.#video.removeAttribute("src");
     this.#video.load();
   }
+}
+
+/** Seconds that can be played from where `video` is. */
+export function bufferedAhead(video) {
+  for (let i = 0; i < video.buffered.length; i += 1) {
+    if (video.buffered.start(i) <= video.currentTime + 0.1 && video.currentTime <= video.buffered.end(i)) {
+      return video.buffered.end(i) - video.currentTime;
+    }
+  }
+  return 0;
 }
 
 /** A level in the words of the page. Its name is the rendition's, as its URL has it: `…/720p/index.m3u8`. */

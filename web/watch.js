@@ -2,7 +2,7 @@
 
 import { serverNow, watchChannels } from "./channels.js";
 import { messageOf } from "./messages.js";
-import { engine, play } from "./player.js";
+import { bufferedAhead, engine, play } from "./player.js";
 
 const TICK_MS = 500;
 // Without a new picture for so long, the viewer is told; and then, a playlist that does not lead on is given up.
@@ -169,20 +169,11 @@ function showFacts() {
   fact(ui.bitrate, level?.bitrate ? megabits(level.bitrate) : "–", { bits: level?.bitrate });
   const shownAt = player?.shownAt ?? null;
   seconds(ui.latency, shownAt === null ? null : (serverNow() - shownAt) / 1000);
-  seconds(ui.buffer, player === null ? null : bufferedAhead());
+  seconds(ui.buffer, player === null ? null : bufferedAhead(video));
   const frames = player === null ? null : video.getVideoPlaybackQuality?.();
   fact(ui.dropped, frames ? `${frames.droppedVideoFrames} of ${frames.totalVideoFrames}` : "–", { frames: frames?.droppedVideoFrames });
   const bandwidth = player?.bandwidth;
   fact(ui.bandwidth, bandwidth ? megabits(bandwidth) : "–", { bits: bandwidth });
-}
-
-function bufferedAhead() {
-  for (let i = 0; i < video.buffered.length; i += 1) {
-    if (video.buffered.start(i) <= video.currentTime + 0.1 && video.currentTime <= video.buffered.end(i)) {
-      return video.buffered.end(i) - video.currentTime;
-    }
-  }
-  return 0;
 }
 
 function seconds(place, value) {
