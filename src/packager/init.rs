@@ -194,6 +194,7 @@ fn ftyp() -> Ftyp {
 mod tests {
     use super::*;
     use crate::media::{VideoCodec, VideoCoding};
+    use crate::packager::codec_players::{android_takes, safari_takes};
     use crate::packager::testing;
     use mp4_atom::{Atom, Decode};
 
@@ -242,31 +243,77 @@ mod tests {
         assert_eq!(specific.raw, format.config);
     }
 
-    /// The strings that Safari's `canPlayType` and Android's `MediaCodecList` are asked with, each from a record of its codec.
+    /// The name of a picture whose record has these bytes.
+    fn name(codec: VideoCodec, config: &[&[u8]]) -> String {
+        let config = config.concat().into();
+        let format = VideoFormat { codec, config, width: 1280, height: 720, coding: VideoCoding::PLAIN };
+        Header::video(&format).unwrap().codec
+    }
+
+    fn avc(profile: u8, constraints: u8, level: u8) -> String {
+        let rest: &[u8] = if profile == 0x64 { &[0xfd, 0xf8, 0xf8, 0] } else { &[] };
+        let sets = [255, 225, 0, 1, 0x67, 1, 0, 1, 0x68];
+        name(VideoCodec::H264, &[&[1, profile, constraints, level], &sets, rest])
+    }
+
+    fn hevc(profile: u8, compatible: u8, constraints: u8, level: u8) -> String {
+        let head = [1, profile, compatible, 0, 0, 0, constraints, 0, 0, 0, 0, 0, level];
+        let arrays = [0xa0, 0, 1, 0, 2, 0x40, 1, 0xa1, 0, 1, 0, 2, 0x42, 1, 0xa2, 0, 1, 0, 2, 0x44, 1];
+        name(VideoCodec::Hevc, &[&head, &[0xf0, 0, 0xfc, 0xfd, 0xf8, 0xf8, 0, 0, 0x0f, 3], &arrays])
+    }
+
+    fn av1(level: u8, tier: u8, deep: bool) -> String {
+        name(VideoCodec::Av1, &[&[0x81, level, tier << 7 | u8::from(deep) << 6 | 0x0c, 0]])
+    }
+
     #[test]
-    fn codecs_have_the_names_that_players_know() {
-        const SETS: &[u8] = &[255, 225, 0, 1, 0x67, 1, 0, 1, 0x68];
-        const HIGH: &[u8] = &[0xfd, 0xf8, 0xf8, 0];
-        let video = |codec, config: &[&[u8]]| {
-            let config = config.concat().into();
-            let format = VideoFormat { codec, config, width: 1280, height: 720, coding: VideoCoding::PLAIN };
-            Header::video(&format).unwrap().codec
-        };
-        let avc = |profile: [u8; 3], rest| video(VideoCodec::H264, &[&[1], &profile, SETS, rest]);
-        assert_eq!(avc([0x42, 0xc0, 0x1e], &[]), "avc1.42c01e");
-        assert_eq!(avc([0x4d, 0x40, 0x1f], &[]), "avc1.4d401f");
-        assert_eq!(avc([0x64, 0x00, 0x28], HIGH), "avc1.640028");
-        let hevc = |profile: u8, compatible: u8, constraints: u8, level: u8| {
-            let head = [1, profile, compatible, 0, 0, 0, constraints, 0, 0, 0, 0, 0, level];
-            let arrays = [0xa0, 0, 1, 0, 2, 0x40, 1, 0xa1, 0, 1, 0, 2, 0x42, 1, 0xa2, 0, 1, 0, 2, 0x44, 1];
-            video(VideoCodec::Hevc, &[&head, &[0xf0, 0, 0xfc, 0xfd, 0xf8, 0xf8, 0, 0, 0x0f, 3], &arrays])
-        };
+    fn codecs_have_the_names_of_their_specifications() {
+        assert_eq!(avc(0x42, 0xc0, 0x1e), "avc1.42c01e");
+        assert_eq!(avc(0x4d, 0x40, 0x1f), "avc1.4d401f");
+        assert_eq!(avc(0x64, 0x00, 0x28), "avc1.640028");
         assert_eq!(hevc(1, 0x60, 0xb0, 93), "hvc1.1.6.L93.B0");
         assert_eq!(hevc(2, 0x20, 0x90, 120), "hvc1.2.4.L120.90");
-        assert_eq!(video(VideoCodec::Av1, &[&[0x81, 8, 0x0c, 0]]), "av01.0.08M.08");
-        assert_eq!(video(VideoCodec::Av1, &[&[0x81, 5, 0x4c, 0]]), "av01.0.05M.10");
-        let TrackFormat::Audio(sound) = testing::audio_format() else { unreachable!() };
-        assert_eq!(Header::audio(&sound).unwrap().codec, "mp4a.40.2");
+        assert_eq!(av1(8, 0, false), "av01.0.08M.08");
+        assert_eq!(av1(5, 0, true), "av01.0.05M.10");
+    }
+
+    /// All profiles that are passed on, and all levels that are not above what players have.
+    #[test]
+    fn safari_and_android_take_the_names_of_all_that_is_served() {
+        let mut names = vec![Header::new(&testing::audio_format()).unwrap().codec];
+        for level in [10, 11, 12, 13, 20, 21, 22, 30, 31, 32, 40, 41, 42, 50, 51, 52] {
+            names.extend(
+                [(0x42, 0xc0), (0x42, 0), (0x4d, 0x40), (0x64, 0)].map(|(profile, flags)| avc(profile, flags, level)),
+            );
+        }
+        for level in [30, 60, 63, 90, 93, 120, 123, 150, 153, 156] {
+            names.extend([
+                hevc(1, 0x60, 0xb0, level),
+                hevc(1, 0x60, 0, level),
+                hevc(2, 0x20, 0x90, level),
+                hevc(0x22, 0x20, 0, level),
+            ]);
+        }
+        for level in 0..24 {
+            names.extend([av1(level, 0, false), av1(level, 0, true), av1(level, u8::from(level > 7), true)]);
+        }
+        for name in names {
+            assert!(safari_takes(&name), "Safari and {name}");
+            assert!(android_takes(&name), "Android and {name}");
+        }
+        for other in [
+            "avc1.64001",
+            "avc3.64001f",
+            "hev1.1.6.L93.B0",
+            "hvc1.1.L93",
+            "av01.0.8M.08",
+            "av01.0.08.08",
+            "mp4a.40",
+            "opus",
+            "",
+        ] {
+            assert!(!(safari_takes(other) && android_takes(other)), "{other}");
+        }
     }
 
     #[test]

@@ -6,6 +6,8 @@
 
 mod bandwidth;
 mod channel;
+#[cfg(test)]
+mod codec_players;
 mod cuts;
 mod cutter;
 mod driver;

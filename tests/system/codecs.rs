@@ -1,10 +1,12 @@
 //! Enhanced RTMP from a publisher written by hand, for Debian's encoders do not speak it: other codecs than H.264 and AAC.
 
+use std::process::Command;
+
 use crate::support::hls;
 use crate::support::movie::Movie;
 use crate::support::probe;
 use crate::support::publisher::{Form, Publisher, Push, packets};
-use crate::support::server::Server;
+use crate::support::server::{Server, tests_path};
 use crate::{PATIENCE, small_server};
 
 /// Segments that each rendition is looked at for.
@@ -39,6 +41,13 @@ fn watch(server: &Server) -> (String, String, Vec<String>) {
     assert_eq!(probe::codec(&file("audio")), ("aac".to_owned(), "LC".to_owned()));
     let codecs = hls::multivariant(server).unwrap().variants.iter().map(|v| v.codecs.clone().unwrap()).collect();
     (probe::codec(&source).0, probe::codec(&encoded).0, codecs)
+}
+
+/// Chromium's check of names is the one that browsers on Android have too.
+fn chromium_takes(codecs: &[String]) {
+    let output = Command::new("node").arg(tests_path("browser/types.mjs")).args(codecs).output().unwrap();
+    let taken: Vec<bool> = serde_json::from_slice(&output.stdout).unwrap();
+    assert_eq!(taken, vec![true; codecs.len()], "{codecs:?}");
 }
 
 /// The sound begins where it began in the source: at each full second after the picture's start. Of the first round, for
@@ -77,6 +86,7 @@ fn row_31_av1_by_fourcc_with_opus_is_passed_on_and_transcoded() {
     let (source, encoded, codecs) = watch(&server);
     assert_eq!((source.as_str(), encoded.as_str()), ("av1", "h264"));
     assert!(codecs.iter().any(|codecs| codecs.starts_with("av01.0.")), "{codecs:?}");
+    chromium_takes(&codecs);
     check_beeps(&server);
     assert_eq!(server.complaints(), Vec::<String>::new());
     push.stop();
