@@ -22,7 +22,7 @@ use tokio::sync::watch;
 
 fn bench(c: &mut Criterion) {
     let directory = directory();
-    let world = World { directory: &directory, window: Duration::from_secs(60), draining: false };
+    let world = World { directory: &directory, window: Duration::from_secs(60), elsewhere: false, draining: false };
     for (name, path, field) in [
         ("playlist", "/live/demo/720p/index.m3u8", (ACCEPT_ENCODING, "gzip, deflate, br")),
         ("playlist, not modified", "/live/demo/720p/index.m3u8", (IF_NONE_MATCH, "\"x\"")),
@@ -49,6 +49,7 @@ fn directory() -> Directory {
         live,
         phase: watch::channel(ChannelPhase::Idle).1,
         upload: watch::channel(UploadStatus::default()).1,
+        thumbnail: watch::channel(None).1,
     };
     let name = ChannelName::new("demo").into_iter();
     Arc::new(name.map(|name| (name, view.clone())).collect::<BTreeMap<_, _>>())

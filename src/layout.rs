@@ -19,6 +19,8 @@ pub fn key(channel: &ChannelName, below_channel: &str) -> String {
 pub enum Resource {
     /// `index.m3u8`
     Multivariant,
+    /// `thumb.jpg`
+    Thumbnail,
     /// `RENDITION/index.m3u8`
     Playlist(RenditionName),
     /// `RENDITION/iframes.m3u8`
@@ -49,17 +51,32 @@ impl Resource {
         key(channel, &self.below_channel())
     }
 
-    /// The path as the multivariant playlist names it, relative to itself.
+    /// It is a playlist, which changes; everything else never does.
     #[must_use]
-    pub fn below_channel(&self) -> String {
+    pub fn is_playlist(&self) -> bool {
+        matches!(self, Self::Multivariant | Self::Playlist(_) | Self::IFrames(_))
+    }
+
+    /// The rendition that it belongs to.
+    #[must_use]
+    pub fn rendition(&self) -> Option<&RenditionName> {
         match self {
-            Self::Multivariant => "index.m3u8".to_owned(),
+            Self::Multivariant | Self::Thumbnail => None,
             Self::Playlist(rendition)
             | Self::IFrames(rendition)
             | Self::Init(rendition, _)
             | Self::Segment(rendition, ..)
             | Self::TsSegment(rendition, ..)
-            | Self::Part(rendition, ..) => format!("{rendition}/{}", self.below_rendition()),
+            | Self::Part(rendition, ..) => Some(rendition),
+        }
+    }
+
+    /// The path as the multivariant playlist names it, relative to itself.
+    #[must_use]
+    pub fn below_channel(&self) -> String {
+        match self.rendition() {
+            None => self.below_rendition(),
+            Some(rendition) => format!("{rendition}/{}", self.below_rendition()),
         }
     }
 
@@ -68,6 +85,7 @@ impl Resource {
     pub fn below_rendition(&self) -> String {
         match self {
             Self::Multivariant | Self::Playlist(_) => "index.m3u8".to_owned(),
+            Self::Thumbnail => "thumb.jpg".to_owned(),
             Self::IFrames(_) => "iframes.m3u8".to_owned(),
             Self::Init(_, session) => format!("{session}/init.mp4"),
             Self::Segment(_, session, msn) => format!("{session}/{msn}.m4s"),
@@ -87,6 +105,7 @@ impl Resource {
         let second = steps.next()?;
         let resource = match (steps.next(), steps.next(), steps.next()) {
             (None, ..) if second == "index.m3u8" => Self::Multivariant,
+            (None, ..) if second == "thumb.jpg" => Self::Thumbnail,
             (Some("index.m3u8"), None, _) => Self::Playlist(RenditionName::new(second).ok()?),
             (Some("iframes.m3u8"), None, _) => Self::IFrames(RenditionName::new(second).ok()?),
             (Some(session), Some(file), None) => {
@@ -154,7 +173,7 @@ mod tests {
     proptest! {
         #[test]
         fn paths_survive_the_round_trip(
-            channel in "[a-zA-Z0-9_-]{1,64}", rendition in "[a-zA-Z0-9_-]{1,64}", session: u64, msn: u64, part: u32, which in 0..7
+            channel in "[a-zA-Z0-9_-]{1,64}", rendition in "[a-zA-Z0-9_-]{1,64}", session: u64, msn: u64, part: u32, which in 0..8
         ) {
             let channel = ChannelName::new(&channel).unwrap();
             let rendition = RenditionName::new(&rendition).unwrap();
@@ -165,6 +184,7 @@ mod tests {
                 3 => Resource::Segment(rendition, SessionId(session), Msn(msn)),
                 4 => Resource::IFrames(rendition),
                 5 => Resource::TsSegment(rendition, SessionId(session), Msn(msn)),
+                6 => Resource::Thumbnail,
                 _ => Resource::Part(rendition, SessionId(session), Msn(msn), part),
             };
             prop_assert_eq!(Resource::parse(&resource.path(&channel)), Some((channel, resource)));

@@ -4,10 +4,12 @@
 
 pub mod admin;
 pub mod app;
+pub mod archive;
 pub mod caching;
 #[cfg(test)]
 mod captured_log;
 pub mod config;
+pub mod follow;
 pub mod guard;
 pub mod hangup;
 pub mod http_server;

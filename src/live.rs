@@ -6,6 +6,7 @@
 
 mod lazy;
 mod low_latency;
+mod tagged;
 
 use std::collections::BTreeMap;
 use std::collections::VecDeque;
@@ -214,6 +215,15 @@ impl RenditionSnapshot {
     }
 }
 
+/// A still picture of a channel.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Thumbnail {
+    /// JPEG.
+    pub data: Bytes,
+    /// A strong entity tag, with its quotes.
+    pub etag: String,
+}
+
 /// Everything of a channel that can be fetched at one instant.
 #[derive(Clone, Debug, Default)]
 pub struct ChannelSnapshot {
@@ -289,6 +299,8 @@ pub struct ChannelView {
     pub phase: watch::Receiver<ChannelPhase>,
     /// How far the store is. Written by the uploader.
     pub upload: watch::Receiver<UploadStatus>,
+    /// What it looks like. Written by a task of its own.
+    pub thumbnail: watch::Receiver<Option<Arc<Thumbnail>>>,
 }
 
 /// All channels that there are at one instant, by name. The supervisor alone publishes them.

@@ -6,7 +6,7 @@ use std::process::ExitCode;
 use std::time::Duration;
 
 use anyhow::Context as _;
-use clap::{Parser, Subcommand};
+use clap::{Parser, Subcommand, ValueEnum};
 use headwater::verify::{self, Level};
 use headwater::{app, config};
 use tokio::signal::unix::{SignalKind, signal};
@@ -38,6 +38,9 @@ enum Command {
         /// Publishes a moving test picture with sound to the channel `demo`.
         #[arg(long)]
         demo: bool,
+        /// What this server does.
+        #[arg(long, value_enum, default_value_t = Role::All, conflicts_with = "demo")]
+        role: Role,
     },
     /// Says what is wrong with a config: keys, values, paths that cannot be written, ports that are taken, a
     /// certificate that cannot be used.
@@ -59,9 +62,18 @@ enum Command {
     },
 }
 
+/// What a server does.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+enum Role {
+    /// Takes publishers, makes the ladder, and serves players.
+    All,
+    /// Serves players what is in the store, or what the server has that it follows.
+    Origin,
+}
+
 fn main() -> ExitCode {
     let result = match Arguments::parse().command {
-        Command::Serve { config, demo } => serve(config, demo),
+        Command::Serve { config, demo, role } => serve(config, demo, role),
         Command::CheckConfig { file } => check_config(file),
         Command::Verify { url, seconds, json } => return verify(url, seconds, json),
     };
@@ -74,7 +86,7 @@ fn main() -> ExitCode {
     }
 }
 
-fn serve(file: Option<PathBuf>, demo: bool) -> anyhow::Result<()> {
+fn serve(file: Option<PathBuf>, demo: bool, role: Role) -> anyhow::Result<()> {
     let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new("info"));
     let colours = std::io::stderr().is_terminal();
     tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).with_ansi(colours).init();
@@ -84,8 +96,14 @@ fn serve(file: Option<PathBuf>, demo: bool) -> anyhow::Result<()> {
     runtime.block_on(async {
         let stop = CancellationToken::new();
         let signals = stop_on_signal(stop.clone())?;
+        let serve = async {
+            match role {
+                Role::All => app::serve(config, demo, stop).await,
+                Role::Origin => app::serve_origin(config, stop).await,
+            }
+        };
         tokio::select! {
-            result = app::serve(config, demo, stop) => result,
+            result = serve => result,
             () = signals => Ok(()),
         }
     })

@@ -46,7 +46,7 @@ pub struct RuleLabel {
 /// The label of HTTP responses.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
 pub struct ResponseLabel {
-    /// What was asked for: `multivariant`, `playlist`, `segment`, `part`, `init`, `page`, `other`.
+    /// What was asked for: `multivariant`, `playlist`, `segment`, `part`, `init`, `thumbnail`, `page`, `other`.
     pub resource: &'static str,
     /// The status code.
     pub status: u16,
@@ -93,6 +93,8 @@ pub struct Metrics {
     pub store_behind: Family<ChannelLabel, Gauge>,
     /// Segments that left the window before they were stored.
     pub store_skipped: Family<ChannelLabel, Counter>,
+    /// What was asked of the store and of the server that is followed by an origin without channels of its own, by kind.
+    pub archive_fetches: Family<KindLabel, Counter>,
     /// Responses of the origin.
     pub origin_responses: Family<ResponseLabel, Counter>,
     /// Requests of the origin that wait for a part or a playlist that is coming.
@@ -138,6 +140,11 @@ impl Metrics {
         registry.register("store_errors", "Writes to the store that failed, by kind", self.store_errors.clone());
         registry.register("store_segments_behind", "Complete segments not in the store yet", self.store_behind.clone());
         registry.register("store_segments_skipped", "Segments never stored", self.store_skipped.clone());
+        registry.register(
+            "archive_fetches",
+            "Requests of an origin to what it serves from, and old playlists served as these failed, by kind",
+            self.archive_fetches.clone(),
+        );
         registry.register("origin_responses", "Responses of the origin", self.origin_responses.clone());
         registry.register(
             "origin_waiting",

@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 
 /// Each stage's directory. `app` may use all of them, nobody else any.
-const STAGES: [&str; 7] = ["ingest", "transcode", "packager", "store", "origin", "admin", "verify"];
+const STAGES: [&str; 8] = ["ingest", "transcode", "packager", "store", "origin", "follow", "admin", "verify"];
 
 /// A test that holds a stage against the checker.
 const COMPARES: &str = "packager/low_latency_rules.rs";
@@ -24,10 +24,11 @@ const HOMES: &[(&str, &[&str])] = &[
     ("mpeg2ts", &["packager"]),
     ("aws_sdk_s3", &["store"]),
     ("aws_config", &["store"]),
-    ("hyper_rustls", &["ingest", "verify"]),
+    ("hyper_rustls", &["ingest", "follow", "verify"]),
+    ("moka", &["archive"]),
     ("url", &["verify", "main.rs"]),
     ("hmac", &["ingest"]),
-    ("hyper", &["origin", "admin", "http_server.rs", "http_server"]),
+    ("hyper", &["origin", "admin", "follow", "http_server.rs", "http_server"]),
 ];
 
 #[test]

@@ -2,6 +2,9 @@
 
 import { serverNow, watchChannels } from "./channels.js";
 
+// A picture is asked for anew when it may be another one.
+const PICTURE_MS = 10000;
+
 const list = document.getElementById("channels");
 const status = document.getElementById("status");
 const empty = document.getElementById("empty");
@@ -44,12 +47,19 @@ function cardOf(name) {
   link.href = `/watch/${name}`;
   const top = element("span", "top");
   top.append(element("span", "name", name), element("span", "badge"));
-  link.append(top, element("span", "more qualities"), element("span", "more since"));
+  const picture = element("img", "picture");
+  picture.alt = "";
+  picture.addEventListener("load", () => { picture.hidden = false; });
+  picture.addEventListener("error", () => { picture.hidden = true; });
+  link.append(picture, top, element("span", "more qualities"), element("span", "more since"));
   item.append(link);
   return item;
 }
 
 function fill(card, channel) {
+  const picture = card.querySelector(".picture");
+  const src = `/live/${channel.name}/thumb.jpg?${Math.floor(serverNow() / PICTURE_MS)}`;
+  if (picture.getAttribute("src") !== src) picture.src = src;
   const badge = card.querySelector(".badge");
   badge.dataset.state = channel.state;
   badge.textContent = channel.state === "live" ? "Live" : "Interrupted";

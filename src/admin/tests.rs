@@ -44,6 +44,7 @@ fn view(live: ChannelSnapshot, phase: ChannelPhase, upload: UploadStatus) -> Cha
         live: watch::channel(Arc::new(live)).1,
         phase: watch::channel(phase).1,
         upload: watch::channel(upload).1,
+        thumbnail: watch::channel(None).1,
     }
 }
 

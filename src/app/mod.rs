@@ -2,13 +2,16 @@
 //!
 //! It owns every task. A panic in one is logged and ends one channel or one listener's connection, not the process.
 
+mod away;
 mod channel;
+mod http;
 mod inspection;
 mod keys;
 mod recall;
 mod roster;
 mod stage;
 mod takeover;
+mod thumbnails;
 mod told;
 
 use std::net::SocketAddr;
@@ -21,14 +24,13 @@ use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
 
-use crate::admin::{self, Admin};
-use crate::config::{ChannelConfig, Config, OriginConfig, TlsConfig, check_environment};
+use self::http::{Http, HttpAddresses, Served};
+use crate::config::{ChannelConfig, Config, TlsConfig, check_environment};
 use crate::guard::Guard;
-use crate::http_server::{self, Ports};
 use crate::ingest::webhook::client::{Webhook, notify};
 use crate::ingest::{self, Access, Configurator, Hooks, Ingest, Listeners, SharedThrottle, StreamKeys};
 use crate::metrics::Metrics;
-use crate::origin::{self, LogFile, Origin, Playback};
+use crate::origin::Playback;
 use crate::source::{ClientConfiguration, OpenRequest};
 use crate::store;
 use crate::tls::{Certificate, TlsPort};
@@ -36,6 +38,8 @@ use crate::transcode;
 use keys::ChannelKeys;
 use roster::Roster;
 use stage::Stage;
+
+pub use away::serve_origin;
 
 /// How long channels may take to finish their segments once their publishers are gone.
 const FINISH_DEADLINE: Duration = Duration::from_secs(8);
@@ -48,25 +52,11 @@ const DRAIN_DEADLINE: Duration = Duration::from_secs(10);
 struct Addresses {
     rtmp: SocketAddr,
     rtmps: Option<SocketAddr>,
-    origin: SocketAddr,
-    origin_tls: Option<SocketAddr>,
-    admin: SocketAddr,
+    http: HttpAddresses,
 }
 
 /// Requests for channels on the fly that wait for the supervisor. When it is full, the connections that ask wait.
 const OPEN_QUEUE: usize = 16;
-
-/// What the HTTP ports are made from.
-struct Http {
-    config: OriginConfig,
-    window: Duration,
-    origin: Ports,
-    access_log: Option<LogFile>,
-    admin: TcpListener,
-    playback: Playback,
-    configuration: Arc<dyn ClientConfiguration>,
-    guard: Guard,
-}
 
 /// The tasks of a running server, by the order in which they end.
 struct Server {
@@ -89,20 +79,14 @@ pub async fn serve(config: Config, demo: bool, stop: CancellationToken) -> anyho
         warn!("{lacking} It is not needed for other sources.");
     }
     let keys = keys::load(&config.data_dir, &config.channels)?;
-    let playback = Playback::read(&config.playback)?;
-    let access_log = LogFile::open(&config.origin.access_log).await.context("origin.access_log: cannot be written")?;
     let store = store::open(&config.store).await?;
     let rtmp = bind("rtmp", config.rtmp.listen).await?;
     let rtmps = bind_tls(config.rtmps.clone(), &[]).await?;
-    let origin = bind("origin", config.origin.listen).await?;
-    let origin_tls = bind_tls(config.origin_tls.clone(), http_server::PROTOCOLS).await?;
-    let admin = bind("admin", config.admin.listen).await?;
+    let http = Http::open(&config).await?;
     let addresses = Addresses {
         rtmp: rtmp.local_addr()?,
         rtmps: rtmps.as_ref().map(TlsPort::local_addr).transpose()?,
-        origin: origin.local_addr()?,
-        origin_tls: origin_tls.as_ref().map(TlsPort::local_addr).transpose()?,
-        admin: admin.local_addr()?,
+        http: http.addresses()?,
     };
 
     let metrics = Metrics::default();
@@ -125,19 +109,7 @@ pub async fn serve(config: Config, demo: bool, stop: CancellationToken) -> anyho
     let guard = Guard::new(config.rtmp.limits.clone());
     let access = Arc::new(Access { keys: stream_keys(&keys), channels, hooks, guard: guard.clone() });
     let configuration = Arc::new(configurator(&config, &access, addresses.rtmp.port()));
-    let origin = Ports { plain: origin, tls: origin_tls };
-    let window = config.hls.window;
-    let http = Http {
-        config: config.origin,
-        window,
-        origin,
-        access_log,
-        admin,
-        playback,
-        configuration,
-        guard: guard.clone(),
-    };
-    server.start_http(http, &metrics);
+    server.start_http(http, configuration, guard.clone(), &metrics);
     announce(addresses, &keys);
     server.start_ingest(Listeners { rtmp, rtmps }, Ingest { config: config.rtmp, access, guard, metrics });
     if let Some(url) = demo_url {
@@ -202,13 +174,16 @@ impl Server {
         Ok(Some(Hooks { webhook, opens }))
     }
 
-    fn start_http(&mut self, http: Http, metrics: &Metrics) {
-        let Http { config, window, origin, access_log, admin, playback, configuration, guard } = http;
-        let (directory, metrics, draining) = (self.roster.directory(), metrics.clone(), self.draining.clone());
-        let for_admin = Admin { directory: directory.clone(), metrics: metrics.clone() };
-        let for_origin = Origin { config, directory, window, playback, configuration, guard, metrics, draining };
-        self.http.spawn(|stop| origin::serve(origin, for_origin, access_log, stop));
-        self.http.spawn(|stop| admin::serve(admin, for_admin, stop));
+    fn start_http(&mut self, http: Http, configuration: Arc<dyn ClientConfiguration>, guard: Guard, metrics: &Metrics) {
+        let served = Served {
+            directory: self.roster.directory(),
+            elsewhere: None,
+            configuration: Some(configuration),
+            guard,
+            metrics: metrics.clone(),
+            draining: self.draining.clone(),
+        };
+        http.start(&mut self.http, served);
     }
 
     fn start_ingest(&mut self, listeners: Listeners, ingest: Ingest) {
@@ -287,13 +262,14 @@ fn loopback(address: SocketAddr) -> String {
 
 /// Tells a person where everything is: to the terminal, not to the log, because it may hold a stream key.
 fn announce(addresses: Addresses, keys: &[ChannelKeys]) {
-    let http = format!("http://{}:{}", loopback(addresses.origin), addresses.origin.port());
+    let Addresses { http: HttpAddresses { origin, origin_tls, admin }, .. } = addresses;
+    let http = format!("http://{}:{}", loopback(origin), origin.port());
     let port = match addresses.rtmp.port() {
         1935 => String::new(),
         port => format!(":{port}"),
     };
-    println!("\nHeadwater is running. Watch: {http}/   Status: http://{}/api/v1/channels", addresses.admin);
-    if let Some(tls) = addresses.origin_tls {
+    println!("\nHeadwater is running. Watch: {http}/   Status: http://{admin}/api/v1/channels");
+    if let Some(tls) = origin_tls {
         println!("With TLS: https://{}:{}/", loopback(tls), tls.port());
     }
     for key in keys {
@@ -306,8 +282,13 @@ fn announce(addresses: Addresses, keys: &[ChannelKeys]) {
         }
         println!("    Stream Key  {}", key.made.as_deref().unwrap_or("(the one in your config)"));
     }
-    println!("\nFrom another machine, put this one's name or address in place of {}.", loopback(addresses.rtmp));
-    if addresses.rtmps.or(addresses.origin_tls).is_some() {
+    from_elsewhere(addresses.rtmp);
+    if addresses.rtmps.or(origin_tls).is_some() {
         println!("With rtmps:// and https://, put the name that the certificate is for.");
     }
+}
+
+/// What is announced at the end, of all that was.
+fn from_elsewhere(listener: SocketAddr) {
+    println!("\nFrom another machine, put this one's name or address in place of {}.", loopback(listener));
 }

@@ -9,7 +9,7 @@ use std::pin::pin;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
-use tokio::sync::{mpsc, oneshot, watch};
+use tokio::sync::{Semaphore, mpsc, oneshot, watch};
 use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 use tracing::{Instrument as _, info, info_span, warn};
@@ -19,9 +19,10 @@ use super::inspection::inspect;
 use super::recall::{Handover, Recall, Recalled};
 use super::stage::Stage;
 use super::takeover::Takeovers;
+use super::thumbnails;
 use super::told::ToldFile;
 use super::{DRAIN_DEADLINE, FINISH_DEADLINE};
-use crate::config::{ChannelConfig, ChannelDefaults, Config, HlsConfig, LadderConfig};
+use crate::config::{ChannelConfig, ChannelDefaults, Config, HlsConfig, LadderConfig, ThumbnailConfig};
 use crate::live::{ChannelPhase, ChannelSnapshot, ChannelView, Directory, UploadStatus};
 use crate::metrics::Metrics;
 use crate::packager;
@@ -47,6 +48,10 @@ pub(super) struct Setup {
     idle: Duration,
     store: Arc<dyn Store>,
     metrics: Metrics,
+    /// None where they are off.
+    thumbnails: Option<ThumbnailConfig>,
+    /// Still pictures that are made at one time: the ladders come first.
+    thumbnail_turns: Arc<Semaphore>,
 }
 
 /// All channels and their tasks.
@@ -56,6 +61,7 @@ pub(super) struct Roster {
     packagers: Stage,
     uploaders: Stage,
     inspectors: Stage,
+    photographers: Stage,
     /// Uploads stop where they are.
     drained: CancellationToken,
     /// Whether the channels that stay have come back.
@@ -79,6 +85,8 @@ impl Setup {
             idle: hooks.map_or(Duration::ZERO, |hooks| hooks.channel_idle),
             store,
             metrics,
+            thumbnails: config.thumbnails,
+            thumbnail_turns: Arc::new(Semaphore::new(1)),
         }
     }
 }
@@ -91,6 +99,7 @@ impl Roster {
             packagers: Stage::new("packager"),
             uploaders: Stage::new("store"),
             inspectors: Stage::new("verify"),
+            photographers: Stage::new("thumbnails"),
             drained: CancellationToken::new(),
             recalls: Vec::new(),
             fleeting: BTreeMap::new(),
@@ -136,6 +145,7 @@ impl Roster {
                 () = self.supervisors.next() => {}
                 () = self.packagers.next() => {}
                 () = self.inspectors.next() => {}
+                () = self.photographers.next() => {}
                 () = self.uploaders.next() => self.sweep(),
             }
         }
@@ -146,6 +156,7 @@ impl Roster {
         self.supervisors.end(FINISH_DEADLINE).await;
         self.packagers.end(FINISH_DEADLINE).await;
         self.inspectors.end(FINISH_DEADLINE).await;
+        self.photographers.end(FINISH_DEADLINE).await;
         if timeout(DRAIN_DEADLINE, self.uploaders.join()).await.is_err() {
             warn!(deadline = ?DRAIN_DEADLINE, "not all segments reached the store in time");
             self.drained.cancel();
@@ -213,6 +224,12 @@ impl Roster {
         });
         let inspection = inspect(name.clone(), live_view.clone(), metrics.clone());
         self.inspectors.spawn(|_| inspection);
+        let (thumbnail, thumbnail_view) = watch::channel(None);
+        if let Some(config) = self.setup.thumbnails {
+            let turns = Arc::clone(&self.setup.thumbnail_turns);
+            let taken = thumbnails::take(name.clone(), config, turns, live_view.clone(), thumbnail);
+            self.photographers.spawn(|_| taken);
+        }
         let conditions = Arc::clone(&store);
         let setup = store::Setup { channel: name.clone(), store, writer, metrics: metrics.clone() };
         let (snapshots, drained) = (live_view.clone(), self.drained.clone());
@@ -235,7 +252,7 @@ impl Roster {
                 .run()
                 .instrument(span)
         });
-        let view = ChannelView { live: live_view, phase: phase_view, upload: upload_view };
+        let view = ChannelView { live: live_view, phase: phase_view, upload: upload_view, thumbnail: thumbnail_view };
         self.directory.send_modify(|directory| {
             Arc::make_mut(directory).insert(name, view);
         });

@@ -27,7 +27,7 @@ pub use environment::check_environment;
 use reader::Problems;
 use tree::{Node, Origin};
 
-pub use viewers::{AccessLog, CdnSecret, OriginConfig, PlaybackConfig, TokenKey, TokenKeyConfig};
+pub use viewers::{AccessLog, AwayConfig, CdnSecret, OriginConfig, PlaybackConfig, TokenKey, TokenKeyConfig};
 
 /// The shipped file: every key's documentation, and every key's default.
 pub const SHIPPED: &str = include_str!("../../config/headwater.toml");
@@ -129,6 +129,8 @@ pub struct Config {
     pub admin: AdminConfig,
     /// `[hls]`
     pub hls: HlsConfig,
+    /// `[thumbnails]`; none where they are off.
+    pub thumbnails: Option<ThumbnailConfig>,
     /// `[store]`
     pub store: StoreConfig,
     /// `[channel]`
@@ -286,6 +288,15 @@ impl HlsConfig {
     pub fn packed_in(self, container: Container) -> Self {
         Self { container, low_latency: self.low_latency && container == Container::Cmaf, ..self }
     }
+}
+
+/// Still pictures of channels.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct ThumbnailConfig {
+    /// From one to the next.
+    pub interval: Duration,
+    /// Lines of a picture; a smaller one is not made larger.
+    pub height: u32,
 }
 
 /// Where segments and playlists are kept.

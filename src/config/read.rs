@@ -14,7 +14,7 @@ use super::tree::Node;
 use super::{
     AddressLimits, AdminConfig, ChannelConfig, ChannelDefaults, Config, EncodeProfile, HlsConfig, HooksConfig,
     KeyConfig, LadderConfig, LongGop, MissingRungs, RenditionConfig, RenditionSource, RtmpConfig, S3Config, Secret,
-    StoreConfig, StreamKey, TlsConfig, units,
+    StoreConfig, StreamKey, ThumbnailConfig, TlsConfig, units,
 };
 use crate::ladder::RenditionName;
 use crate::media::Container;
@@ -31,6 +31,7 @@ pub(super) fn config(root: Node, problems: &Problems) -> Option<Config> {
     let origin_tls = tls("origin_tls", root.section("origin_tls"));
     let admin = AdminConfig { listen: listener(root.section("admin"))? };
     let hls = hls(root.section("hls"));
+    let thumbnails = thumbnails(root.section("thumbnails"));
     let store = store(root.section("store"));
     let channel = channel_defaults(root.section("channel"), rtmp.as_ref());
     let ladders = ladders(root.section("ladders"));
@@ -48,6 +49,7 @@ pub(super) fn config(root: Node, problems: &Problems) -> Option<Config> {
         playback,
         admin,
         hls,
+        thumbnails,
         store,
         channel,
         hooks,
@@ -143,6 +145,20 @@ fn hls(mut section: Section<'_>) -> HlsConfig {
     }
     section.close();
     hls
+}
+
+fn thumbnails(mut section: Section<'_>) -> Option<ThumbnailConfig> {
+    let off_or = |text: &str| if text == "off" { Ok(None) } else { units::duration(text).map(Some) };
+    let interval = section.required("interval", None, off_or);
+    let height: u32 = section.required("height", 16, count);
+    if interval.is_some_and(|interval| interval < Duration::from_secs(1)) {
+        section.complain("interval", "is shorter than 1s");
+    }
+    if !(16..=1080).contains(&height) {
+        section.complain("height", "is not 16 to 1080 lines");
+    }
+    section.close();
+    Some(ThumbnailConfig { interval: interval?, height })
 }
 
 fn container(text: &str) -> Result<Container, String> {

@@ -1,4 +1,4 @@
-//! Values as people write them: durations, bit rates.
+//! Values as people write them: durations, bit rates, sizes.
 
 use std::time::Duration;
 
@@ -33,6 +33,21 @@ pub(super) fn bitrate(text: &str) -> Result<u64, String> {
         .ok_or_else(|| format!("`{text}` is not a bit rate above zero"))
 }
 
+/// Reads `64MiB`, `1.5GiB`, `512KiB` into bytes.
+pub(super) fn size(text: &str) -> Result<u64, String> {
+    let (number, unit) = split(text);
+    let scale = match unit {
+        "KiB" => 1024.0,
+        "MiB" => 1024.0 * 1024.0,
+        "GiB" => 1024.0 * 1024.0 * 1024.0,
+        _ => return Err(format!("`{text}` is not a size; write it like \"512MiB\" or \"2GiB\"")),
+    };
+    let bytes = positive(number).map(|amount| amount * scale).filter(|bytes| (1.0..1e15).contains(bytes));
+    bytes
+        .and_then(|bytes| format!("{bytes:.0}").parse().ok())
+        .ok_or_else(|| format!("`{text}` is not a size above zero"))
+}
+
 /// A number and what follows it.
 fn split(text: &str) -> (&str, &str) {
     let text = text.trim();
@@ -59,6 +74,11 @@ mod tests {
         assert_eq!(bitrate("128 kbps"), Ok(128_000));
         for wrong in ["", "4", "s", "-4s", "4 parsecs", "1e400s", "0s", "99999999999999999999h", "1.2.3s"] {
             assert!(duration(wrong).is_err(), "{wrong}");
+        }
+        assert_eq!(size("512MiB"), Ok(512 << 20));
+        assert_eq!(size("1.5 GiB"), Ok(3 << 29));
+        for wrong in ["", "512", "0MiB", "-1GiB", "64MB", "9999999GiB"] {
+            assert!(size(wrong).is_err(), "{wrong}");
         }
         for wrong in ["", "128", "128k", "0kbps", "-1Mbps", "9999999Mbps", "2.8mbps"] {
             assert!(bitrate(wrong).is_err(), "{wrong}");

@@ -25,6 +25,19 @@ pub struct OriginConfig {
     pub cdn: Option<CdnSecret>,
     /// Where requests are written down.
     pub access_log: AccessLog,
+    /// What holds in the role in which it has no channels of its own.
+    pub away: AwayConfig,
+}
+
+/// An origin without channels of its own (`--role origin`).
+#[derive(Clone, Debug, PartialEq)]
+pub struct AwayConfig {
+    /// The server that is followed, `http://HOST:PORT`; the store alone where there is none.
+    pub upstream: Option<String>,
+    /// Memory for copies, in bytes; for each of both.
+    pub cache_bytes_max: u64,
+    /// How old a playlist may be that is served because nothing newer can be had.
+    pub stale_max: Duration,
 }
 
 /// A header field that the CDN alone knows to send.

@@ -9,7 +9,7 @@ use http::{Response, StatusCode};
 
 use crate::caching::Cache;
 use crate::layout::Resource;
-use crate::live::{ChannelSnapshot, Directory};
+use crate::live::Directory;
 use crate::origin::directives::Directives;
 use crate::origin::published::{Found, Question};
 use crate::origin::representation::{Representation, forbidden, options};
@@ -27,6 +27,8 @@ pub struct World<'a> {
     pub directory: &'a Directory,
     /// How much a playlist lists.
     pub window: Duration,
+    /// There are channels elsewhere, of which nothing is known before they are asked for.
+    pub elsewhere: bool,
     /// The server is shutting down.
     pub draining: bool,
 }
@@ -51,7 +53,9 @@ pub fn answer(target: &Target, query: Option<&str>, asked: &Asked<'_>, world: &W
             Found::Later(wait) => return Outcome::Wait(wait),
         },
         Target::Home => pages::home(asked.headers),
-        Target::Watch(channel) if world.directory.contains_key(channel) => pages::watch(asked.headers),
+        Target::Watch(channel) if world.elsewhere || world.directory.contains_key(channel) => {
+            pages::watch(asked.headers)
+        }
         Target::Watch(_) => pages::missing(asked.headers),
         Target::Asset(asset) => asset.representation(asked.headers),
         Target::Channels => listing::channels(world.directory),
@@ -66,7 +70,11 @@ pub fn answer(target: &Target, query: Option<&str>, asked: &Asked<'_>, world: &W
 /// The answer to who may not wait, or has waited for nothing: to be asked again a little later, and not to be kept.
 #[must_use]
 pub fn busy(asked: &Asked<'_>) -> Response<Bytes> {
-    let text = "what comes next is not here yet, and is not waited for any longer";
+    later("what comes next is not here yet, and is not waited for any longer", asked)
+}
+
+/// 503, with the reason, to be asked again in a second.
+pub(super) fn later(text: &str, asked: &Asked<'_>) -> Response<Bytes> {
     let refusal = Representation::refusal(StatusCode::SERVICE_UNAVAILABLE, text);
     let mut response = Representation { cache: Cache::Never, ..refusal }.reply(asked);
     response.headers_mut().insert(RETRY_AFTER, HeaderValue::from_static("1"));
@@ -75,7 +83,12 @@ pub fn busy(asked: &Asked<'_>) -> Response<Bytes> {
 
 impl World<'_> {
     fn published(&self, channel: &ChannelName, resource: &Resource, query: Option<&str>, asked: &Asked<'_>) -> Found {
-        let Some(snapshot) = self.snapshot(channel) else { return Found::Now(unknown()) };
+        let Some(view) = self.directory.get(channel) else { return Found::Now(unknown()) };
+        if *resource == Resource::Thumbnail {
+            let picture = view.thumbnail.borrow().clone();
+            return Found::Now(picture.map_or_else(unknown, |picture| published::thumbnail(&picture)));
+        }
+        let snapshot = Arc::clone(&view.live.borrow());
         // Only playlists take directives.
         let query = query.filter(|_| matches!(resource, Resource::Playlist(_) | Resource::IFrames(_)));
         let directives = match Directives::read(query) {
@@ -86,10 +99,6 @@ impl World<'_> {
         };
         let question = Question { resource, directives, headers: asked.headers, window: self.window };
         published::find(&question, &snapshot)
-    }
-
-    fn snapshot(&self, channel: &ChannelName) -> Option<Arc<ChannelSnapshot>> {
-        self.directory.get(channel).map(|view| view.live.borrow().clone())
     }
 }
 

@@ -52,6 +52,16 @@ impl Directives {
         let skip = matches!(skip, Some("YES" | "v2"));
         Ok(Self { wanted: msn.map(|msn| Position { msn: Msn(msn), part }), skip })
     }
+
+    /// The query that asks the same, in the one order that makes it one URL; none where nothing is asked.
+    #[must_use]
+    pub fn query(&self) -> Option<String> {
+        let msn = self.wanted.map(|wanted| format!("_HLS_msn={}", wanted.msn));
+        let part = self.wanted.and_then(|wanted| wanted.part).map(|part| format!("_HLS_part={part}"));
+        let skip = self.skip.then(|| "_HLS_skip=YES".to_owned());
+        let keys: Vec<String> = msn.into_iter().chain(part).chain(skip).collect();
+        (!keys.is_empty()).then(|| keys.join("&"))
+    }
 }
 
 fn once<'a>(key: &'static str, slot: &mut Option<&'a str>, value: &'a str) -> Result<(), BadDirectives> {
@@ -99,6 +109,13 @@ mod tests {
     }
 
     proptest! {
+        #[test]
+        fn what_is_asked_on_asks_the_same(msn: Option<u64>, part: u32, with_part: bool, skip: bool) {
+            let wanted = msn.map(|msn| Position { msn: Msn(msn), part: with_part.then_some(part) });
+            let directives = Directives { wanted, skip };
+            prop_assert_eq!(Directives::read(directives.query().as_deref()), Ok(directives));
+        }
+
         #[test]
         fn nothing_panics(query in "[ -~]*") {
             let _ = read(&query);

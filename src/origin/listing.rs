@@ -4,7 +4,7 @@ use bytes::Bytes;
 use serde::Serialize;
 
 use crate::caching::Cache;
-use crate::ladder::RenditionKind;
+use crate::ladder::{RenditionKind, RenditionName};
 use crate::live::{ChannelPhase, ChannelView, Directory};
 use crate::origin::representation::Representation;
 use crate::source::ChannelName;
@@ -37,11 +37,40 @@ enum State {
     Interrupted,
 }
 
+/// A channel of which only the playlists are known.
+#[derive(Debug)]
+pub(super) struct Seen {
+    pub(super) name: ChannelName,
+    pub(super) renditions: Vec<RenditionName>,
+}
+
+impl Seen {
+    fn line(&self) -> Line<'_> {
+        let renditions = self.renditions.iter().map(ToString::to_string).collect();
+        Line { name: self.name.as_str(), state: State::Live, since: None, renditions }
+    }
+}
+
+/// The channels whose playlists say that more is to come.
+pub(super) fn seen(channels: &[Seen]) -> Representation {
+    document(Listing { channels: channels.iter().map(Seen::line).collect() }.json())
+}
+
+/// The document, as it is.
+pub(super) fn document(json: Bytes) -> Representation {
+    Representation::new("application/json", Cache::Seconds(1), json)
+}
+
 /// The channels that are live.
 pub(super) fn channels(directory: &Directory) -> Representation {
     let channels = directory.iter().filter_map(|(name, view)| line(name, view)).collect();
-    let json = serde_json::to_vec(&Listing { channels }).unwrap_or_default();
-    Representation::new("application/json", Cache::Seconds(1), Bytes::from(json))
+    document(Listing { channels }.json())
+}
+
+impl Listing<'_> {
+    fn json(&self) -> Bytes {
+        serde_json::to_vec(self).unwrap_or_default().into()
+    }
 }
 
 fn line<'a>(name: &'a ChannelName, view: &ChannelView) -> Option<Line<'a>> {

@@ -6,6 +6,7 @@
 mod access_line;
 mod access_log;
 pub mod answer;
+mod archived;
 mod blocking;
 mod cdn_gate;
 mod coding;
@@ -37,6 +38,7 @@ use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 use tracing::{Instrument, info_span};
 
+use crate::archive::Archive;
 use crate::caching::Reach;
 use crate::config::OriginConfig;
 use crate::guard::Guard;
@@ -46,11 +48,12 @@ use crate::metrics::{Metrics, ResponseLabel};
 use crate::networks::plain;
 use crate::origin::access_log::{Log, Logged};
 use crate::origin::answer::{Asked, Outcome, World, answer, busy};
+use crate::origin::archived::Question;
 use crate::origin::cdn_gate::CdnGate;
 use crate::origin::parking::{Bounds, Parking};
 use crate::origin::representation::Representation;
 use crate::origin::route::{Target, route};
-use crate::source::ClientConfiguration;
+use crate::source::{ChannelName, ClientConfiguration};
 
 pub use access_log::LogFile;
 pub use playback::Playback;
@@ -61,20 +64,31 @@ pub use public_key::TokenKeyError;
 pub struct Origin {
     /// Who may ask, and how many at a time. The address is not used: the caller binds the ports.
     pub config: OriginConfig,
-    /// The channels.
+    /// The channels of this process.
     pub directory: watch::Receiver<Directory>,
+    /// Where everything else is, in the role in which this process has none.
+    pub elsewhere: Option<Elsewhere>,
     /// How much a playlist lists.
     pub window: Duration,
     /// Who may watch.
     pub playback: Playback,
-    /// Answers encoders that ask for their configuration.
-    pub configuration: Arc<dyn ClientConfiguration>,
+    /// Answers encoders that ask for their configuration, where encoders may come.
+    pub configuration: Option<Arc<dyn ClientConfiguration>>,
     /// How often one of them may ask, which counts as a connection to publish.
     pub guard: Guard,
     /// Where responses are counted.
     pub metrics: Metrics,
     /// Cancelled once the shutdown began: `/readyz` then says so, and everything else goes on.
     pub draining: CancellationToken,
+}
+
+/// Where there are channels that are not in this process.
+#[derive(Clone, Debug)]
+pub struct Elsewhere {
+    /// Who has them.
+    pub archive: Arc<dyn Archive>,
+    /// Those that are looked for where nobody knows which there are.
+    pub names: Arc<[ChannelName]>,
 }
 
 /// Serves `ports` until `stop`, and then lets connections finish for a few seconds; no task outlives the call. Requests are
@@ -117,8 +131,14 @@ impl Desk {
         let version = request.head.version;
         let response = match (&target, admitted) {
             (_, Err(reason)) => Representation::denied(&reason).reply(&asked(&request.head, None)),
-            (Target::ClientConfiguration, Ok(_)) => self.origin.configure(request).await,
-            (_, Ok(reach)) => self.answer(&target, &request.head, reach).await,
+            (Target::ClientConfiguration, Ok(_)) => match &self.origin.configuration {
+                Some(configuration) => self.origin.configure(&**configuration, request).await,
+                None => self.origin.answer_now(&target, &asked(&request.head, None)),
+            },
+            (_, Ok(reach)) => match &self.origin.elsewhere {
+                None => self.answer(&target, &request.head, reach).await,
+                Some(elsewhere) => self.ask(elsewhere, &target, &request.head, reach).await,
+            },
         };
         self.origin.count(&target, &response);
         Logged::response(response, version, record)
@@ -159,6 +179,29 @@ impl Desk {
         let waited = tokio::time::timeout(patience, self.origin.awaited(target, query, &asked, wait.news));
         waited.await.unwrap_or_else(|_| busy(&asked))
     }
+
+    /// Answers where the channels are elsewhere.
+    async fn ask(
+        &self,
+        elsewhere: &Elsewhere,
+        target: &Target,
+        request: &Parts,
+        reach: Option<Reach>,
+    ) -> Response<Bytes> {
+        let asked = asked(request, reach);
+        let Elsewhere { archive, names } = elsewhere;
+        match target {
+            Target::Published(channel, resource) => {
+                let question = Question { channel, resource, query: request.uri.query() };
+                question.answer(&**archive, &self.parking, &asked).await
+            }
+            Target::Channels => archived::channels(archive, names).await.reply(&asked),
+            Target::Ready if !self.origin.draining.is_cancelled() => {
+                status::unless(archive.failing().await).reply(&asked)
+            }
+            _ => self.origin.answer_now(target, &asked),
+        }
+    }
 }
 
 fn asked(request: &Parts, reach: Option<Reach>) -> Asked<'_> {
@@ -168,8 +211,17 @@ fn asked(request: &Parts, reach: Option<Reach>) -> Asked<'_> {
 impl Origin {
     fn look(&self, target: &Target, query: Option<&str>, asked: &Asked<'_>) -> Outcome {
         let directory = Arc::clone(&self.directory.borrow());
-        let world = World { directory: &directory, window: self.window, draining: self.draining.is_cancelled() };
+        let (window, draining) = (self.window, self.draining.is_cancelled());
+        let world = World { directory: &directory, window, elsewhere: self.elsewhere.is_some(), draining };
         answer(target, query, asked, &world)
+    }
+
+    /// The answer to what nobody waits for.
+    fn answer_now(&self, target: &Target, asked: &Asked<'_>) -> Response<Bytes> {
+        match self.look(target, None, asked) {
+            Outcome::Answer(response) => response,
+            Outcome::Wait(_) => busy(asked),
+        }
     }
 
     /// The answer once it is there. Each round takes the next news before it looks, so that none is missed.
@@ -191,14 +243,14 @@ impl Origin {
     }
 
     /// The one resource that takes a body, and a stream key.
-    async fn configure(&self, request: Received) -> Response<Bytes> {
+    async fn configure(&self, configuration: &dyn ClientConfiguration, request: Received) -> Response<Bytes> {
         let peer = plain(request.peer);
         let Ok(_pass) = self.guard.admit(peer.ip()) else { return refused(StatusCode::TOO_MANY_REQUESTS) };
         let of_header = request.head.headers.get(HOST).and_then(|host| host.to_str().ok());
         // HTTP/2 says it in the request line.
         let host = of_header.or_else(|| request.head.uri.authority().map(Authority::as_str)).map(str::to_owned);
         match request.body(CONFIGURATION_BYTES_MAX).await {
-            Ok(body) => json(self.configuration.answer(body, peer, host.as_deref()).await),
+            Ok(body) => json(configuration.answer(body, peer, host.as_deref()).await),
             Err(BodyFault::TooLong) => refused(StatusCode::PAYLOAD_TOO_LARGE),
             Err(BodyFault::Lost) => refused(StatusCode::REQUEST_TIMEOUT),
         }

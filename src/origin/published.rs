@@ -8,7 +8,7 @@ use http::{HeaderMap, StatusCode};
 use crate::caching::{Cache, PLAYLIST_TYPE, media_type};
 use crate::ladder::RenditionName;
 use crate::layout::Resource;
-use crate::live::{ChannelSnapshot, Msn, News, Playlist, RenditionSnapshot, SessionId, wait_max};
+use crate::live::{ChannelSnapshot, Msn, News, Playlist, RenditionSnapshot, SessionId, Thumbnail, wait_max};
 use crate::origin::blocking::{Piece, Turn, i_frame_turn, piece, turn};
 use crate::origin::coding::takes_gzip;
 use crate::origin::directives::Directives;
@@ -49,10 +49,12 @@ pub(super) fn find(question: &Question<'_>, channel: &ChannelSnapshot) -> Found 
         Resource::Multivariant => multivariant(channel, question.headers).map(Found::Now),
         Resource::Playlist(name) => rendition(name).and_then(|r| media_playlist(r, channel, question)),
         Resource::IFrames(name) => rendition(name).and_then(|r| i_frame_playlist(r, channel, question)),
-        Resource::Init(name, session) => rendition(name).and_then(|r| init(r, *session)).map(Found::Now),
+        Resource::Init(name, session) => rendition(name).and_then(|r| init(r, *session, question)).map(Found::Now),
         Resource::Segment(name, session, msn) | Resource::TsSegment(name, session, msn) => {
             rendition(name).and_then(|r| segment(r, *session, *msn, question)).map(Found::Now)
         }
+        // It is not of the snapshot.
+        Resource::Thumbnail => None,
         Resource::Part(name, session, msn, index) => {
             rendition(name).and_then(|r| part(r, piece(r, *session, *msn, *index), question, channel))
         }
@@ -131,7 +133,17 @@ fn current(text: &Playlist, cache: Cache, channel: &ChannelSnapshot, question: &
     Representation { modified, ..playlist(text, cache, question.headers) }
 }
 
-fn playlist(text: &Playlist, cache: Cache, headers: &HeaderMap) -> Representation {
+/// A still picture, which is another one in a few seconds.
+pub(super) fn thumbnail(picture: &Thumbnail) -> Representation {
+    let etag = Some(picture.etag.clone());
+    Representation { etag, ..Representation::new("image/jpeg", Cache::Seconds(THUMBNAIL_SECS), picture.data.clone()) }
+}
+
+/// How long a still picture may be shown for what is live.
+const THUMBNAIL_SECS: u32 = 5;
+
+/// A playlist, in the coding that is asked for.
+pub(super) fn playlist(text: &Playlist, cache: Cache, headers: &HeaderMap) -> Representation {
     let (coding, etag, body) = if takes_gzip(headers) {
         (Coding::Gzip, text.gzip_etag(), text.gzip())
     } else {
@@ -141,9 +153,9 @@ fn playlist(text: &Playlist, cache: Cache, headers: &HeaderMap) -> Representatio
     Representation { coding, etag: Some(etag), ..whole }
 }
 
-fn init(rendition: &RenditionSnapshot, session: SessionId) -> Option<Representation> {
+fn init(rendition: &RenditionSnapshot, session: SessionId, question: &Question<'_>) -> Option<Representation> {
     let data = &rendition.init(session)?.data;
-    Some(media(rendition, format!("{session}-init"), data))
+    Some(media(question.resource, of(rendition), data))
 }
 
 /// A segment, by the name that it has in the rendition's container.
@@ -156,7 +168,7 @@ fn segment(
     let name = Resource::segment(rendition.container, rendition.name.clone(), session, msn);
     let segment = rendition.segment(session, msn).filter(|_| name == *question.resource)?;
     let expires = planned_removal(segment.program_date_time, question.window);
-    Some(Representation { expires, ..media(rendition, format!("{session}-{msn}"), &segment.data) })
+    Some(Representation { expires, ..media(question.resource, of(rendition), &segment.data) })
 }
 
 /// When what was filmed at `begin` is to be gone from here (RFC 8216bis, 6.2.2), where that is sooner than caches may keep it:
@@ -173,7 +185,7 @@ fn part(
     question: &Question<'_>,
     channel: &ChannelSnapshot,
 ) -> Option<Found> {
-    let Resource::Part(_, session, msn, index) = question.resource else { return None };
+    let Resource::Part(_, session, msn, _) = question.resource else { return None };
     match piece {
         Piece::There(part) => {
             let begin = match rendition.segment(*session, *msn) {
@@ -181,7 +193,7 @@ fn part(
                 None => rendition.open.as_ref().map(|open| open.program_date_time),
             };
             let expires = begin.and_then(|begin| planned_removal(begin, question.window));
-            let part = media(rendition, format!("{session}-{msn}.{index}"), &part.data);
+            let part = media(question.resource, of(rendition), &part.data);
             Some(Found::Now(Representation { expires, ..part }))
         }
         Piece::Hinted => Some(Found::Later(wait(rendition, channel))),
@@ -189,11 +201,20 @@ fn part(
     }
 }
 
-/// Media never changes, so its tag follows from its identity: no hash over megabytes for each request.
-fn media(of: &RenditionSnapshot, identity: String, data: &Bytes) -> Representation {
+fn of(rendition: &RenditionSnapshot) -> &'static str {
+    media_type(rendition.container, rendition.kind)
+}
+
+/// Media never changes, so its tag follows from its identity, on all servers: no hash over megabytes for each request.
+pub(super) fn media(resource: &Resource, content_type: &'static str, data: &Bytes) -> Representation {
+    let identity = match resource {
+        Resource::Segment(_, session, msn) | Resource::TsSegment(_, session, msn) => format!("{session}-{msn}"),
+        Resource::Part(_, session, msn, part) => format!("{session}-{msn}.{part}"),
+        Resource::Init(_, session) => format!("{session}-init"),
+        Resource::Multivariant | Resource::Thumbnail | Resource::Playlist(_) | Resource::IFrames(_) => String::new(),
+    };
     let etag = Some(format!("\"{identity}-{}\"", data.len()));
-    let media_type = media_type(of.container, of.kind);
-    Representation { etag, ..Representation::new(media_type, Cache::Immutable, data.clone()) }
+    Representation { etag, ..Representation::new(content_type, Cache::Immutable, data.clone()) }
 }
 
 /// Why `resource` is not there.

@@ -40,6 +40,9 @@ pub struct Representation {
     pub expires: Option<SystemTime>,
     /// Whether `Accept-Encoding` decides, and what it decided on.
     pub coding: Coding,
+    /// It is older than it should be, as nothing newer could be had: `Warning: 110`, which RFC 9111 no longer has (5.5), and which
+    /// caches and people still know.
+    pub stale: bool,
     /// `Content-Security-Policy`, of a page.
     pub policy: Option<&'static str>,
     /// The bytes.
@@ -62,7 +65,8 @@ impl Representation {
     #[must_use]
     pub fn new(content_type: &'static str, cache: Cache, body: Bytes) -> Self {
         let (status, coding) = (StatusCode::OK, Coding::Only);
-        Self { status, content_type, cache, etag: None, modified: None, expires: None, coding, policy: None, body }
+        let (etag, modified, expires, stale, policy) = (None, None, None, false, None);
+        Self { status, content_type, cache, etag, modified, expires, coding, stale, policy, body }
     }
 
     /// Why there is nothing to send, as a line of text. One second in a cache takes the crowd off a live edge
@@ -126,6 +130,9 @@ impl Representation {
         }
         if self.coding != Coding::Only {
             say(&mut fields, header::VARY, "Accept-Encoding");
+        }
+        if self.stale {
+            say(&mut fields, header::WARNING, "110 headwater \"Response is Stale\"");
         }
         if let Some(policy) = self.policy {
             say(&mut fields, header::CONTENT_SECURITY_POLICY, policy);

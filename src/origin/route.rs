@@ -46,6 +46,7 @@ impl Target {
         match self {
             Self::Published(_, Resource::Multivariant) => "multivariant",
             Self::Published(_, Resource::Playlist(_) | Resource::IFrames(_)) => "playlist",
+            Self::Published(_, Resource::Thumbnail) => "thumbnail",
             Self::Published(_, Resource::Init(..)) => "init",
             Self::Published(_, Resource::Segment(..) | Resource::TsSegment(..)) => "segment",
             Self::Published(_, Resource::Part(..)) => "part",

@@ -21,10 +21,14 @@ pub(super) fn ready(directory: &Directory, draining: bool) -> Representation {
         Some(format!("channel {name}: the store fails: {error}"))
     });
     let failing: Vec<String> = failing.collect();
-    if failing.is_empty() {
-        verdict(StatusCode::OK, "ready")
-    } else {
-        verdict(StatusCode::SERVICE_UNAVAILABLE, &failing.join("\n"))
+    unless((!failing.is_empty()).then(|| failing.join("\n")))
+}
+
+/// Ready, or why not.
+pub(super) fn unless(failing: Option<String>) -> Representation {
+    match failing {
+        None => verdict(StatusCode::OK, "ready"),
+        Some(why) => verdict(StatusCode::SERVICE_UNAVAILABLE, &why),
     }
 }
 

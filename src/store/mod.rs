@@ -13,6 +13,7 @@ mod ledger;
 mod s3;
 #[cfg(test)]
 mod scripted;
+mod shelf;
 mod spell;
 mod upload;
 mod writer;
@@ -29,6 +30,7 @@ use crate::config::StoreConfig;
 pub use error::{At, StoreError};
 pub use fs::FileStore;
 pub use s3::{Credentials, S3Store};
+pub use shelf::Shelf;
 pub use upload::{Inherited, Setup, upload};
 pub use writer::{Holder, Standing, Writer};
 

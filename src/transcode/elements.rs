@@ -5,15 +5,21 @@ use gstreamer as gst;
 use super::{decoder, sound};
 
 /// Each element with the Debian package that brings it.
-const NEEDED: [(&str, &str); 12] = [
+const NEEDED: [(&str, &str); 18] = [
     ("appsrc", "gstreamer1.0-plugins-base"),
     ("appsink", "gstreamer1.0-plugins-base"),
     ("videoconvert", "gstreamer1.0-plugins-base"),
+    ("videoscale", "gstreamer1.0-plugins-base"),
+    ("decodebin", "gstreamer1.0-plugins-base"),
     ("audioconvert", "gstreamer1.0-plugins-base"),
     ("audioresample", "gstreamer1.0-plugins-base"),
     ("deinterlace", "gstreamer1.0-plugins-good"),
     ("flvmux", "gstreamer1.0-plugins-good"),
+    ("qtdemux", "gstreamer1.0-plugins-good"),
+    ("jpegenc", "gstreamer1.0-plugins-good"),
     ("rtmp2sink", "gstreamer1.0-plugins-bad"),
+    ("tsdemux", "gstreamer1.0-plugins-bad"),
+    ("h264parse", "gstreamer1.0-plugins-bad"),
     ("x264enc", "gstreamer1.0-plugins-ugly"),
     ("avdec_h264", "gstreamer1.0-libav"),
     ("avdec_aac", "gstreamer1.0-libav"),
@@ -119,7 +125,7 @@ mod tests {
 
     #[test]
     fn the_error_says_what_to_install() {
-        let error = missing(|name| !name.contains("264") && name != "avdec_aac").unwrap();
+        let error = missing(|name| !["x264enc", "avdec_h264", "avdec_aac"].contains(&name)).unwrap();
         assert_eq!(
             error.to_string(),
             "GStreamer lacks x264enc, avdec_h264, avdec_aac: \

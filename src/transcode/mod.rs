@@ -31,6 +31,7 @@ mod session;
 mod silence;
 mod sizing;
 mod sound;
+mod still;
 mod tracks;
 mod traits;
 
@@ -41,3 +42,4 @@ pub use demo::test_source;
 pub use elements::{MissingElements, init, undecodable};
 pub use latched::Latched;
 pub use session::{Outcome, Setup, SourceEnd, run};
+pub use still::{StillError, still};

@@ -91,7 +91,8 @@ impl Builder {
             if text.contains("From another machine") { Ok(text) } else { Err(text) }
         });
         let origin = after(&said, "Watch: ").trim_end_matches('/').to_owned();
-        let admin = after(&said, "Status: ").trim_end_matches("/api/v1/channels").to_owned();
+        let status = after(&said, "Status: ");
+        let admin = status.trim_end_matches("/api/v1/channels").trim_end_matches("/metrics").to_owned();
         let tls = after(&said, "With TLS: ").trim_end_matches('/').to_owned();
         let origin_tls = Some(tls).filter(|url| !url.is_empty());
         let rtmp = after(&said, "Server ").to_owned();

@@ -9,6 +9,7 @@
 mod browser;
 mod cdn;
 mod codecs;
+mod crowd;
 mod door;
 mod hooks;
 mod hostile;
@@ -16,6 +17,7 @@ mod https;
 mod lifecycle;
 mod long_gop;
 mod low_latency;
+mod origins;
 mod peers;
 mod pictures;
 mod restart;
@@ -26,6 +28,7 @@ mod stores;
 #[path = "../support/mod.rs"]
 #[expect(dead_code, reason = "the measurement of whole processes uses more of it")]
 mod support;
+mod thumbnails;
 mod times;
 mod tracks;
 mod ts;

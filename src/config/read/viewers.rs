@@ -6,7 +6,7 @@ use std::time::Duration;
 use http::HeaderName;
 
 use super::super::reader::Section;
-use super::super::viewers::{AccessLog, CdnSecret, OriginConfig, PlaybackConfig, TokenKey, TokenKeyConfig};
+use super::super::viewers::{AccessLog, AwayConfig, CdnSecret, OriginConfig, PlaybackConfig, TokenKey, TokenKeyConfig};
 use super::super::{Secret, units};
 use super::{address, count, nearest, path, text};
 use crate::source::ChannelName;
@@ -27,9 +27,28 @@ pub(super) fn origin(mut section: Section<'_>) -> Option<OriginConfig> {
             "has more than two values: the one that is used, and the one that takes its place",
         );
     }
+    let away = AwayConfig {
+        upstream: section.optional("upstream", upstream),
+        cache_bytes_max: section.required("cache_max", 1, units::size),
+        stale_max: section.required("stale_max", Duration::ZERO, units::duration),
+    };
     section.close();
     let cdn = header.filter(|_| !values.is_empty()).map(|header| CdnSecret { header, values });
-    Some(OriginConfig { listen: listen?, connections_max, waiting_max, waiting_per_channel_max, cdn, access_log })
+    let listen = listen?;
+    Some(OriginConfig { listen, connections_max, waiting_max, waiting_per_channel_max, cdn, access_log, away })
+}
+
+/// The address of another server, without a path.
+fn upstream(text: &str) -> Result<String, String> {
+    let wrong = || format!("`{text}` is not the address of a server; write it like \"http://ingest.example.net:8080\"");
+    let uri: http::Uri = text.parse().map_err(|_| wrong())?;
+    let bare = uri.path_and_query().is_none_or(|path| path == "/");
+    match (uri.scheme_str(), uri.authority().map(http::uri::Authority::as_str)) {
+        (Some(scheme @ ("http" | "https")), Some(server)) if bare && !server.contains('@') => {
+            Ok(format!("{scheme}://{server}"))
+        }
+        _ => Err(wrong()),
+    }
 }
 
 fn access_log(text: &str) -> Result<AccessLog, String> {

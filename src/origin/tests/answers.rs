@@ -28,7 +28,8 @@ impl Fixture {
         for (name, value) in fields {
             headers.append(HeaderName::try_from(*name).unwrap(), HeaderValue::from_str(value).unwrap());
         }
-        let world = World { directory: &self.directory, window: Duration::from_secs(60), draining: false };
+        let world =
+            World { directory: &self.directory, window: Duration::from_secs(60), elsewhere: false, draining: false };
         let (path, query) = path.split_once('?').map_or((path, None), |(path, query)| (path, Some(query)));
         answer(&route(method, path), query, &Asked { method, headers: &headers, reach: None }, &world)
     }
@@ -47,6 +48,20 @@ const PLAYLIST_PATH: &str = "/live/demo/720p/index.m3u8";
 
 /// Method, path and header fields.
 type Request<'a> = (&'a str, &'a str, &'a [(&'a str, &'a str)]);
+
+#[test]
+fn a_still_picture_is_another_one_soon() {
+    let fixture = Fixture::new();
+    let picture = fixture.get("/live/demo/thumb.jpg");
+    assert_eq!((picture.status().as_u16(), &picture.body()[..]), (200, &b"a picture"[..]));
+    assert_eq!(
+        (field(&picture, "content-type"), field(&picture, "cache-control")),
+        ("image/jpeg", "public, max-age=5")
+    );
+    let same = fixture.ask(&Method::GET, "/live/demo/thumb.jpg", &[("if-none-match", field(&picture, "etag"))]);
+    assert_eq!(same.status(), 304);
+    assert_eq!(fixture.get("/live/none/thumb.jpg").status(), 404);
+}
 
 #[test]
 fn a_transport_stream_is_served_by_its_own_name() {
@@ -281,7 +296,8 @@ fn readiness_names_what_fails() {
     assert_eq!(response.status(), 503);
     assert_eq!(response.body(), "channel demo: the store fails: bucket `x`: connection refused\n");
     assert_eq!(fixture.get("/healthz").status(), 200);
-    let world = World { directory: &fixture.directory, window: Duration::from_secs(60), draining: true };
+    let world =
+        World { directory: &fixture.directory, window: Duration::from_secs(60), elsewhere: false, draining: true };
     let asked = Asked { method: &Method::GET, headers: &HeaderMap::new(), reach: None };
     let outcome = answer(&route(&Method::GET, "/readyz"), None, &asked, &world);
     let Outcome::Answer(draining) = outcome else { panic!("{outcome:?}") };

@@ -10,7 +10,7 @@ use tokio::sync::watch;
 use crate::ladder::{RenditionKind, RenditionName};
 use crate::live::{
     ChannelPhase, ChannelSnapshot, ChannelView, Directory, IFrames, Init, Lazy, LowLatency, Msn, News, OpenSegment,
-    Part, Playlist, PublisherStatus, RenditionSnapshot, Segment, SessionId, UploadStatus,
+    Part, Playlist, PublisherStatus, RenditionSnapshot, Segment, SessionId, Thumbnail, UploadStatus,
 };
 use crate::media::{Container, MediaTime};
 use crate::source::ChannelName;
@@ -100,7 +100,8 @@ fn view(snapshot: ChannelSnapshot, phase: ChannelPhase) -> (ChannelView, Senders
     let (live_sender, live) = watch::channel(Arc::new(snapshot));
     let (phase_sender, phase) = watch::channel(phase);
     let (upload_sender, upload) = watch::channel(UploadStatus::default());
-    (ChannelView { live, phase, upload }, (live_sender, phase_sender, upload_sender))
+    let (_, thumbnail) = watch::channel(Some(Arc::new(Thumbnail::new(Bytes::from_static(b"a picture")))));
+    (ChannelView { live, phase, upload, thumbnail }, (live_sender, phase_sender, upload_sender))
 }
 
 /// Session 5 with segments 8 to 10, of which 9 on are listed and 10 is a gap, and an open segment 11 with one part.

@@ -2,6 +2,7 @@
 
 use std::net::SocketAddr;
 use std::sync::Arc;
+use std::time::Duration;
 
 use async_trait::async_trait;
 use bytes::Bytes;
@@ -17,7 +18,7 @@ use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
 use super::fixture::{Fixture, SEGMENT};
-use crate::config::{AccessLog, AddressLimits, CdnSecret, OriginConfig, PlaybackConfig, Secret};
+use crate::config::{AccessLog, AddressLimits, AwayConfig, CdnSecret, OriginConfig, PlaybackConfig, Secret};
 use crate::guard::Guard;
 use crate::metrics::{Metrics, ResponseLabel, render};
 use crate::networks::Networks;
@@ -73,15 +74,17 @@ impl Running {
             waiting_per_channel_max: 2,
             cdn: None,
             access_log: AccessLog::Off,
+            away: AwayConfig { upstream: None, cache_bytes_max: 1 << 20, stale_max: Duration::from_secs(60) },
         };
         change(&mut config);
         let log = LogFile::open(&config.access_log).await.unwrap();
         let origin = Origin {
             config,
             directory,
-            window: std::time::Duration::from_secs(60),
+            elsewhere: None,
+            window: Duration::from_secs(60),
             playback: Playback::read(&playback).unwrap(),
-            configuration,
+            configuration: Some(configuration),
             guard,
             metrics: metrics.clone(),
             draining: draining.clone(),

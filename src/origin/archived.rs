@@ -1,0 +1,117 @@
+//! What a channel publishes that is not in this process: from the archive, as it would be served from here.
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+use http::{HeaderMap, Response, StatusCode};
+use tokio::task::JoinSet;
+
+use crate::archive::{Archive, Content, Copy, Lack, Wanted};
+use crate::caching::media_type;
+use crate::ladder::{RenditionKind, RenditionName};
+use crate::layout::Resource;
+use crate::live::Thumbnail;
+use crate::media::Container;
+use crate::origin::answer::{busy, later};
+use crate::origin::directives::Directives;
+use crate::origin::listing::{self, Seen};
+use crate::origin::parking::Parking;
+use crate::origin::published::{media, playlist, thumbnail};
+use crate::origin::representation::{Asked, Representation};
+use crate::source::ChannelName;
+
+/// A request for something published.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Question<'a> {
+    pub(super) channel: &'a ChannelName,
+    pub(super) resource: &'a Resource,
+    pub(super) query: Option<&'a str>,
+}
+
+impl Question<'_> {
+    /// The answer. One that is not at hand and may have to be waited for takes a place in `parking`.
+    pub(super) async fn answer(&self, archive: &dyn Archive, parking: &Parking, asked: &Asked<'_>) -> Response<Bytes> {
+        let is_playlist = matches!(self.resource, Resource::Playlist(_) | Resource::IFrames(_));
+        let directives = Directives::read(self.query.filter(|_| is_playlist));
+        let text = directives.unwrap_or_default().query();
+        let wanted = Wanted { channel: self.channel, resource: self.resource, directives: text.as_deref() };
+        let waits = text.is_some() || matches!(self.resource, Resource::Part(..));
+        let found = match archive.peek(wanted) {
+            Some(found) => found,
+            None => {
+                let place = waits.then(|| parking.enter(self.channel));
+                if matches!(place, Some(None)) { Err(Lack::Busy) } else { archive.fetch(wanted).await }
+            }
+        };
+        match (found, directives) {
+            // After the end directives are ignored (RFC 8216bis, 6.2.5), and so are bad ones.
+            (Ok(copy), Err(bad)) if !has_ended(&copy) => {
+                Representation::refusal(StatusCode::BAD_REQUEST, &bad.to_string()).reply(asked)
+            }
+            (Ok(copy), _) => representation(self.resource, &copy, asked.headers).reply(asked),
+            (Err(lack), _) => lacking(lack, asked),
+        }
+    }
+}
+
+/// The channels that can be watched: as who knows them says, else those among `names` whose playlists have not ended.
+pub(super) async fn channels(archive: &Arc<dyn Archive>, names: &[ChannelName]) -> Representation {
+    if let Some(known) = archive.listing().await {
+        return listing::document(known);
+    }
+    let mut looks = JoinSet::new();
+    for name in names {
+        let (archive, name) = (Arc::clone(archive), name.clone());
+        looks.spawn(async move { look(&*archive, name).await });
+    }
+    let mut seen: Vec<Seen> = looks.join_all().await.into_iter().flatten().collect();
+    seen.sort_by(|one, other| one.name.cmp(&other.name));
+    listing::seen(&seen)
+}
+
+/// A channel as its playlists show it, where it has some and they have not ended.
+async fn look(archive: &dyn Archive, name: ChannelName) -> Option<Seen> {
+    let wanted = |resource| Wanted { channel: &name, resource, directives: None };
+    let multivariant = archive.fetch(wanted(&Resource::Multivariant)).await.ok()?;
+    let text = std::str::from_utf8(multivariant.data()).ok()?;
+    let mut renditions: Vec<RenditionName> = Vec::new();
+    for uri in text.lines().filter_map(|line| line.strip_suffix("/index.m3u8")) {
+        // A picture is named for each kind of sound.
+        renditions.extend(RenditionName::new(uri).ok().filter(|name| !renditions.contains(name)));
+    }
+    let first = Resource::Playlist(renditions.first()?.clone());
+    let first = archive.fetch(wanted(&first)).await.ok()?;
+    (!has_ended(&first)).then(|| Seen { name: name.clone(), renditions })
+}
+
+fn has_ended(copy: &Copy) -> bool {
+    copy.data().ends_with(b"#EXT-X-ENDLIST\n")
+}
+
+fn representation(resource: &Resource, copy: &Copy, headers: &HeaderMap) -> Representation {
+    match &copy.content {
+        Content::Text(text) => {
+            let modified = copy.modified.filter(|_| !has_ended(copy));
+            Representation { modified, stale: copy.stale, ..playlist(text, copy.cache, headers) }
+        }
+        Content::Media(data) if *resource == Resource::Thumbnail => thumbnail(&Thumbnail::new(data.clone())),
+        Content::Media(data) => Representation { cache: copy.cache, ..media(resource, type_of(resource), data) },
+    }
+}
+
+/// `Content-Type` of media, by its path.
+fn type_of(resource: &Resource) -> &'static str {
+    let container = if matches!(resource, Resource::TsSegment(..)) { Container::Ts } else { Container::Cmaf };
+    let is_sound = resource.rendition().is_some_and(|name| *name == RenditionName::audio());
+    media_type(container, if is_sound { RenditionKind::Audio } else { RenditionKind::Video })
+}
+
+fn lacking(lack: Lack, asked: &Asked<'_>) -> Response<Bytes> {
+    match lack {
+        Lack::Absent => Representation::refusal(StatusCode::NOT_FOUND, "not found").reply(asked),
+        Lack::Gone => Representation::refusal(StatusCode::GONE, "no longer kept").reply(asked),
+        Lack::Refused(why) => Representation::refusal(StatusCode::BAD_REQUEST, &why).reply(asked),
+        Lack::Busy => busy(asked),
+        Lack::Failing => later("what is asked for is kept elsewhere, and cannot be had from there now", asked),
+    }
+}
