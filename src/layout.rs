@@ -54,7 +54,13 @@ impl Resource {
     /// It is a playlist, which changes; everything else never does.
     #[must_use]
     pub fn is_playlist(&self) -> bool {
-        matches!(self, Self::Multivariant | Self::Playlist(_) | Self::IFrames(_))
+        self.takes_directives() || *self == Self::Multivariant
+    }
+
+    /// It is a playlist that takes delivery directives (RFC 8216bis, 6.2.5): a media playlist.
+    #[must_use]
+    pub fn takes_directives(&self) -> bool {
+        matches!(self, Self::Playlist(_) | Self::IFrames(_))
     }
 
     /// The rendition that it belongs to.

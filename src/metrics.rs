@@ -142,7 +142,7 @@ impl Metrics {
         registry.register("store_segments_skipped", "Segments never stored", self.store_skipped.clone());
         registry.register(
             "archive_fetches",
-            "Requests of an origin to what it serves from, and old playlists served as these failed, by kind",
+            "Requests of an origin to what it serves from, and old playlists kept on as these failed, by kind",
             self.archive_fetches.clone(),
         );
         registry.register("origin_responses", "Responses of the origin", self.origin_responses.clone());

@@ -30,6 +30,14 @@ pub struct Wanted<'a> {
     pub directives: Option<&'a str>,
 }
 
+impl Wanted<'_> {
+    /// It may have to be waited for: it is not there yet, or says what is to be there.
+    #[must_use]
+    pub fn waits(&self) -> bool {
+        self.directives.is_some() || matches!(self.resource, Resource::Part(..))
+    }
+}
+
 /// A copy of something published.
 #[derive(Clone, Debug)]
 pub struct Copy {

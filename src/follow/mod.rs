@@ -131,16 +131,12 @@ impl Question {
     fn wanted(&self) -> Wanted<'_> {
         Wanted { channel: &self.channel, resource: &self.resource, directives: self.directives.as_deref() }
     }
-
-    /// It may have to wait for what is coming.
-    fn waits(&self) -> bool {
-        self.directives.is_some() || matches!(self.resource, Resource::Part(..))
-    }
 }
 
 impl Follower {
     async fn load(self: Arc<Self>, path: String, question: Question) -> Found {
-        let found = match self.ask(&path, question.waits()).await {
+        let waits = question.wanted().waits();
+        let found = match self.ask(&path, waits).await {
             Some(reply) => reply.found(&question.resource),
             None => Err(Lack::Failing),
         };
@@ -151,7 +147,7 @@ impl Follower {
                 // That it was there, or that nobody knows, says more than that it is not in the store.
                 if matches!(other, Err(Lack::Absent)) { Err(lack) } else { other }
             }
-            Err(Lack::Busy) if !question.waits() => self.otherwise.fetch(question.wanted()).await,
+            Err(Lack::Busy) if !waits => self.otherwise.fetch(question.wanted()).await,
             found => found,
         }
     }

@@ -90,7 +90,7 @@ impl World<'_> {
         }
         let snapshot = Arc::clone(&view.live.borrow());
         // Only playlists take directives.
-        let query = query.filter(|_| matches!(resource, Resource::Playlist(_) | Resource::IFrames(_)));
+        let query = query.filter(|_| resource.takes_directives());
         let directives = match Directives::read(query) {
             Ok(directives) => directives,
             // After the end directives are ignored (RFC 8216bis, 6.2.5), and so are bad ones.

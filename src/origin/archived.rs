@@ -31,15 +31,13 @@ pub(super) struct Question<'a> {
 impl Question<'_> {
     /// The answer. One that is not at hand and may have to be waited for takes a place in `parking`.
     pub(super) async fn answer(&self, archive: &dyn Archive, parking: &Parking, asked: &Asked<'_>) -> Response<Bytes> {
-        let is_playlist = matches!(self.resource, Resource::Playlist(_) | Resource::IFrames(_));
-        let directives = Directives::read(self.query.filter(|_| is_playlist));
+        let directives = Directives::read(self.query.filter(|_| self.resource.takes_directives()));
         let text = directives.unwrap_or_default().query();
         let wanted = Wanted { channel: self.channel, resource: self.resource, directives: text.as_deref() };
-        let waits = text.is_some() || matches!(self.resource, Resource::Part(..));
         let found = match archive.peek(wanted) {
             Some(found) => found,
             None => {
-                let place = waits.then(|| parking.enter(self.channel));
+                let place = wanted.waits().then(|| parking.enter(self.channel));
                 if matches!(place, Some(None)) { Err(Lack::Busy) } else { archive.fetch(wanted).await }
             }
         };
