@@ -9,8 +9,8 @@ use bytes::Bytes;
 use criterion::{Criterion, criterion_group, criterion_main};
 use headwater::ladder::{RenditionKind, RenditionName};
 use headwater::live::{
-    ChannelPhase, ChannelSnapshot, ChannelView, Directory, Lazy, Msn, News, Playlist, RenditionSnapshot, Segment,
-    SessionId, UploadStatus,
+    ChannelPhase, ChannelSnapshot, ChannelView, Directory, Lazy, Media, Msn, News, Playlist, RenditionSnapshot,
+    Segment, SessionId, UploadStatus,
 };
 use headwater::media::{Container, MediaTime};
 use headwater::origin::answer::{Asked, World, answer};
@@ -18,11 +18,11 @@ use headwater::origin::route::route;
 use headwater::source::ChannelName;
 use http::header::{ACCEPT_ENCODING, IF_NONE_MATCH, RANGE};
 use http::{HeaderMap, HeaderName, HeaderValue, Method};
-use tokio::sync::watch;
+use tokio::sync::{mpsc, watch};
 
 fn bench(c: &mut Criterion) {
     let directory = directory();
-    let world = World { directory: &directory, window: Duration::from_secs(60), elsewhere: false, draining: false };
+    let world = World { directory: &directory, elsewhere: false, draining: false };
     for (name, path, field) in [
         ("playlist", "/live/demo/720p/index.m3u8", (ACCEPT_ENCODING, "gzip, deflate, br")),
         ("playlist, not modified", "/live/demo/720p/index.m3u8", (IF_NONE_MATCH, "\"x\"")),
@@ -46,9 +46,12 @@ fn headers(field: (HeaderName, &'static str)) -> HeaderMap {
 fn directory() -> Directory {
     let live = watch::channel(Arc::new(snapshot())).1;
     let view = ChannelView {
+        window: Duration::from_secs(60),
         live,
         phase: watch::channel(ChannelPhase::Idle).1,
         upload: watch::channel(UploadStatus::default()).1,
+        chronicle: watch::channel(None).1,
+        orders: mpsc::channel(1).0,
         thumbnail: watch::channel(None).1,
     };
     let name = ChannelName::new("demo").into_iter();
@@ -88,9 +91,7 @@ fn segment(msn: u64, data: &Bytes) -> Arc<Segment> {
         start: MediaTime::ZERO,
         duration: MediaTime::from_millis(4000),
         program_date_time: SystemTime::UNIX_EPOCH,
-        data: data.clone(),
-        parts: vec![],
-        gap: false,
+        media: Media::Hot { data: data.clone(), parts: vec![] },
     })
 }
 

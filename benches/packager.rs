@@ -9,13 +9,13 @@ use bytes::Bytes;
 use criterion::{BatchSize, Criterion, Throughput, criterion_group, criterion_main};
 use headwater::config::HlsConfig;
 use headwater::ladder::{LadderEvent, RenditionKind, RenditionName, RenditionSpec, RunStart};
-use headwater::live::{Msn, Segment, SessionId};
+use headwater::live::{Media, Msn, Segment, SessionId};
 use headwater::media::{
     AccessUnit, AudioCodec, AudioFormat, Container, MediaTime, TrackFormat, VideoCodec, VideoCoding, VideoFormat,
 };
-use headwater::packager::playlist::MediaPlaylist;
 use headwater::packager::sample::Sample;
 use headwater::packager::{Packager, fragment};
+use headwater::playlist::MediaPlaylist;
 
 const AVCC: &[u8] = &[1, 100, 0, 31, 255, 225, 0, 4, 0x67, 100, 0, 31, 1, 0, 2, 0x68, 0xee];
 const HLS: HlsConfig = HlsConfig {
@@ -24,6 +24,8 @@ const HLS: HlsConfig = HlsConfig {
     segment_duration: Duration::from_secs(4),
     part_duration: Duration::from_millis(500),
     window: Duration::from_secs(60),
+    memory: Duration::from_secs(180),
+    memory_max: Duration::from_secs(900),
 };
 /// Frames of a minute at 30 frames a second, and bytes of each: 2.9 Mbit/s.
 const FRAMES: u64 = 1_800;
@@ -117,9 +119,7 @@ fn playlist(criterion: &mut Criterion) {
         start: MediaTime::ZERO,
         duration: MediaTime::from_millis(4_000),
         program_date_time: SystemTime::UNIX_EPOCH + Duration::from_secs(1_800_000_000 + 4 * n),
-        data: Bytes::new(),
-        parts: Vec::new(),
-        gap: false,
+        media: Media::Hot { data: Bytes::new(), parts: Vec::new() },
     };
     let segments: Vec<Segment> = (1..=15).map(segment).collect();
     let text = MediaPlaylist {
@@ -135,5 +135,57 @@ fn playlist(criterion: &mut Criterion) {
     });
 }
 
-criterion_group!(benches, segmenting, boxes, playlist);
+/// A packager in whose window as much is listed as `window` says, but for the last part, and the events of that and a few more.
+fn long_programme(window: Duration) -> (Packager, Vec<LadderEvent>) {
+    let hls = HlsConfig { window, ..HLS };
+    let mut packager = Packager::new(hls);
+    let frames = window.as_secs() * 30 + FRAMES;
+    let picture = Bytes::from_static(&[7; 64]);
+    let unit_at = |frame: u64| {
+        let cut = frame.is_multiple_of(120).then_some(frame / 120);
+        let unit = unit(i64::try_from(frame).unwrap_or(0) * 3_000, 90_000, cut.is_some(), &picture);
+        LadderEvent::Unit { rendition: 0, unit, cut }
+    };
+    let mut spec = start();
+    spec.renditions.truncate(1);
+    let begin = [LadderEvent::Start(spec), formats().into_iter().next().expect("a picture's")];
+    for event in begin.into_iter().chain((0..frames).map(unit_at)) {
+        packager.handle(event, SystemTime::UNIX_EPOCH);
+    }
+    (packager, (frames..frames + 240).map(unit_at).collect())
+}
+
+/// What the length of the window costs: of each segment, and of each part where somebody asks for the whole playlist.
+fn windows(criterion: &mut Criterion) {
+    let mut group = criterion.benchmark_group("two segments in sixteen parts");
+    for (name, window) in [("of 60 s", Duration::from_secs(60)), ("of 2 h", Duration::from_secs(7_200))] {
+        for asked in [false, true] {
+            let (mut packager, events) = long_programme(window);
+            let mut shift = 0i64;
+            let what = if asked { "and the playlist of each" } else { "that nobody asks for" };
+            group.bench_function(format!("{name}, {what}"), |bencher| {
+                bencher.iter(|| {
+                    for event in &events {
+                        let LadderEvent::Unit { rendition, unit, cut } = event.clone() else { continue };
+                        let later = MediaTime::from_ticks(shift * 720_000, 90_000);
+                        let (dts, pts) = (unit.dts + later, unit.pts + later);
+                        let cut = cut.map(|cut| cut + u64::try_from(shift).unwrap_or(0) * 2);
+                        let unit = AccessUnit { dts, pts, ..unit };
+                        let before = std::sync::Arc::clone(packager.snapshot());
+                        packager.handle(LadderEvent::Unit { rendition, unit, cut }, SystemTime::UNIX_EPOCH);
+                        if asked && !std::sync::Arc::ptr_eq(&before, packager.snapshot()) {
+                            let low = packager.snapshot().renditions.iter().filter_map(|r| r.low_latency.as_ref());
+                            let lengths = low.map(|low| low.full.text.len());
+                            black_box(lengths.sum::<usize>());
+                        }
+                    }
+                    shift += 1;
+                });
+            });
+        }
+    }
+    group.finish();
+}
+
+criterion_group!(benches, segmenting, boxes, playlist, windows);
 criterion_main!(benches);

@@ -1,6 +1,6 @@
 //! Whole processes: what a channel costs in CPU and memory, against ffmpeg doing the same, and how soon it can be watched.
 //!
-//! `cargo bench --bench processes`, with `-- passthrough`, `ladder`, `profiles`, `more` or `start` for one of them. CPU is user and system seconds of the process from `/proc`, so that a busy machine
+//! `cargo bench --bench processes`, with `-- passthrough`, `ladder`, `profiles`, `more`, `start` or `dvr` for one of them. CPU is user and system seconds of the process from `/proc`, so that a busy machine
 //! changes it little; quote ratios. Times are of the wall.
 #![expect(clippy::unwrap_used, clippy::indexing_slicing, reason = "a measurement that cannot go on has failed")]
 #![expect(clippy::disallowed_methods, reason = "it measures real time")]
@@ -52,6 +52,9 @@ fn main() {
     if runs("start") {
         first_picture(&source);
     }
+    if runs("dvr") {
+        ["60s", "2h"].into_iter().for_each(|window| dvr(&source, window));
+    }
 }
 
 /// Channels that pass the source through: CPU seconds for each second of each stream, and memory.
@@ -67,6 +70,25 @@ fn passthrough(source: &Path, channels: usize) {
     println!("passthrough, {channels} channel(s): {each:.4} CPU s per stream second; RSS {rss} MiB, peak {peak} MiB");
     drop(encoders);
 }
+
+/// Two hours of one channel that passes the source through, as fast as the server takes them: what is in memory in the end, and
+/// what that cost.
+fn dvr(source: &Path, window: &str) {
+    let settings = format!("{PASSTHROUGH}[hls]\nwindow = \"{window}\"\n[rtmp]\nrun_ahead_max = \"3h\"\n");
+    let server = Builder::new().settings(&settings).variable("RUST_LOG", "info").start();
+    let each = u32::try_from((MEASURED + SETTLE * 3).as_secs()).unwrap();
+    let begun = Instant::now();
+    let encoder = encoders::push_file_again_and_again(source, TWO_HOURS_SECS.div_ceil(each), &server.publish_url());
+    assert!(encoder.finish(PATIENCE * 60), "the encoder sends all of it");
+    let (cpu, wall) = (process::cpu_seconds(server.pid()), begun.elapsed().as_secs_f64());
+    let (rss, peak) = (server.memory_mib("VmRSS"), server.memory_mib("VmHWM"));
+    let listed = hls::media(&server, "source").unwrap().segments.len();
+    println!(
+        "two hours of 2.6 Mbit/s, a window of {window}: RSS {rss} MiB, peak {peak} MiB; {cpu:.1} CPU s in {wall:.0} s; {listed} segments listed"
+    );
+}
+
+const TWO_HOURS_SECS: u32 = 2 * 3_600;
 
 /// One channel with the default ladder, and ffmpeg making the same renditions of the same source.
 fn against_ffmpeg(source: &Path) {

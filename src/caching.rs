@@ -5,11 +5,21 @@
 use std::borrow::Cow;
 use std::time::Duration;
 
-use crate::ladder::RenditionKind;
+use crate::ladder::{RenditionKind, RenditionName};
+use crate::layout::Resource;
 use crate::media::Container;
 
 /// `Content-Type` of playlists (RFC 8216bis, 4).
 pub const PLAYLIST_TYPE: &str = "application/vnd.apple.mpegurl";
+
+/// `Content-Type` of what is kept of a channel, and of what is told of channels.
+pub const JSON_TYPE: &str = "application/json";
+
+/// `Content-Type` of still pictures, and of the sheets of a storyboard.
+pub const PICTURE_TYPE: &str = "image/jpeg";
+
+/// `Content-Type` of the file that tells of a storyboard's tiles (WebVTT, 7).
+pub const STORYBOARD_TYPE: &str = "text/vtt; charset=utf-8";
 
 /// How long a copy may be used again.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -56,6 +66,9 @@ impl Cache {
     /// That of a media playlist with parts that is asked for without directives: it is old within a second.
     pub const EDGE: Self = Self::Seconds(1);
 
+    /// That of a playlist of what is over, and may still be removed.
+    pub const OVER: Self = Self::Seconds(60);
+
     /// That of a media playlist under the URL that asks for what it has just come to hold: six target durations (RFC 8216bis,
     /// B.1), as the same URL never stands for anything else that a player would want.
     #[must_use]
@@ -92,6 +105,14 @@ pub fn media_type(container: Container, kind: RenditionKind) -> &'static str {
         (Container::Cmaf, RenditionKind::Audio) => "audio/mp4",
         (Container::Ts, _) => "video/mp2t",
     }
+}
+
+/// The same, by what stands in its path.
+#[must_use]
+pub fn type_of(resource: &Resource) -> &'static str {
+    let container = if matches!(resource, Resource::TsSegment(..)) { Container::Ts } else { Container::Cmaf };
+    let is_sound = resource.rendition().is_some_and(|name| *name == RenditionName::audio());
+    media_type(container, if is_sound { RenditionKind::Audio } else { RenditionKind::Video })
 }
 
 #[cfg(test)]

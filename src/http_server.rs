@@ -5,6 +5,7 @@
 
 mod body;
 mod in_flight;
+mod progress;
 mod watched;
 
 use std::convert::Infallible;
@@ -31,9 +32,10 @@ use tracing::{Instrument, debug, debug_span, error, warn};
 
 use crate::tls::{Offer, TlsPort};
 use in_flight::{InFlight, idle};
+use progress::bounded;
 use watched::Watched;
 
-pub use body::Body;
+pub use body::{Body, Broken, Payload, Source};
 
 /// What is offered by ALPN above TLS, the best first.
 pub const PROTOCOLS: &[&[u8]] = &[b"h2", b"http/1.1"];
@@ -66,7 +68,8 @@ pub struct Limits {
     /// For a peer to take what was sent to it, or [`Limits::STALL_BYTES`] of it.
     pub stall_timeout: Duration,
     /// For one response over HTTP/2, from the head of its request to its last byte: a peer that closes the window of
-    /// a stream is not seen to stall by the connection.
+    /// a stream is not seen to stall by the connection. Of a body that comes from a [`Source`] it is the time for
+    /// [`Limits::STALL_BYTES`].
     pub stream_timeout: Duration,
     /// For connections to finish what they are at, once the listener stops.
     pub stop_timeout: Duration,
@@ -168,9 +171,9 @@ where
 }
 
 /// A body that a response may have.
-pub trait Content: hyper::body::Body<Data = Bytes, Error = Infallible> + Send + Unpin + 'static {}
+pub trait Content: hyper::body::Body<Data = Bytes, Error = Broken> + Send + Unpin + 'static {}
 
-impl<B: hyper::body::Body<Data = Bytes, Error = Infallible> + Send + Unpin + 'static> Content for B {}
+impl<B: hyper::body::Body<Data = Bytes, Error = Broken> + Send + Unpin + 'static> Content for B {}
 
 /// Who has just been accepted.
 struct Caller {
@@ -373,8 +376,7 @@ where
     F::Output: Send + 'static,
 {
     fn execute(&self, stream: F) {
-        let bounded = tokio::time::timeout(self.timeout, stream);
-        self.streams.spawn(bounded.in_current_span());
+        self.streams.spawn(bounded(stream, self.timeout).in_current_span());
     }
 }
 

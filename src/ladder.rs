@@ -6,11 +6,14 @@
 
 use std::time::SystemTime;
 
+use serde::{Deserialize, Serialize};
+
 use crate::media::{AccessUnit, MediaTime, TrackFormat};
 use crate::source::{InvalidName, is_name};
 
 /// A rendition's name within its channel, a part of its URLs. The grammar is that of channel names.
-#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(try_from = "String", into = "String")]
 pub struct RenditionName(String);
 
 impl RenditionName {
@@ -35,6 +38,20 @@ impl RenditionName {
     }
 }
 
+impl TryFrom<String> for RenditionName {
+    type Error = InvalidName;
+
+    fn try_from(name: String) -> Result<Self, InvalidName> {
+        Self::new(&name)
+    }
+}
+
+impl From<RenditionName> for String {
+    fn from(name: RenditionName) -> Self {
+        name.0
+    }
+}
+
 impl std::fmt::Display for RenditionName {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.write_str(&self.0)
@@ -42,7 +59,8 @@ impl std::fmt::Display for RenditionName {
 }
 
 /// What a rendition carries.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
 pub enum RenditionKind {
     /// A picture.
     Video,

@@ -2,6 +2,9 @@
 //!
 //! Paths have no leading slash: `live/CHANNEL/RENDITION/SESSION/MSN.m4s`.
 
+use serde::{Deserialize, Serialize};
+
+use crate::chronicle::ClipName;
 use crate::ladder::RenditionName;
 use crate::live::{Msn, SessionId};
 use crate::media::Container;
@@ -33,6 +36,50 @@ pub enum Resource {
     TsSegment(RenditionName, SessionId, Msn),
     /// `RENDITION/SESSION/MSN.PART.m4s`; parts are counted from 0.
     Part(RenditionName, SessionId, Msn, u32),
+    /// `chronicle/index.json`: what is kept beyond the live window.
+    Chronicle,
+    /// `chronicle/SESSION-MSN.json`: what begins with this segment, and does not change any more.
+    Block(SessionId, Msn),
+    /// `clips/NAME/clip.json`: what a clip lists.
+    Clip(ClipName),
+    /// `recordings/SESSION/storyboard.vtt`: which small picture belongs to which time of a recording.
+    Storyboard(SessionId),
+    /// `recordings/SESSION/storyboard-N.jpg`: a sheet of them, counted from 0.
+    Sheet(SessionId, u32),
+    /// A playlist of what was: the multivariant one, `index.m3u8` in the excerpt's directory, or that of a rendition,
+    /// `RENDITION/index.m3u8` below it.
+    Excerpt(Excerpt, Option<RenditionName>),
+}
+
+/// A part of a channel's past that has playlists of its own.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Excerpt {
+    /// `recordings/SESSION/`: a programme, by its first run.
+    Recording(SessionId),
+    /// `clips/NAME/`
+    Clip(ClipName),
+}
+
+impl Excerpt {
+    /// Its directory below the channel, with a slash at its end.
+    #[must_use]
+    pub fn directory(&self) -> String {
+        match self {
+            Self::Recording(id) => format!("recordings/{id}/"),
+            Self::Clip(name) => format!("clips/{name}/"),
+        }
+    }
+
+    /// Reads the two steps of its directory.
+    #[must_use]
+    pub fn parse(kind: &str, name: &str) -> Option<Self> {
+        match kind {
+            "recordings" => Some(Self::Recording(SessionId(number(name)?))),
+            "clips" => Some(Self::Clip(ClipName::new(name).ok()?)),
+            _ => None,
+        }
+    }
 }
 
 impl Resource {
@@ -51,10 +98,14 @@ impl Resource {
         key(channel, &self.below_channel())
     }
 
-    /// It is a playlist, which changes; everything else never does.
+    /// It is a text, which may change; everything else never does.
     #[must_use]
-    pub fn is_playlist(&self) -> bool {
-        self.takes_directives() || *self == Self::Multivariant
+    pub fn is_text(&self) -> bool {
+        self.takes_directives()
+            || matches!(
+                self,
+                Self::Multivariant | Self::Excerpt(..) | Self::Chronicle | Self::Clip(_) | Self::Storyboard(_)
+            )
     }
 
     /// It is a playlist that takes delivery directives (RFC 8216bis, 6.2.5): a media playlist.
@@ -63,11 +114,18 @@ impl Resource {
         matches!(self, Self::Playlist(_) | Self::IFrames(_))
     }
 
-    /// The rendition that it belongs to.
+    /// The rendition in whose directory it is.
     #[must_use]
     pub fn rendition(&self) -> Option<&RenditionName> {
         match self {
-            Self::Multivariant | Self::Thumbnail => None,
+            Self::Multivariant
+            | Self::Thumbnail
+            | Self::Chronicle
+            | Self::Block(..)
+            | Self::Clip(_)
+            | Self::Storyboard(_)
+            | Self::Sheet(..)
+            | Self::Excerpt(..) => None,
             Self::Playlist(rendition)
             | Self::IFrames(rendition)
             | Self::Init(rendition, _)
@@ -86,7 +144,8 @@ impl Resource {
         }
     }
 
-    /// The path as the rendition's media playlist names it, relative to itself.
+    /// The path as the rendition's media playlist names it, relative to itself; of what is in no rendition's directory, relative to the
+    /// channel's.
     #[must_use]
     pub fn below_rendition(&self) -> String {
         match self {
@@ -97,6 +156,13 @@ impl Resource {
             Self::Segment(_, session, msn) => format!("{session}/{msn}.m4s"),
             Self::TsSegment(_, session, msn) => format!("{session}/{msn}.ts"),
             Self::Part(_, session, msn, part) => format!("{session}/{msn}.{part}.m4s"),
+            Self::Chronicle => "chronicle/index.json".to_owned(),
+            Self::Block(session, first) => format!("chronicle/{session}-{first}.json"),
+            Self::Clip(name) => format!("clips/{name}/clip.json"),
+            Self::Storyboard(id) => format!("recordings/{id}/storyboard.vtt"),
+            Self::Sheet(id, sheet) => format!("recordings/{id}/storyboard-{sheet}.jpg"),
+            Self::Excerpt(excerpt, None) => format!("{}index.m3u8", excerpt.directory()),
+            Self::Excerpt(excerpt, Some(rendition)) => format!("{}{rendition}/index.m3u8", excerpt.directory()),
         }
     }
 
@@ -108,20 +174,38 @@ impl Resource {
             return None;
         }
         let channel = ChannelName::new(steps.next()?).ok()?;
-        let second = steps.next()?;
-        let resource = match (steps.next(), steps.next(), steps.next()) {
-            (None, ..) if second == "index.m3u8" => Self::Multivariant,
-            (None, ..) if second == "thumb.jpg" => Self::Thumbnail,
-            (Some("index.m3u8"), None, _) => Self::Playlist(RenditionName::new(second).ok()?),
-            (Some("iframes.m3u8"), None, _) => Self::IFrames(RenditionName::new(second).ok()?),
-            (Some(session), Some(file), None) => {
-                media_file(RenditionName::new(second).ok()?, SessionId(number(session)?), file)?
+        let steps: Vec<&str> = steps.take(STEPS_MAX + 1).collect();
+        let resource = match *steps {
+            ["index.m3u8"] => Self::Multivariant,
+            ["thumb.jpg"] => Self::Thumbnail,
+            [rendition, "index.m3u8"] => Self::Playlist(RenditionName::new(rendition).ok()?),
+            [rendition, "iframes.m3u8"] => Self::IFrames(RenditionName::new(rendition).ok()?),
+            ["chronicle", "index.json"] => Self::Chronicle,
+            ["chronicle", file] => {
+                let (session, first) = file.strip_suffix(".json")?.split_once('-')?;
+                Self::Block(SessionId(number(session)?), Msn(number(first)?))
+            }
+            ["clips", name, "clip.json"] => Self::Clip(ClipName::new(name).ok()?),
+            ["recordings", id, "storyboard.vtt"] => Self::Storyboard(SessionId(number(id)?)),
+            ["recordings", id, file] if file.starts_with("storyboard-") => {
+                let sheet = file.strip_prefix("storyboard-")?.strip_suffix(".jpg")?;
+                Self::Sheet(SessionId(number(id)?), u32::try_from(number(sheet)?).ok()?)
+            }
+            [kind, name, "index.m3u8"] => Self::Excerpt(Excerpt::parse(kind, name)?, None),
+            [kind, name, rendition, "index.m3u8"] => {
+                Self::Excerpt(Excerpt::parse(kind, name)?, Some(RenditionName::new(rendition).ok()?))
+            }
+            [rendition, session, file] => {
+                media_file(RenditionName::new(rendition).ok()?, SessionId(number(session)?), file)?
             }
             _ => return None,
         };
         Some((channel, resource))
     }
 }
+
+/// Steps below a channel's directory that a path has at most.
+const STEPS_MAX: usize = 4;
 
 /// A file in a session's directory.
 fn media_file(rendition: RenditionName, session: SessionId, file: &str) -> Option<Resource> {
@@ -179,7 +263,7 @@ mod tests {
     proptest! {
         #[test]
         fn paths_survive_the_round_trip(
-            channel in "[a-zA-Z0-9_-]{1,64}", rendition in "[a-zA-Z0-9_-]{1,64}", session: u64, msn: u64, part: u32, which in 0..8
+            channel in "[a-zA-Z0-9_-]{1,64}", rendition in "[a-zA-Z0-9_-]{1,64}", session: u64, msn: u64, part: u32, which in 0..15
         ) {
             let channel = ChannelName::new(&channel).unwrap();
             let rendition = RenditionName::new(&rendition).unwrap();
@@ -191,6 +275,13 @@ mod tests {
                 4 => Resource::IFrames(rendition),
                 5 => Resource::TsSegment(rendition, SessionId(session), Msn(msn)),
                 6 => Resource::Thumbnail,
+                7 => Resource::Chronicle,
+                8 => Resource::Block(SessionId(session), Msn(msn)),
+                9 => Resource::Clip(ClipName::new(rendition.as_str()).unwrap()),
+                12 => Resource::Storyboard(SessionId(session)),
+                13 => Resource::Sheet(SessionId(session), part),
+                10 => Resource::Excerpt(Excerpt::Recording(SessionId(session)), Some(rendition)),
+                11 => Resource::Excerpt(Excerpt::Clip(ClipName::new(rendition.as_str()).unwrap()), None),
                 _ => Resource::Part(rendition, SessionId(session), Msn(msn), part),
             };
             prop_assert_eq!(Resource::parse(&resource.path(&channel)), Some((channel, resource)));

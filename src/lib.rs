@@ -8,8 +8,11 @@ pub mod archive;
 pub mod caching;
 #[cfg(test)]
 mod captured_log;
+pub mod chronicle;
 pub mod config;
 pub mod follow;
+#[cfg(test)]
+mod golden;
 pub mod guard;
 pub mod hangup;
 pub mod http_server;
@@ -22,6 +25,8 @@ pub mod metrics;
 pub mod networks;
 pub mod origin;
 pub mod packager;
+pub mod playlist;
+pub mod progressive;
 pub mod source;
 pub mod store;
 pub mod tls;

@@ -1,9 +1,10 @@
 //! What is published: parts, segments, playlists and the window they form, as immutable snapshots.
 //!
 //! The packager of a channel is the one writer of its [`ChannelSnapshot`]; the origin and the store's
-//! uploader read it through a `watch` channel. Whatever a snapshot's playlist names, the snapshot holds:
-//! content is always before its reference.
+//! uploader read it through a `watch` channel. Whatever a snapshot's playlist names, the snapshot holds, or says to be in
+//! the store: content is always before its reference.
 
+mod gaps;
 mod lazy;
 mod low_latency;
 mod tagged;
@@ -12,21 +13,24 @@ use std::collections::BTreeMap;
 use std::collections::VecDeque;
 use std::net::SocketAddr;
 use std::sync::Arc;
-use std::time::SystemTime;
+use std::time::{Duration, SystemTime};
 
 use bytes::Bytes;
-use tokio::sync::watch;
+use serde::{Deserialize, Serialize};
+use tokio::sync::{mpsc, watch};
 
+use crate::chronicle::{Chronicle, Order};
 use crate::ladder::{RenditionKind, RenditionName};
 use crate::media::{Container, MediaTime};
 use crate::source::ChannelName;
 
+pub use gaps::with_gaps;
 pub use lazy::Lazy;
 pub use low_latency::{LowLatency, News, Position, wait_max};
 
 /// Names the directory of a run's objects: Unix milliseconds of the run's start, made strictly
 /// increasing within a channel, so that no URL is ever used for two different contents.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub struct SessionId(pub u64);
 
 impl std::fmt::Display for SessionId {
@@ -37,7 +41,7 @@ impl std::fmt::Display for SessionId {
 
 /// A media sequence number. A channel's first is 1; it never goes back while the channel lives,
 /// not even from one programme to the next.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub struct Msn(pub u64);
 
 impl std::fmt::Display for Msn {
@@ -80,7 +84,9 @@ impl Playlist {
 
 impl PartialEq for Playlist {
     fn eq(&self, other: &Self) -> bool {
-        (&self.text, &self.etag, self.modified) == (&other.text, &other.etag, other.modified)
+        // A long text that is shared need not be read.
+        let shared = std::ptr::eq(self.text.as_ptr(), other.text.as_ptr()) && self.text.len() == other.text.len();
+        (&self.etag, self.modified) == (&other.etag, other.modified) && (shared || self.text == other.text)
     }
 }
 
@@ -123,15 +129,77 @@ pub struct Segment {
     pub duration: MediaTime,
     /// Wall-clock time of its first picture.
     pub program_date_time: SystemTime,
-    /// Its bytes; empty for a gap.
-    pub data: Bytes,
-    /// Its parts; their data are slices of `data`.
-    pub parts: Vec<Part>,
-    /// The rendition has no media here (`EXT-X-GAP`).
-    pub gap: bool,
+    /// What is shown, and where that is.
+    pub media: Media,
+}
+
+/// Where the media of a segment is.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Media {
+    /// In memory.
+    Hot {
+        /// Its bytes.
+        data: Bytes,
+        /// Its parts; their data are slices of `data`.
+        parts: Vec<Part>,
+    },
+    /// Not in memory any more, and in the store. Of what has left the playlist only the store knows whether that is so.
+    Cold {
+        /// How many bytes it has; none where only a process before this one knew.
+        bytes: Option<u64>,
+    },
+    /// Nowhere: the rendition has no media here (`EXT-X-GAP`).
+    Gap,
 }
 
 impl Segment {
+    /// Its bytes, where they are in memory.
+    #[must_use]
+    pub fn data(&self) -> Option<&Bytes> {
+        match &self.media {
+            Media::Hot { data, .. } => Some(data),
+            Media::Cold { .. } | Media::Gap => None,
+        }
+    }
+
+    /// Its parts, as long as they can be had.
+    #[must_use]
+    pub fn parts(&self) -> &[Part] {
+        match &self.media {
+            Media::Hot { parts, .. } => parts,
+            Media::Cold { .. } | Media::Gap => &[],
+        }
+    }
+
+    /// How many bytes it has; none of a gap, and where nobody knows.
+    #[must_use]
+    pub fn bytes(&self) -> Option<u64> {
+        match &self.media {
+            Media::Hot { data, .. } => Some(u64::try_from(data.len()).unwrap_or(u64::MAX)),
+            Media::Cold { bytes } => *bytes,
+            Media::Gap => None,
+        }
+    }
+
+    /// The same, and nothing of its media.
+    #[must_use]
+    pub fn without_media(&self) -> Self {
+        let Self { msn, session, discontinuity, start, duration, program_date_time, media: _ } = *self;
+        Self { msn, session, discontinuity, start, duration, program_date_time, media: Media::Gap }
+    }
+
+    /// The rendition has no media here.
+    #[must_use]
+    pub fn is_gap(&self) -> bool {
+        matches!(self.media, Media::Gap)
+    }
+
+    /// Its media is in the store, and no longer in memory.
+    #[must_use]
+    pub fn is_cold(&self) -> bool {
+        matches!(self.media, Media::Cold { .. })
+    }
+
     /// Wall-clock time of its end.
     #[must_use]
     pub fn ends_at(&self) -> SystemTime {
@@ -196,11 +264,11 @@ pub struct RenditionSnapshot {
 }
 
 impl RenditionSnapshot {
-    /// The segment of this number and session, listed or lingering.
+    /// The segment of this number and session, listed or lingering, in memory or in the store. A gap is none.
     #[must_use]
     pub fn segment(&self, session: SessionId, msn: Msn) -> Option<&Arc<Segment>> {
         let position = self.segments.binary_search_by_key(&msn, |s| s.msn).ok()?;
-        self.segments.get(position).filter(|s| s.session == session && !s.gap)
+        self.segments.get(position).filter(|s| s.session == session && !s.is_gap())
     }
 
     /// The initialisation segment of this session.
@@ -242,6 +310,13 @@ impl ChannelSnapshot {
     #[must_use]
     pub fn rendition(&self, name: &str) -> Option<&Arc<RenditionSnapshot>> {
         self.renditions.iter().find(|r| r.name.as_str() == name)
+    }
+
+    /// The last number that is complete in any of the renditions that are offered.
+    #[must_use]
+    pub fn last(&self) -> Option<Msn> {
+        let offered = self.renditions.iter().filter(|rendition| rendition.playlist.is_some());
+        offered.filter_map(|rendition| rendition.segments.back()).map(|last| last.msn).max()
     }
 
     /// Somebody can start to watch now, and there is or will soon be more.
@@ -288,17 +363,27 @@ pub struct UploadStatus {
     pub stored: Option<Msn>,
     /// The error that uploads fail with at present.
     pub failing: Option<String>,
+    /// Objects of the channel that wait on local disk until the store takes them.
+    pub spooled: u64,
+    /// [`ChannelSnapshot::last`] of the snapshot that all this is said of.
+    pub seen: Option<Msn>,
 }
 
 /// What others may read of one channel.
 #[derive(Clone, Debug)]
 pub struct ChannelView {
+    /// How much its playlists list.
+    pub window: Duration,
     /// What can be fetched. Written by the packager.
     pub live: watch::Receiver<Arc<ChannelSnapshot>>,
     /// Who feeds it. Written by the channel's supervisor.
     pub phase: watch::Receiver<ChannelPhase>,
     /// How far the store is. Written by the uploader.
     pub upload: watch::Receiver<UploadStatus>,
+    /// What is kept of it beyond that, where that is known. Written by a task of its own.
+    pub chronicle: watch::Receiver<Option<Arc<Chronicle>>>,
+    /// To whoever writes that. When it is full, who asks waits.
+    pub orders: mpsc::Sender<Order>,
     /// What it looks like. Written by a task of its own.
     pub thumbnail: watch::Receiver<Option<Arc<Thumbnail>>>,
 }

@@ -8,6 +8,7 @@ use std::ops::{Add, AddAssign, Neg, Sub};
 use std::time::Duration;
 
 use bytes::Bytes;
+use serde::{Deserialize, Serialize};
 
 /// A point on, or a span of, a channel's media timeline: signed nanoseconds, as in GStreamer.
 ///
@@ -150,7 +151,8 @@ pub enum VideoCodec {
 }
 
 /// What a channel's renditions are packed in.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
 pub enum Container {
     /// Fragmented MP4 by CMAF, the sound apart from the pictures.
     #[default]

@@ -91,9 +91,21 @@ pub struct Metrics {
     pub store_errors: Family<KindLabel, Counter>,
     /// Complete segments that are not in the store yet.
     pub store_behind: Family<ChannelLabel, Gauge>,
-    /// Segments that left the window before they were stored.
+    /// Segments that left the window before they were stored, and do not wait on local disk either.
     pub store_skipped: Family<ChannelLabel, Counter>,
-    /// What was asked of the store and of the server that is followed by an origin without channels of its own, by kind.
+    /// Segments that the store's playlists list as gaps, as they could not be stored in time while others could.
+    pub store_gaps: Family<ChannelLabel, Counter>,
+    /// Objects that were kept on local disk because the store failed or was slow.
+    pub store_spooled: Counter,
+    /// Objects that were stored from local disk.
+    pub store_drained: Counter,
+    /// Objects that were given up on local disk for want of room.
+    pub store_spool_dropped: Counter,
+    /// Objects that wait on local disk.
+    pub store_spool_objects: Gauge,
+    /// And their bytes.
+    pub store_spool_bytes: Gauge,
+    /// What was asked of the store, and of the server that is followed by an origin without channels of its own, by kind.
     pub archive_fetches: Family<KindLabel, Counter>,
     /// Responses of the origin.
     pub origin_responses: Family<ResponseLabel, Counter>,
@@ -140,6 +152,8 @@ impl Metrics {
         registry.register("store_errors", "Writes to the store that failed, by kind", self.store_errors.clone());
         registry.register("store_segments_behind", "Complete segments not in the store yet", self.store_behind.clone());
         registry.register("store_segments_skipped", "Segments never stored", self.store_skipped.clone());
+        registry.register("store_gaps", "Segments listed as gaps in the store", self.store_gaps.clone());
+        self.register_spool(&mut registry);
         registry.register(
             "archive_fetches",
             "Requests of an origin to what it serves from, and old playlists kept on as these failed, by kind",
@@ -162,6 +176,15 @@ impl Metrics {
 }
 
 impl Metrics {
+    fn register_spool(&self, registry: &mut Registry) {
+        registry.register("store_spooled", "Objects kept on local disk", self.store_spooled.clone());
+        registry.register("store_drained", "Objects stored from local disk", self.store_drained.clone());
+        let dropped = self.store_spool_dropped.clone();
+        registry.register("store_spool_dropped", "Objects given up on local disk for want of room", dropped);
+        registry.register("store_spool_objects", "Objects that wait on local disk", self.store_spool_objects.clone());
+        registry.register("store_spool_bytes", "Bytes that wait on local disk", self.store_spool_bytes.clone());
+    }
+
     /// Counts a segment that was completed.
     pub fn count_segment(&self, channel: &str, rendition: &str, bytes: usize) {
         let label = RenditionLabel { channel: channel.to_owned(), rendition: rendition.to_owned() };
@@ -182,6 +205,7 @@ impl Metrics {
             &self.store_puts,
             &self.store_hedged,
             &self.store_skipped,
+            &self.store_gaps,
         ] {
             family.remove(&label);
         }

@@ -20,7 +20,7 @@ const HOMES: &[(&str, &[&str])] = &[
     ("ipnet", &["networks.rs"]),
     ("gstreamer", &["transcode"]),
     ("fast_image_resize", &["transcode"]),
-    ("mp4_atom", &["packager"]),
+    ("mp4_atom", &["packager", "progressive"]),
     ("mpeg2ts", &["packager"]),
     ("aws_sdk_s3", &["store"]),
     ("aws_config", &["store"]),

@@ -4,6 +4,7 @@
 #![expect(clippy::unwrap_used, clippy::expect_used, reason = "in tests a failure is to panic")]
 
 mod support {
+    pub(crate) mod faults;
     pub(crate) mod s3;
 }
 
@@ -16,7 +17,8 @@ use bytes::Bytes;
 use headwater::config::{S3Config, StoreConfig};
 use headwater::ladder::{RenditionKind, RenditionName};
 use headwater::live::{
-    ChannelSnapshot, IFrames, Init, Lazy, Msn, News, Playlist, RenditionSnapshot, Segment, SessionId, UploadStatus,
+    ChannelSnapshot, IFrames, Init, Lazy, Media, Msn, News, Playlist, RenditionSnapshot, Segment, SessionId,
+    UploadStatus,
 };
 use headwater::media::{Container, MediaTime};
 use headwater::metrics::Metrics;
@@ -24,6 +26,7 @@ use headwater::source::ChannelName;
 use headwater::store::{
     Condition, Credentials, Holder, Inherited, Listed, Object, S3Store, Setup, Store, StoreError, Writer, open, upload,
 };
+use support::faults::{Fault, Faults};
 use support::s3::S3Server;
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
@@ -186,6 +189,37 @@ async fn failures_are_told_apart(server: &S3Server) {
 }
 
 #[tokio::test]
+async fn what_goes_wrong_on_the_way_is_told_apart() {
+    let server = S3Server::start().await;
+    let faults = Faults::start(server.address, |_, _| {}).await;
+    let place = format!("http://{}", faults.address);
+    let store = client(&server, &S3Config { endpoint: Some(place.clone()), ..server.config() }).await;
+    conforms(&store).await;
+    for (fault, kind) in [
+        (Fault::Answer(503, "SlowDown"), "throttled"),
+        (Fault::Answer(503, ""), "throttled"),
+        (Fault::Answer(500, "InternalError"), "server"),
+        (Fault::Answer(403, "RequestTimeTooSkewed"), "clock_skew"),
+        (Fault::Answer(403, "AccessDenied"), "denied"),
+        (Fault::Answer(400, "ExpiredToken"), "denied"),
+        (Fault::Answer(301, "PermanentRedirect"), "wrong_region"),
+        (Fault::Answer(404, "NoSuchBucket"), "no_bucket"),
+        (Fault::Answer(507, "InsufficientStorage"), "full"),
+        (Fault::Reset, "unreachable"),
+    ] {
+        faults.set(move |_| fault);
+        every_call_fails(&store, kind, &place).await;
+        let large = store.put(object("live/a", vec![7; 3_000_000])).await.unwrap_err();
+        assert_eq!(large.kind(), kind, "{large:?}");
+    }
+    faults.set(|_| Fault::BlackHole);
+    let error = store.put(object("live/a", "x")).await.unwrap_err();
+    assert!(error.kind() == "timeout" && error.to_string().contains(&place), "{error:?}");
+    faults.set(|_| Fault::Shuffled(std::time::Duration::from_millis(50)));
+    store.probe().await.unwrap();
+}
+
+#[tokio::test]
 async fn a_closed_port_is_told() {
     let address = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
     let config = S3Config {
@@ -280,9 +314,12 @@ async fn a_window_reaches_the_bucket() {
     let (report, status) = watch::channel(UploadStatus::default());
     let channel = ChannelName::new("demo").unwrap();
     let writer = Writer::new(&channel, Holder::new(SystemTime::UNIX_EPOCH), store.clone());
-    let setup = Setup { channel, store: store.clone(), writer, metrics: Metrics::default() };
+    let kept = watch::channel(Some(Arc::default())).1;
+    let setup = Setup { channel, store: store.clone(), writer, kept, spool: None, metrics: Metrics::default() };
     upload(setup, Inherited::default(), snapshots, report, CancellationToken::new()).await;
-    assert_eq!(*status.borrow(), UploadStatus { segments_behind: 0, stored: Some(Msn(1)), failing: None });
+    let stored = Some(Msn(1));
+    let expected = UploadStatus { segments_behind: 0, stored, failing: None, spooled: 0, seen: stored };
+    assert_eq!(*status.borrow(), expected);
     for (key, data) in [
         ("live/demo/index.m3u8", "multivariant"),
         ("live/demo/720p/index.m3u8", "playlist"),
@@ -304,9 +341,7 @@ fn snapshot() -> ChannelSnapshot {
         start: MediaTime::ZERO,
         duration: MediaTime::from_millis(4000),
         program_date_time: SystemTime::UNIX_EPOCH,
-        data: "segment".into(),
-        parts: Vec::new(),
-        gap: false,
+        media: Media::Hot { data: "segment".into(), parts: Vec::new() },
     };
     let rendition = RenditionSnapshot {
         name: RenditionName::new("720p").unwrap(),

@@ -49,7 +49,7 @@ resource "aws_cloudfront_cache_policy" "playlists" {
     query_strings_config {
       query_string_behavior = "whitelist"
       query_strings {
-        items = ["_HLS_msn", "_HLS_part", "_HLS_skip"]
+        items = ["_HLS_msn", "_HLS_part", "_HLS_skip", "start", "end"]
       }
     }
     headers_config {

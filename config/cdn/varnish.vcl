@@ -28,6 +28,10 @@ sub vcl_recv {
         # A playback token in the query is a matter between one viewer and the origin. (One in the path is part of the URL.)
         return (pass);
     }
+    if (req.url ~ "\.m3u8\?(.*&)?(start|end)=") {
+        # A range of time in the query is seldom asked for twice in the same words. (As a path, /range/START/END/, it is cached.)
+        return (pass);
+    }
     # Of the query, only what changes the answer; in one order, so that it makes one copy.
     set req.http.X-Path = regsub(req.url, "\?.*$", "");
     if (req.http.X-Path ~ "\.m3u8$" && req.url ~ "[?&]_HLS_(msn|part|skip)=") {

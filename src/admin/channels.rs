@@ -2,6 +2,7 @@
 
 use std::time::SystemTime;
 
+use bytes::Bytes;
 use prometheus_client::metrics::family::Family;
 use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::registry::Registry;
@@ -72,7 +73,7 @@ struct Rendition {
 
 #[derive(Debug, Serialize)]
 struct LastSegment {
-    bytes: usize,
+    bytes: u64,
     duration_secs: f64,
     /// Bits a second over its duration.
     bitrate: u64,
@@ -86,6 +87,8 @@ struct Upload {
     stored_msn: Option<u64>,
     /// The error that uploads fail with at present.
     failing: Option<String>,
+    /// Objects that wait on local disk until the store takes them.
+    spooled: u64,
 }
 
 /// The channels as they are at this instant.
@@ -144,7 +147,7 @@ fn rendition(rendition: &RenditionSnapshot) -> Rendition {
         last_msn: rendition.segments.back().map(|segment| segment.msn.0),
         segments_listed: rendition.listed().count(),
         segments_kept: rendition.segments.len(),
-        bytes_kept: rendition.segments.iter().map(|segment| segment.data.len()).sum(),
+        bytes_kept: rendition.segments.iter().filter_map(|segment| segment.data()).map(Bytes::len).sum(),
         last_segment: last_segment(rendition),
         open_parts: rendition.open.as_ref().map_or(0, |open| open.parts.len()),
     }
@@ -153,13 +156,13 @@ fn rendition(rendition: &RenditionSnapshot) -> Rendition {
 fn last_segment(rendition: &RenditionSnapshot) -> Option<LastSegment> {
     let last = rendition.segments.back()?;
     let millis = u64::try_from(last.duration.as_millis()).unwrap_or(0);
-    let bits = u64::try_from(last.data.len()).unwrap_or(u64::MAX).saturating_mul(8);
+    let bytes = last.bytes().unwrap_or(0);
     Some(LastSegment {
-        bytes: last.data.len(),
+        bytes,
         duration_secs: last.duration.as_secs_f64(),
-        bitrate: bits.saturating_mul(1000).checked_div(millis).unwrap_or(0),
-        parts: last.parts.len(),
-        gap: last.gap,
+        bitrate: bytes.saturating_mul(8_000).checked_div(millis).unwrap_or(0),
+        parts: last.parts().len(),
+        gap: last.is_gap(),
     })
 }
 
@@ -168,6 +171,7 @@ fn upload(status: &UploadStatus) -> Upload {
         segments_behind: status.segments_behind,
         stored_msn: status.stored.map(|msn| msn.0),
         failing: status.failing.clone(),
+        spooled: status.spooled,
     }
 }
 

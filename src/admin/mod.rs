@@ -3,11 +3,12 @@
 
 mod channels;
 mod process;
+mod recordings;
 mod respond;
 
 use std::sync::Arc;
 
-use http::request::Parts;
+use http::header::CONTENT_TYPE;
 use http::{Response, StatusCode};
 use prometheus_client::registry::Registry;
 use tokio::net::TcpListener;
@@ -15,9 +16,10 @@ use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 use tracing::{Instrument, error, info_span};
 
-use crate::http_server::{self, Body, Limits, Received};
-use crate::live::Directory;
+use crate::http_server::{self, Body, BodyFault, Limits, Received};
+use crate::live::{ChannelView, Directory};
 use crate::metrics::Metrics;
+use crate::source::ChannelName;
 
 use respond::{Answer, Page, page};
 
@@ -38,7 +40,7 @@ pub async fn serve(listener: TcpListener, admin: Admin, stop: CancellationToken)
     let console = Arc::new(Console { registry: admin.metrics.registry(), directory: admin.directory });
     let answer = move |request: Received| {
         let console = Arc::clone(&console);
-        async move { console.respond(&request.head).await }
+        async move { console.respond(request).await }
     };
     let limits = Limits { connections_max: CONNECTIONS_MAX, ..Limits::default() };
     http_server::serve(listener, limits, answer, stop).instrument(info_span!("admin")).await;
@@ -51,14 +53,36 @@ struct Console {
 }
 
 impl Console {
-    async fn respond(&self, request: &Parts) -> Response<Body> {
-        let answer = match page(&request.method, request.uri.path()) {
+    async fn respond(&self, request: Received) -> Response<Body> {
+        let method = request.head.method.clone();
+        let answer = match page(&method, request.head.uri.path()) {
             Ok(Page::Health) => Answer::text("ok\n"),
             Ok(Page::Channels) => Answer::json(StatusCode::OK, &channels::report(&self.directory())),
             Ok(Page::Metrics) => self.metrics().await,
+            Ok(Page::Recordings(channel)) => match self.channel(&channel) {
+                Ok(view) => recordings::report(&channel, view.chronicle.borrow().as_deref()),
+                Err(refusal) => refusal,
+            },
+            Ok(Page::Clip(channel)) => match self.channel(&channel) {
+                Ok(view) => clip(&channel, &view, request).await,
+                Err(refusal) => refusal,
+            },
+            Ok(Page::RemoveClip(channel, name)) => match self.channel(&channel) {
+                Ok(view) => recordings::remove_clip(&view, name).await,
+                Err(refusal) => refusal,
+            },
+            Ok(Page::RemoveRecording(channel, id)) => match self.channel(&channel) {
+                Ok(view) => recordings::remove_recording(&view, id).await,
+                Err(refusal) => refusal,
+            },
             Err(refusal) => refusal,
         };
-        answer.response(&request.method).map(Body::from)
+        answer.response(&method).map(Body::from)
+    }
+
+    fn channel(&self, name: &ChannelName) -> Result<ChannelView, Answer> {
+        let view = self.directory().get(name).cloned();
+        view.ok_or_else(|| Answer::error(StatusCode::NOT_FOUND, format!("there is no channel `{name}`")))
     }
 
     fn directory(&self) -> Directory {
@@ -76,6 +100,23 @@ impl Console {
         }
     }
 }
+
+/// A clip, of a request that no page of elsewhere can have sent: a browser asks before it sends JSON to another site, and gets no leave.
+async fn clip(channel: &ChannelName, view: &ChannelView, request: Received) -> Answer {
+    let content_type = request.head.headers.get(CONTENT_TYPE).and_then(|value| value.to_str().ok());
+    let media_type = content_type.and_then(|value| value.split(';').next()).map(str::trim);
+    if !media_type.is_some_and(|media_type| media_type.eq_ignore_ascii_case("application/json")) {
+        return Answer::error(StatusCode::UNSUPPORTED_MEDIA_TYPE, "send JSON, with Content-Type: application/json");
+    }
+    match request.body(WISH_BYTES_MAX).await {
+        Ok(wish) => recordings::clip(channel, view, &wish).await,
+        Err(BodyFault::TooLong) => Answer::error(StatusCode::PAYLOAD_TOO_LARGE, "that is no clip"),
+        Err(BodyFault::Lost) => Answer::error(StatusCode::REQUEST_TIMEOUT, "the body did not come"),
+    }
+}
+
+/// What describes a clip takes a few hundred.
+const WISH_BYTES_MAX: usize = 4096;
 
 #[cfg(test)]
 mod tests;

@@ -12,10 +12,12 @@ use serde::Serialize;
 
 use crate::admin::channels;
 use crate::admin::process::ProcessFacts;
-use crate::live::Directory;
+use crate::chronicle::ClipName;
+use crate::live::{Directory, SessionId};
+use crate::source::ChannelName;
 
 /// The pages.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum Page {
     /// `/healthz`
     Health,
@@ -23,6 +25,14 @@ pub(super) enum Page {
     Metrics,
     /// `/api/v1/channels`
     Channels,
+    /// `/api/v1/channels/CHANNEL/recordings`
+    Recordings(ChannelName),
+    /// `POST /api/v1/channels/CHANNEL/clips`
+    Clip(ChannelName),
+    /// `DELETE /api/v1/channels/CHANNEL/clips/NAME`
+    RemoveClip(ChannelName, ClipName),
+    /// `DELETE /api/v1/channels/CHANNEL/recordings/ID`
+    RemoveRecording(ChannelName, SessionId),
 }
 
 /// Reads a request line.
@@ -31,22 +41,41 @@ pub(super) enum Page {
 /// The answer that refuses it.
 pub(super) fn page(method: &Method, path: &str) -> Result<Page, Answer> {
     let page = match path {
-        "/healthz" => Page::Health,
-        "/metrics" => Page::Metrics,
-        "/api/v1/channels" => Page::Channels,
-        _ => return Err(Answer::error(StatusCode::NOT_FOUND, "not found")),
+        "/healthz" => Some(Page::Health),
+        "/metrics" => Some(Page::Metrics),
+        "/api/v1/channels" => Some(Page::Channels),
+        _ => path.strip_prefix("/api/v1/channels/").and_then(of_channel),
     };
-    match *method {
-        Method::GET | Method::HEAD => Ok(page),
-        _ => Err(Answer::error(StatusCode::METHOD_NOT_ALLOWED, "only GET and HEAD")),
+    let page = page.ok_or_else(|| Answer::error(StatusCode::NOT_FOUND, "not found"))?;
+    let (allowed, fits) = match page {
+        Page::Clip(_) => ("POST", method == Method::POST),
+        Page::RemoveClip(..) | Page::RemoveRecording(..) => ("DELETE", method == Method::DELETE),
+        _ => (GET_HEAD, matches!(*method, Method::GET | Method::HEAD)),
+    };
+    if fits { Ok(page) } else { Err(Answer::not_allowed(allowed)) }
+}
+
+fn of_channel(path: &str) -> Option<Page> {
+    let steps: Vec<&str> = path.splitn(4, '/').collect();
+    let channel = ChannelName::new(steps.first()?).ok()?;
+    match *steps.get(1..)? {
+        ["recordings"] => Some(Page::Recordings(channel)),
+        ["clips"] => Some(Page::Clip(channel)),
+        ["clips", name] => Some(Page::RemoveClip(channel, ClipName::new(name).ok()?)),
+        ["recordings", id] => Some(Page::RemoveRecording(channel, SessionId(id.parse().ok()?))),
+        _ => None,
     }
 }
+
+const GET_HEAD: &str = "GET, HEAD";
 
 /// An answer: never cached, never to be read by a page from elsewhere.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Answer {
     status: StatusCode,
     content_type: &'static str,
+    /// The methods that there are, of an answer to another.
+    allowed: Option<&'static str>,
     body: Bytes,
 }
 
@@ -55,6 +84,7 @@ impl Answer {
         Self {
             status: StatusCode::OK,
             content_type: "text/plain; charset=utf-8",
+            allowed: None,
             body: Bytes::from_static(text.as_bytes()),
         }
     }
@@ -62,21 +92,27 @@ impl Answer {
     /// The exposition that Prometheus scrapes.
     pub(super) fn metrics(text: String) -> Self {
         let content_type = "application/openmetrics-text; version=1.0.0; charset=utf-8";
-        Self { status: StatusCode::OK, content_type, body: Bytes::from(text) }
+        Self { status: StatusCode::OK, content_type, allowed: None, body: Bytes::from(text) }
     }
 
     pub(super) fn json(status: StatusCode, document: &impl Serialize) -> Self {
         let mut json = serde_json::to_vec_pretty(document).unwrap_or_default();
         json.push(b'\n');
-        Self { status, content_type: "application/json", body: Bytes::from(json) }
+        Self { status, content_type: "application/json", allowed: None, body: Bytes::from(json) }
     }
 
-    pub(super) fn error(status: StatusCode, text: &'static str) -> Self {
+    pub(super) fn error(status: StatusCode, text: impl Into<Cow<'static, str>>) -> Self {
         #[derive(Serialize)]
         struct Error {
             error: Cow<'static, str>,
         }
-        Self::json(status, &Error { error: Cow::Borrowed(text) })
+        Self::json(status, &Error { error: text.into() })
+    }
+
+    /// The page has other methods.
+    fn not_allowed(allowed: &'static str) -> Self {
+        let refusal = Self::error(StatusCode::METHOD_NOT_ALLOWED, format!("only {allowed}"));
+        Self { allowed: Some(allowed), ..refusal }
     }
 
     /// The response to a request of this method.
@@ -89,8 +125,8 @@ impl Answer {
         fields.insert(header::CONTENT_LENGTH, length);
         fields.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
         fields.insert(header::X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
-        if self.status == StatusCode::METHOD_NOT_ALLOWED {
-            fields.insert(header::ALLOW, HeaderValue::from_static("GET, HEAD"));
+        if let Some(allowed) = self.allowed {
+            fields.insert(header::ALLOW, HeaderValue::from_static(allowed));
         }
         response
     }

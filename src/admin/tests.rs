@@ -9,14 +9,14 @@ use http::Method;
 use http_body_util::{BodyExt, Empty};
 use hyper_util::client::legacy::Client;
 use hyper_util::rt::TokioExecutor;
-use tokio::sync::watch;
+use tokio::sync::{mpsc, watch};
 use tokio::task::JoinSet;
 
 use super::*;
 use crate::ladder::{RenditionKind, RenditionName};
 use crate::live::{
-    ChannelPhase, ChannelSnapshot, ChannelView, Msn, News, PublisherStatus, RenditionSnapshot, Segment, SessionId,
-    UploadStatus,
+    ChannelPhase, ChannelSnapshot, ChannelView, Media, Msn, News, PublisherStatus, RenditionSnapshot, Segment,
+    SessionId, UploadStatus,
 };
 use crate::media::{Container, MediaTime};
 use crate::metrics::ChannelLabel;
@@ -31,7 +31,8 @@ fn directory() -> Directory {
         key_name: Some("truck".into()),
         since,
     };
-    let upload = UploadStatus { segments_behind: 3, stored: Some(Msn(5)), failing: Some("refused".into()) };
+    let (stored, failing) = (Some(Msn(5)), Some("refused".into()));
+    let upload = UploadStatus { segments_behind: 3, stored, failing, spooled: 7, seen: None };
     let demo = view(live(since), ChannelPhase::Publishing(publisher), upload);
     let lost = view(ChannelSnapshot::default(), ChannelPhase::Grace { since }, UploadStatus::default());
     let name = |name| ChannelName::new(name).unwrap();
@@ -41,9 +42,12 @@ fn directory() -> Directory {
 /// A view whose last values stay readable, though their writers are gone.
 fn view(live: ChannelSnapshot, phase: ChannelPhase, upload: UploadStatus) -> ChannelView {
     ChannelView {
+        window: Duration::from_secs(60),
         live: watch::channel(Arc::new(live)).1,
         phase: watch::channel(phase).1,
         upload: watch::channel(upload).1,
+        chronicle: watch::channel(None).1,
+        orders: mpsc::channel(1).0,
         thumbnail: watch::channel(None).1,
     }
 }
@@ -57,9 +61,7 @@ fn live(since: SystemTime) -> ChannelSnapshot {
             start: MediaTime::ZERO,
             duration: MediaTime::from_millis(4000),
             program_date_time: since,
-            data: Bytes::from_static(&[0; 1000]),
-            parts: vec![],
-            gap: false,
+            media: Media::Hot { data: Bytes::from_static(&[0; 1000]), parts: vec![] },
         })
     };
     let rendition = RenditionSnapshot {
@@ -92,7 +94,7 @@ fn the_report_tells_the_state() {
                 "segments_kept": 2, "bytes_kept": 2000, "open_parts": 0,
                 "last_segment": {"bytes": 1000, "duration_secs": 4.0, "bitrate": 2000, "parts": 0, "gap": false},
             }]},
-            "upload": {"segments_behind": 3, "stored_msn": 5, "failing": "refused"},
+            "upload": {"segments_behind": 3, "stored_msn": 5, "failing": "refused", "spooled": 7},
         },
         {
             "name": "lost",
@@ -100,7 +102,7 @@ fn the_report_tells_the_state() {
             "publisher": null,
             "lost_since": "2023-11-14T22:13:20.250Z",
             "live": {"playable": false, "ended": false, "target_duration_secs": null, "renditions": []},
-            "upload": {"segments_behind": 0, "stored_msn": null, "failing": null},
+            "upload": {"segments_behind": 0, "stored_msn": null, "failing": null, "spooled": 0},
         },
     ]});
     assert_eq!(report, expected);
@@ -137,6 +139,12 @@ fn what_is_not_there_is_refused_in_json() {
         (Method::POST, "/api/v1/nothing", 404),
         (Method::POST, "/api/v1/channels", 405),
         (Method::DELETE, "/metrics", 405),
+        (Method::GET, "/api/v1/channels/demo", 404),
+        (Method::GET, "/api/v1/channels/demo/clips", 405),
+        (Method::GET, "/api/v1/channels/demo/clips/goal", 405),
+        (Method::POST, "/api/v1/channels/demo/recordings", 405),
+        (Method::DELETE, "/api/v1/channels/demo/recordings/x", 404),
+        (Method::DELETE, "/api/v1/channels/demo/recordings/1/2", 404),
     ] {
         let response = respond::page(&method, path).unwrap_err().response(&method);
         assert_eq!(response.status().as_u16(), status, "{method} {path}");

@@ -10,13 +10,12 @@ use tracing::{info, warn};
 use super::http::{Http, HttpAddresses, Served};
 use super::stage::Stage;
 use super::{FINISH_DEADLINE, from_elsewhere, loopback, wall_clock};
-use crate::archive::{Archive, Limits};
-use crate::config::{Config, StoreConfig};
+use crate::archive::{Archive, Disk, Limits};
+use crate::config::{Config, DiskConfig, StoreConfig};
 use crate::follow::{self, Upstream};
 use crate::guard::Guard;
 use crate::live::Directory;
-use crate::metrics::Metrics;
-use crate::origin::Elsewhere;
+use crate::metrics::{KindLabel, Metrics};
 use crate::store::{self, Shelf};
 
 /// Serves viewers until `stop` is cancelled.
@@ -35,13 +34,15 @@ pub async fn serve_origin(config: Config, stop: CancellationToken) -> anyhow::Re
     for warning in config.warnings(wall_clock()) {
         warn!("{warning}");
     }
-    let limits = Limits { bytes_max: config.origin.away.cache_bytes_max, stale_max: config.origin.away.stale_max };
-    let shelf: Arc<dyn Archive> = Arc::new(Shelf::new(store, limits, metrics.clone()));
-    let archive = match config.origin.away.upstream.clone() {
+    let limits = Limits { bytes_max: config.origin.cache_bytes_max, stale_max: config.origin.away.stale_max };
+    let mut stage = Stage::new("http");
+    let disk = config.origin.away.disk.clone().map(|disk| keep_on(disk, &metrics, &mut stage));
+    let shelf: Arc<dyn Archive> = Arc::new(Shelf::new(store, limits, metrics.clone()).with_disk(disk.clone()));
+    let archive: Arc<dyn Archive> = match config.origin.away.upstream.clone() {
         None => shelf,
         Some(base) => {
             let (secret, metrics) = (config.origin.cdn.clone(), metrics.clone());
-            let upstream = Upstream::new(follow::Setup { base, secret, limits, otherwise: shelf, metrics });
+            let upstream = Upstream::new(follow::Setup { base, secret, limits, disk, otherwise: shelf, metrics });
             Arc::new(upstream.context("origin.upstream: reading the certificates that the system trusts")?)
         }
     };
@@ -50,13 +51,13 @@ pub async fn serve_origin(config: Config, stop: CancellationToken) -> anyhow::Re
     let (_none, directory) = watch::channel(Directory::default());
     let served = Served {
         directory,
-        elsewhere: Some(Elsewhere { archive, names }),
+        archive,
+        away: Some(names),
         configuration: None,
         guard: Guard::new(config.rtmp.limits.clone()),
         metrics,
         draining: draining.clone(),
     };
-    let mut stage = Stage::new("http");
     http.start(&mut stage, served);
     announce(addresses, config.origin.away.upstream.as_deref());
     stop.cancelled().await;
@@ -65,6 +66,14 @@ pub async fn serve_origin(config: Config, stop: CancellationToken) -> anyhow::Re
     stage.end(FINISH_DEADLINE).await;
     info!("stopped");
     Ok(())
+}
+
+/// A disk cache, which a task of `stage` writes.
+fn keep_on(disk: DiskConfig, metrics: &Metrics, stage: &mut Stage) -> Disk {
+    let found = metrics.archive_fetches.get_or_create(&KindLabel { kind: "disk" }).clone();
+    let (disk, keeper) = Disk::new(disk.path, disk.bytes_max, found);
+    stage.spawn(|stop| keeper.run(stop));
+    disk
 }
 
 fn announce(addresses: HttpAddresses, upstream: Option<&str>) {

@@ -344,7 +344,7 @@ fn wall_clock() -> SystemTime {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::config::{EncodeProfile, LadderConfig, LongGop, MissingRungs};
+    use crate::config::{EncodeProfile, LadderConfig, LongGop, MissingRungs, RecordingConfig};
     use crate::media::Container;
     use crate::source::ChannelName;
 
@@ -375,6 +375,8 @@ mod tests {
             name: ChannelName::new("demo").unwrap(),
             ladder: Arc::new(ladder),
             container: Container::Cmaf,
+            recording: RecordingConfig::default(),
+            window: Duration::from_secs(3),
             keys: Vec::new(),
         };
         let second = Duration::from_secs(1);
@@ -384,6 +386,8 @@ mod tests {
             segment_duration: second,
             part_duration: second,
             window: second * 3,
+            memory: second * 3,
+            memory_max: second * 3,
         };
         // As long as in the server; a test sends fewer.
         let (requests, asked) = mpsc::channel(4);

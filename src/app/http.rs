@@ -2,7 +2,6 @@
 
 use std::net::SocketAddr;
 use std::sync::Arc;
-use std::time::Duration;
 
 use anyhow::Context as _;
 use tokio::net::TcpListener;
@@ -12,19 +11,19 @@ use tokio_util::sync::CancellationToken;
 use super::stage::Stage;
 use super::{bind, bind_tls};
 use crate::admin::{self, Admin};
+use crate::archive::Archive;
 use crate::config::{Config, OriginConfig};
 use crate::guard::Guard;
 use crate::http_server::{self, Ports};
 use crate::live::Directory;
 use crate::metrics::Metrics;
-use crate::origin::{self, Elsewhere, LogFile, Origin, Playback};
-use crate::source::ClientConfiguration;
+use crate::origin::{self, LogFile, Origin, Playback};
+use crate::source::{ChannelName, ClientConfiguration};
 use crate::tls::TlsPort;
 
 /// Ports that are bound, and what they need of the config.
 pub(super) struct Http {
     config: OriginConfig,
-    window: Duration,
     origin: Ports,
     access_log: Option<LogFile>,
     admin: TcpListener,
@@ -42,7 +41,10 @@ pub(super) struct HttpAddresses {
 /// What is served on them.
 pub(super) struct Served {
     pub(super) directory: watch::Receiver<Directory>,
-    pub(super) elsewhere: Option<Elsewhere>,
+    /// What is not in this process.
+    pub(super) archive: Arc<dyn Archive>,
+    /// The channels that are looked for in the role in which it has none.
+    pub(super) away: Option<Arc<[ChannelName]>>,
     pub(super) configuration: Option<Arc<dyn ClientConfiguration>>,
     pub(super) guard: Guard,
     pub(super) metrics: Metrics,
@@ -61,7 +63,6 @@ impl Http {
         let access_log = LogFile::open(&config.origin.access_log).await;
         Ok(Self {
             config: config.origin.clone(),
-            window: config.hls.window,
             origin: Ports { plain, tls },
             access_log: access_log.context("origin.access_log: cannot be written")?,
             admin: bind("admin", config.admin.listen).await?,
@@ -83,11 +84,10 @@ impl Http {
 
     /// Serves, as tasks of `stage`.
     pub(super) fn start(self, stage: &mut Stage, served: Served) {
-        let Self { config, window, origin, access_log, admin, playback } = self;
-        let Served { directory, elsewhere, configuration, guard, metrics, draining } = served;
+        let Self { config, origin, access_log, admin, playback } = self;
+        let Served { directory, archive, away, configuration, guard, metrics, draining } = served;
         let for_admin = Admin { directory: directory.clone(), metrics: metrics.clone() };
-        let for_origin =
-            Origin { config, directory, elsewhere, window, playback, configuration, guard, metrics, draining };
+        let for_origin = Origin { config, directory, archive, away, playback, configuration, guard, metrics, draining };
         stage.spawn(|stop| origin::serve(origin, for_origin, access_log, stop));
         stage.spawn(|stop| admin::serve(admin, for_admin, stop));
     }

@@ -86,7 +86,7 @@ mod tests {
     use std::sync::Arc;
 
     use super::*;
-    use crate::config::{EncodeProfile, LadderConfig, LongGop, MissingRungs};
+    use crate::config::{EncodeProfile, LadderConfig, LongGop, MissingRungs, RecordingConfig};
     use crate::media::Container;
 
     fn channel(keys: Vec<KeyConfig>) -> ChannelConfig {
@@ -102,6 +102,8 @@ mod tests {
             name: ChannelName::new("demo").unwrap(),
             ladder: Arc::new(ladder),
             container: Container::Cmaf,
+            recording: RecordingConfig::default(),
+            window: std::time::Duration::from_secs(60),
             keys,
         }
     }

@@ -4,12 +4,14 @@
 
 mod away;
 mod channel;
+mod chronicler;
 mod http;
 mod inspection;
 mod keys;
 mod recall;
 mod roster;
 mod stage;
+mod storyboard;
 mod takeover;
 mod thumbnails;
 mod told;
@@ -25,14 +27,15 @@ use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
 
 use self::http::{Http, HttpAddresses, Served};
-use crate::config::{ChannelConfig, Config, TlsConfig, check_environment};
+use crate::archive::{Archive, Limits};
+use crate::config::{ChannelConfig, Config, SpoolConfig, TlsConfig, check_environment};
 use crate::guard::Guard;
 use crate::ingest::webhook::client::{Webhook, notify};
 use crate::ingest::{self, Access, Configurator, Hooks, Ingest, Listeners, SharedThrottle, StreamKeys};
 use crate::metrics::Metrics;
 use crate::origin::Playback;
 use crate::source::{ClientConfiguration, OpenRequest};
-use crate::store;
+use crate::store::{self, Shelf, Spool};
 use crate::tls::{Certificate, TlsPort};
 use crate::transcode;
 use keys::ChannelKeys;
@@ -63,6 +66,8 @@ struct Server {
     listeners: Stage,
     demo: Stage,
     roster: Roster,
+    /// Brings to the store what waits on local disk.
+    spool: Stage,
     hooks: Stage,
     http: Stage,
     /// New viewers are to go elsewhere.
@@ -80,6 +85,8 @@ pub async fn serve(config: Config, demo: bool, stop: CancellationToken) -> anyho
     }
     let keys = keys::load(&config.data_dir, &config.channels)?;
     let store = store::open(&config.store).await?;
+    let metrics = Metrics::default();
+    let spool = open_spool(config.spool.as_ref(), &metrics).await?;
     let rtmp = bind("rtmp", config.rtmp.listen).await?;
     let rtmps = bind_tls(config.rtmps.clone(), &[]).await?;
     let http = Http::open(&config).await?;
@@ -89,12 +96,18 @@ pub async fn serve(config: Config, demo: bool, stop: CancellationToken) -> anyho
         http: http.addresses()?,
     };
 
-    let metrics = Metrics::default();
     for warning in config.warnings(wall_clock()) {
         warn!("{warning}");
     }
+    let limits = Limits { bytes_max: config.origin.cache_bytes_max, stale_max: config.origin.away.stale_max };
+    // What is in the store, for all who read from it: the same copies.
+    let archive: Arc<dyn Archive> = Arc::new(Shelf::new(Arc::clone(&store), limits, metrics.clone()));
     let demo_url = demo_url(demo, &keys, addresses.rtmp)?;
-    let mut server = Server::new(roster::Setup::new(&config, store, metrics.clone()));
+    let mut server = Server::new(roster::Setup::new(&config, Arc::clone(&store), spool.clone(), metrics.clone()));
+    if let Some(spool) = spool {
+        let counters = metrics.clone();
+        server.spool.spawn(|stop| store::drain(spool, store, counters, stop));
+    }
     let (opens, mut asked) = mpsc::channel(OPEN_QUEUE);
     let hooks = server.start_hooks(&config, opens, &metrics)?;
     let channels = config.channels.iter().map(|channel| (channel.name.clone(), server.roster.start(channel))).collect();
@@ -109,7 +122,7 @@ pub async fn serve(config: Config, demo: bool, stop: CancellationToken) -> anyho
     let guard = Guard::new(config.rtmp.limits.clone());
     let access = Arc::new(Access { keys: stream_keys(&keys), channels, hooks, guard: guard.clone() });
     let configuration = Arc::new(configurator(&config, &access, addresses.rtmp.port()));
-    server.start_http(http, configuration, guard.clone(), &metrics);
+    server.start_http(http, archive, configuration, guard.clone(), &metrics);
     announce(addresses, &keys);
     server.start_ingest(Listeners { rtmp, rtmps }, Ingest { config: config.rtmp, access, guard, metrics });
     if let Some(url) = demo_url {
@@ -154,6 +167,7 @@ impl Server {
             listeners: Stage::new("ingest"),
             demo: Stage::new("demo"),
             roster: Roster::new(channels),
+            spool: Stage::new("spool"),
             hooks: Stage::new("hooks"),
             http: Stage::new("http"),
             draining: CancellationToken::new(),
@@ -174,10 +188,18 @@ impl Server {
         Ok(Some(Hooks { webhook, opens }))
     }
 
-    fn start_http(&mut self, http: Http, configuration: Arc<dyn ClientConfiguration>, guard: Guard, metrics: &Metrics) {
+    fn start_http(
+        &mut self,
+        http: Http,
+        archive: Arc<dyn Archive>,
+        configuration: Arc<dyn ClientConfiguration>,
+        guard: Guard,
+        metrics: &Metrics,
+    ) {
         let served = Served {
             directory: self.roster.directory(),
-            elsewhere: None,
+            archive,
+            away: None,
             configuration: Some(configuration),
             guard,
             metrics: metrics.clone(),
@@ -198,10 +220,19 @@ impl Server {
         self.demo.stop.cancel();
         self.listeners.end(FINISH_DEADLINE).await;
         self.roster.shut_down().await;
+        self.spool.end(FINISH_DEADLINE).await;
         self.hooks.end(FINISH_DEADLINE).await;
         self.http.end(FINISH_DEADLINE).await;
         self.demo.end(FINISH_DEADLINE).await;
     }
+}
+
+async fn open_spool(config: Option<&SpoolConfig>, metrics: &Metrics) -> anyhow::Result<Option<Spool>> {
+    let Some(config) = config else { return Ok(None) };
+    let opened = Spool::open(config, metrics.clone()).await;
+    opened
+        .map(Some)
+        .context("store.spool.path: the directory must be there, or be one that can be made, and be readable")
 }
 
 async fn bind(what: &str, address: SocketAddr) -> anyhow::Result<TcpListener> {

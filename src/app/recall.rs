@@ -25,6 +25,9 @@ const DEADLINE: Duration = Duration::from_secs(5);
 /// How long it may take to claim it before that. Where it cannot be written to, it may still be read.
 const CLAIM_DEADLINE: Duration = Duration::from_secs(2);
 
+/// Of how much the media is read back: what is older is left in the store, and read when somebody asks for it.
+const HOT_MAX: Duration = Duration::from_secs(60);
+
 /// Between two tries of what failed.
 const PAUSE: Duration = Duration::from_millis(500);
 
@@ -122,7 +125,7 @@ impl Recall {
         let deadline = Instant::now() + DEADLINE;
         let mut objects = Objects::new();
         loop {
-            match Former::read(&self.channel, self.hls.container, &objects) {
+            match Former::read(&self.channel, self.hls.container, self.hls.memory.min(HOT_MAX), &objects) {
                 Ok(Reading::Nothing) => return None,
                 Ok(Reading::Whole(former)) => return Some(*former),
                 Ok(Reading::Needs(paths)) => self.fetch(paths, deadline, &mut objects).await,
@@ -278,6 +281,8 @@ mod tests {
             segment_duration: 4 * SECOND,
             part_duration: SECOND,
             window: 20 * SECOND,
+            memory: 60 * SECOND,
+            memory_max: 60 * SECOND,
         };
         let channel = ChannelName::new("demo").unwrap();
         let store: Arc<dyn Store> = Arc::new(shelf);
@@ -296,7 +301,7 @@ mod tests {
 
     fn listed(packager: &Packager) -> Vec<(u64, bool)> {
         let renditions = packager.snapshot().renditions.iter().flat_map(|rendition| rendition.listed());
-        renditions.map(|segment| (segment.msn.0, segment.gap)).collect()
+        renditions.map(|segment| (segment.msn.0, segment.is_gap())).collect()
     }
 
     fn broken(of: fn(At) -> StoreError) -> StoreError {

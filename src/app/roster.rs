@@ -1,7 +1,7 @@
 //! The channels that there are: those of the config, which stay, and those that the webhook names, which come and go.
 //!
-//! A channel is three tasks: its supervisor, its packager and its uploader. One that was made on the fly ends by itself
-//! when it is idle; once its uploader, the last of the three, is gone, nothing of it is left.
+//! A channel is some tasks: its supervisor, its packager, its uploader and its chronicler first of all. One that was made on the fly
+//! ends by itself when it is idle; once its uploader and its chronicler, the last of them, are gone, nothing of it is left.
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
@@ -15,6 +15,7 @@ use tokio_util::sync::CancellationToken;
 use tracing::{Instrument as _, info, info_span, warn};
 
 use super::channel::Channel;
+use super::chronicler::{self, chronicle};
 use super::inspection::inspect;
 use super::recall::{Handover, Recall, Recalled};
 use super::stage::Stage;
@@ -22,12 +23,14 @@ use super::takeover::Takeovers;
 use super::thumbnails;
 use super::told::ToldFile;
 use super::{DRAIN_DEADLINE, FINISH_DEADLINE};
-use crate::config::{ChannelConfig, ChannelDefaults, Config, HlsConfig, LadderConfig, ThumbnailConfig};
+use crate::config::{
+    ChannelConfig, ChannelDefaults, Config, HlsConfig, LadderConfig, RecordingConfig, ThumbnailConfig,
+};
 use crate::live::{ChannelPhase, ChannelSnapshot, ChannelView, Directory, UploadStatus};
 use crate::metrics::Metrics;
 use crate::packager;
 use crate::source::{ChannelName, OpenRequest, PublishRequest, Refusal};
-use crate::store::{self, Holder, Store, Writer};
+use crate::store::{self, Holder, Spool, Store, Writer};
 
 /// Units between the transcoder and the packager of a channel. When it is full the pipeline waits, and with it the
 /// publisher: the packager never waits for anything, so this is only ever for moments.
@@ -36,6 +39,9 @@ const LADDER_QUEUE: usize = 256;
 /// Publishers that wait for a channel's answer. When it is full, so that the channel does not answer, they wait
 /// until their own deadline.
 const REQUEST_QUEUE: usize = 4;
+
+/// Requests about a channel's past that wait. When it is full, who asks waits.
+const ORDER_QUEUE: usize = 4;
 
 /// What every channel is made from.
 pub(super) struct Setup {
@@ -47,7 +53,9 @@ pub(super) struct Setup {
     fleeting_max: usize,
     idle: Duration,
     store: Arc<dyn Store>,
+    spool: Option<Spool>,
     metrics: Metrics,
+    recordings: RecordingConfig,
     /// None where they are off.
     thumbnails: Option<ThumbnailConfig>,
     /// Still pictures that are made at one time: the ladders come first.
@@ -60,6 +68,7 @@ pub(super) struct Roster {
     supervisors: Stage,
     packagers: Stage,
     uploaders: Stage,
+    chroniclers: Stage,
     inspectors: Stage,
     photographers: Stage,
     /// Uploads stop where they are.
@@ -74,7 +83,7 @@ pub(super) struct Roster {
 }
 
 impl Setup {
-    pub(super) fn new(config: &Config, store: Arc<dyn Store>, metrics: Metrics) -> Self {
+    pub(super) fn new(config: &Config, store: Arc<dyn Store>, spool: Option<Spool>, metrics: Metrics) -> Self {
         let hooks = config.hooks.as_ref();
         Self {
             hls: config.hls,
@@ -84,7 +93,9 @@ impl Setup {
             fleeting_max: hooks.map_or(0, |hooks| hooks.channels_max),
             idle: hooks.map_or(Duration::ZERO, |hooks| hooks.channel_idle),
             store,
+            spool,
             metrics,
+            recordings: config.recordings,
             thumbnails: config.thumbnails,
             thumbnail_turns: Arc::new(Semaphore::new(1)),
         }
@@ -98,6 +109,7 @@ impl Roster {
             supervisors: Stage::new("channel"),
             packagers: Stage::new("packager"),
             uploaders: Stage::new("store"),
+            chroniclers: Stage::new("recordings"),
             inspectors: Stage::new("verify"),
             photographers: Stage::new("thumbnails"),
             drained: CancellationToken::new(),
@@ -147,6 +159,7 @@ impl Roster {
                 () = self.inspectors.next() => {}
                 () = self.photographers.next() => {}
                 () = self.uploaders.next() => self.sweep(),
+                () = self.chroniclers.next() => self.sweep(),
             }
         }
     }
@@ -161,6 +174,11 @@ impl Roster {
             warn!(deadline = ?DRAIN_DEADLINE, "not all segments reached the store in time");
             self.drained.cancel();
             self.uploaders.end(FINISH_DEADLINE).await;
+        }
+        // They end with their uploaders.
+        if timeout(FINISH_DEADLINE, self.chroniclers.join()).await.is_err() {
+            warn!(deadline = ?FINISH_DEADLINE, "not all that is known of recordings reached the store in time");
+            self.chroniclers.end(Duration::ZERO).await;
         }
     }
 
@@ -187,13 +205,15 @@ impl Roster {
         };
         info!(channel = %request.channel, ladder = ladder.name, "channel made");
         let (name, container) = (request.channel.clone(), self.setup.hls.container);
-        let config = ChannelConfig { name, ladder: Arc::clone(ladder), container, keys: Vec::new() };
+        let (window, recording) = (self.setup.hls.window, self.setup.recordings);
+        let ladder = Arc::clone(ladder);
+        let config = ChannelConfig { name, ladder, container, window, recording, keys: Vec::new() };
         let (requests, _) = self.start_channel(config, Some(self.setup.idle));
         self.fleeting.insert(request.channel.clone(), requests.clone());
         Ok(requests)
     }
 
-    /// Starts the three tasks of a channel, joined by their queues. They begin when it is known what a process before this
+    /// Starts the tasks of a channel, joined by their queues. They begin when it is known what a process before this
     /// one left.
     fn start_channel(
         &mut self,
@@ -201,7 +221,7 @@ impl Roster {
         idle_max: Option<Duration>,
     ) -> (mpsc::Sender<PublishRequest>, watch::Receiver<Option<Recalled>>) {
         let Setup { hls, defaults, metrics, store, .. } = &self.setup;
-        let (hls, metrics, store) = (hls.packed_in(config.container), metrics.clone(), Arc::clone(store));
+        let (hls, metrics, store) = (hls.of(&config), metrics.clone(), Arc::clone(store));
         let name = config.name.clone();
         let (request, requests) = mpsc::channel(REQUEST_QUEUE);
         let (ladder, ladder_events) = mpsc::channel(LADDER_QUEUE);
@@ -217,9 +237,11 @@ impl Roster {
         let recall = Recall { channel: name.clone(), hls, grace, store: Arc::clone(&store), writer: writer.clone() };
         let to = Handover { live, inherited: hand_over, recalled: recalls };
         let (channel, counters, data_dir) = (name.clone(), metrics.clone(), self.setup.data_dir.clone());
+        let uploaded = upload_view.clone();
         self.packagers.spawn(|_| async move {
             let (packager, mut file, live) = recall.run(&data_dir, to).await;
-            let setup = packager::Setup { channel, metrics: counters, keep: Box::new(move |told| file.keep(told)) };
+            let keep = Box::new(move |told| file.keep(told));
+            let setup = packager::Setup { channel, metrics: counters, keep, upload: uploaded };
             packager::run(setup, packager, ladder_events, live).await;
         });
         let inspection = inspect(name.clone(), live_view.clone(), metrics.clone());
@@ -230,8 +252,34 @@ impl Roster {
             let taken = thumbnails::take(name.clone(), config, turns, live_view.clone(), thumbnail);
             self.photographers.spawn(|_| taken);
         }
+        let (chronicle_sender, chronicle_view) = watch::channel(None);
+        let (kept, kept_view) = watch::channel(None);
+        let (orders, ordered) = mpsc::channel(ORDER_QUEUE);
+        let mut setup = chronicler::Setup {
+            channel: name.clone(),
+            store: Arc::clone(&store),
+            writer: writer.clone(),
+            record: config.recording.record,
+            rules: config.recording.rules,
+            window: hls.window,
+            data_dir: self.setup.data_dir.clone(),
+            fleeting: idle_max.is_some(),
+            open: false,
+            pictures: self.setup.thumbnails.map(|_| Arc::clone(&self.setup.thumbnail_turns)),
+        };
+        let views = chronicler::Views { live: live_view.clone(), upload: upload_view.clone(), orders: ordered };
+        let told = chronicler::Outlets { chronicle: chronicle_sender, kept };
+        let mut back = recalled.clone();
+        self.chroniclers.spawn(|_| async move {
+            // Not before it is known where the channel goes on.
+            let recalled = back.wait_for(Option::is_some).await.ok().and_then(|recalled| *recalled);
+            setup.open = recalled.is_some_and(|recalled| recalled.open);
+            chronicle(setup, views, told).await;
+        });
         let conditions = Arc::clone(&store);
-        let setup = store::Setup { channel: name.clone(), store, writer, metrics: metrics.clone() };
+        let spool = self.setup.spool.clone();
+        let setup =
+            store::Setup { channel: name.clone(), store, writer, kept: kept_view, spool, metrics: metrics.clone() };
         let (snapshots, drained) = (live_view.clone(), self.drained.clone());
         self.uploaders.spawn(|_| async move {
             // Nothing where the packager has failed.
@@ -252,17 +300,25 @@ impl Roster {
                 .run()
                 .instrument(span)
         });
-        let view = ChannelView { live: live_view, phase: phase_view, upload: upload_view, thumbnail: thumbnail_view };
+        let view = ChannelView {
+            window: hls.window,
+            live: live_view,
+            phase: phase_view,
+            upload: upload_view,
+            chronicle: chronicle_view,
+            orders,
+            thumbnail: thumbnail_view,
+        };
         self.directory.send_modify(|directory| {
             Arc::make_mut(directory).insert(name, view);
         });
         (request, recalled)
     }
 
-    /// Removes the channels on the fly whose uploader, the last of their tasks, has ended.
+    /// Removes the channels on the fly whose last tasks, the uploader and the chronicler, have ended.
     fn sweep(&mut self) {
         let directory = self.directory.borrow().clone();
-        let is_gone = |name: &&ChannelName| directory.get(*name).is_none_or(|view| view.upload.has_changed().is_err());
+        let is_gone = |name: &&ChannelName| directory.get(*name).is_none_or(has_ended);
         let gone: Vec<ChannelName> = self.fleeting.keys().filter(is_gone).cloned().collect();
         for name in gone {
             self.fleeting.remove(&name);
@@ -278,6 +334,11 @@ impl Roster {
             self.open(request);
         }
     }
+}
+
+/// Its last tasks have.
+fn has_ended(view: &ChannelView) -> bool {
+    view.upload.has_changed().is_err() && view.chronicle.has_changed().is_err()
 }
 
 #[expect(clippy::disallowed_methods, reason = "for people: since when a process writes a channel")]
@@ -312,7 +373,7 @@ mod tests {
         config.store = config::StoreConfig::Fs { path: folder.keep() };
         let store = store::open(&config.store).await.unwrap();
         let metrics = Metrics::default();
-        let mut roster = Roster::new(Setup::new(&config, store, metrics.clone()));
+        let mut roster = Roster::new(Setup::new(&config, store, None, metrics.clone()));
         // One at a time is asked for.
         let (opens, mut asked) = mpsc::channel(1);
         let directory = roster.directory();

@@ -52,9 +52,9 @@ pub(super) async fn take(
         let taken = spawn_blocking(move || transcode::still(media, config.height)).await;
         drop(turn);
         match taken {
-            Ok(Ok(data)) => {
+            Ok(Ok(still)) => {
                 failures = 0;
-                thumbnail.send_replace(Some(Arc::new(Thumbnail::new(data))));
+                thumbnail.send_replace(Some(Arc::new(Thumbnail::new(still.jpeg))));
             }
             Ok(Err(error)) => {
                 if failures == 0 {
@@ -82,8 +82,8 @@ fn keyframe(snapshot: &ChannelSnapshot) -> Option<((Msn, bool), Bytes)> {
 fn newest(rendition: &RenditionSnapshot) -> Option<((Msn, bool), Bytes)> {
     let begun = rendition.open.as_ref().and_then(|open| Some((open.session, open.msn, true, first_of(&open.parts)?)));
     let last = || {
-        let last = rendition.segments.iter().rev().find(|segment| !segment.gap)?;
-        Some((last.session, last.msn, false, first_of(&last.parts).unwrap_or_else(|| last.data.clone())))
+        let last = rendition.segments.iter().rev().find(|segment| segment.data().is_some())?;
+        Some((last.session, last.msn, false, first_of(last.parts()).or_else(|| last.data().cloned())?))
     };
     let (session, msn, open, media) = begun.or_else(last)?;
     let media = match rendition.container {

@@ -1,4 +1,4 @@
-//! Copies in memory: each thing is fetched once however many ask, what never changes is kept as long as there is room, and where
+//! Copies in memory, and of media on a disk where there is one: each thing is fetched once however many ask, what never changes is kept as long as there is room, and where
 //! nothing newer can be had a playlist is given out for a while longer.
 
 use std::collections::BTreeMap;
@@ -15,8 +15,9 @@ use tokio::time::Instant;
 use tokio_util::task::TaskTracker;
 use tracing::Instrument as _;
 
-use super::{Content, Copy, Found, Lack};
+use super::{Content, Copy, Disk, Found, Lack};
 use crate::caching::Cache;
+use crate::layout::Resource;
 
 /// What copies may take.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -39,6 +40,8 @@ pub struct Copies {
     tasks: TaskTracker,
     /// How often an old playlist took the place of a new one.
     stale: Counter,
+    /// Where media is kept besides.
+    disk: Option<Disk>,
 }
 
 type Flights = BTreeMap<String, watch::Sender<Option<Found>>>;
@@ -65,7 +68,13 @@ impl Copies {
                 .expire_after(Spent { stale_max: limits.stale_max })
                 .build()
         });
-        Self { limits, media, other, flights: Arc::default(), tasks: TaskTracker::new(), stale }
+        Self { limits, media, other, flights: Arc::default(), tasks: TaskTracker::new(), stale, disk: None }
+    }
+
+    /// The same, which keep segments and their initialisation segments on this disk too.
+    #[must_use]
+    pub fn with_disk(self, disk: Option<Disk>) -> Self {
+        Self { disk, ..self }
     }
 
     /// The copy of `key`, where it is not too old.
@@ -107,10 +116,10 @@ impl Copies {
         let (flight, passenger) = watch::channel(None);
         flights.insert(key.clone(), flight.clone());
         drop(flights);
-        let copies = self.clone();
+        let (copies, on_disk) = (self.clone(), self.clone().by_way_of_disk(key.clone(), load));
         let fly = async move {
             let _end = End { copies: &copies, key: &key, flight: &flight };
-            let mut load = pin!(load);
+            let mut load = pin!(on_disk);
             loop {
                 tokio::select! {
                     found = load.as_mut() => {
@@ -127,6 +136,23 @@ impl Copies {
         };
         self.tasks.spawn(fly.in_current_span());
         Ok(passenger)
+    }
+
+    /// What the disk has of `key`; else what `load` gives, of which the disk is given what it keeps.
+    async fn by_way_of_disk(self, key: String, load: impl Future<Output = Found>) -> Found {
+        // The same thing has one name, whoever is asked for it.
+        let path = key.trim_start_matches('/');
+        let (Some(disk), Some(resource)) = (&self.disk, kept_on_disk(path)) else { return load.await };
+        if let Some(data) = disk.read(path).await {
+            return Ok(Arc::new(Copy::new(&resource, data, Cache::Immutable, None)));
+        }
+        let found = load.await;
+        if let Ok(copy) = &found
+            && copy.cache == Cache::Immutable
+        {
+            disk.keep(path, copy.data());
+        }
+        found
     }
 
     /// Nobody waits for this flight any more, and nobody will: it is off the board.
@@ -177,6 +203,13 @@ impl Drop for End<'_> {
             flights.remove(self.key);
         }
     }
+}
+
+/// What is under this path, where it never changes and may be asked for for long: of parts their segment is.
+fn kept_on_disk(path: &str) -> Option<Resource> {
+    let (_, resource) = Resource::parse(path)?;
+    let lasting = matches!(resource, Resource::Init(..) | Resource::Segment(..) | Resource::TsSegment(..));
+    lasting.then_some(resource)
 }
 
 /// What takes the place of `old`.
@@ -256,7 +289,6 @@ mod tests {
     use tokio::time::{advance, sleep, timeout};
 
     use super::*;
-    use crate::layout::Resource;
 
     const LIMITS: Limits = Limits { bytes_max: 1 << 20, stale_max: Duration::from_secs(30) };
 

@@ -1,9 +1,11 @@
-//! What is published and is not in this process: by the node that packages it, or in the store. The origin asks for it in the role
-//! in which it has no channels of its own.
+//! What is published and is not in this process: by the node that packages it, or in the store. The origin asks for what has left the
+//! memory of its channels and, in the role in which it has none of its own, for everything.
 //!
 //! Who answers does so from copies ([`Copies`]): however many ask, each thing is fetched once.
 
 mod copies;
+mod disk;
+mod past;
 
 use std::fmt::Debug;
 use std::time::SystemTime;
@@ -18,6 +20,8 @@ use crate::live::Playlist;
 use crate::source::ChannelName;
 
 pub use copies::{Copies, Limits};
+pub use disk::{Disk, Keeper};
+pub use past::{Blocks, Past};
 
 /// What is asked for.
 #[derive(Clone, Copy, Debug)]
@@ -66,7 +70,7 @@ impl Copy {
     /// Of a thing that `data` is, fetched now. Media never changes.
     #[must_use]
     pub fn new(resource: &Resource, data: Bytes, cache: Cache, modified: Option<SystemTime>) -> Self {
-        let content = if resource.is_playlist() {
+        let content = if resource.is_text() {
             // Where it is not known, nobody is told.
             Content::Text(Playlist::tagged(data, modified.unwrap_or(SystemTime::UNIX_EPOCH)))
         } else {

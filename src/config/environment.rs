@@ -21,6 +21,7 @@ pub fn check_environment(config: &Config) -> Result<(), Vec<String>> {
     if let StoreConfig::Fs { path } = &config.store {
         results.push(write_below("store.path", path));
     }
+    results.extend(config.spool.iter().map(|spool| write_below("store.spool.path", &spool.path)));
     let problems: Vec<_> = results.into_iter().filter_map(Result::err).collect();
     if problems.is_empty() { Ok(()) } else { Err(problems) }
 }

@@ -18,6 +18,7 @@ use std::time::{Duration, SystemTime};
 
 use sha2::{Digest as _, Sha256};
 
+use crate::chronicle::Rules;
 use crate::ladder::RenditionName;
 use crate::media::Container;
 use crate::networks::Networks;
@@ -27,7 +28,9 @@ pub use environment::check_environment;
 use reader::Problems;
 use tree::{Node, Origin};
 
-pub use viewers::{AccessLog, AwayConfig, CdnSecret, OriginConfig, PlaybackConfig, TokenKey, TokenKeyConfig};
+pub use viewers::{
+    AccessLog, AwayConfig, CdnSecret, DiskConfig, OriginConfig, PlaybackConfig, TokenKey, TokenKeyConfig,
+};
 
 /// The shipped file: every key's documentation, and every key's default.
 pub const SHIPPED: &str = include_str!("../../config/headwater.toml");
@@ -131,8 +134,12 @@ pub struct Config {
     pub hls: HlsConfig,
     /// `[thumbnails]`; none where they are off.
     pub thumbnails: Option<ThumbnailConfig>,
+    /// `[recordings]`
+    pub recordings: RecordingConfig,
     /// `[store]`
     pub store: StoreConfig,
+    /// `[store.spool]`; none where there is none.
+    pub spool: Option<SpoolConfig>,
     /// `[channel]`
     pub channel: ChannelDefaults,
     /// `[hooks]`; none where no hook is given.
@@ -278,8 +285,12 @@ pub struct HlsConfig {
     pub low_latency: bool,
     /// The longest a part should be.
     pub part_duration: Duration,
-    /// How much a live playlist lists; at least three segments.
+    /// How much a live playlist lists; at least three segments. A channel may say otherwise.
     pub window: Duration,
+    /// How long a segment stays in memory that is in the store; six target durations at least.
+    pub memory: Duration,
+    /// How long one stays that is not; then it is lost.
+    pub memory_max: Duration,
 }
 
 impl HlsConfig {
@@ -287,6 +298,12 @@ impl HlsConfig {
     #[must_use]
     pub fn packed_in(self, container: Container) -> Self {
         Self { container, low_latency: self.low_latency && container == Container::Cmaf, ..self }
+    }
+
+    /// As a channel has it.
+    #[must_use]
+    pub fn of(self, channel: &ChannelConfig) -> Self {
+        Self { window: channel.window, ..self.packed_in(channel.container) }
     }
 }
 
@@ -297,6 +314,15 @@ pub struct ThumbnailConfig {
     pub interval: Duration,
     /// Lines of a picture; a smaller one is not made larger.
     pub height: u32,
+}
+
+/// What is kept of a channel's programmes.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct RecordingConfig {
+    /// They are kept.
+    pub record: bool,
+    /// How long, and how much of them.
+    pub rules: Rules,
 }
 
 /// Where segments and playlists are kept.
@@ -326,6 +352,17 @@ pub struct S3Config {
     pub path_style: bool,
 }
 
+/// Where segments wait on local disk while the store fails.
+#[derive(Clone, Debug, PartialEq)]
+pub struct SpoolConfig {
+    /// The directory, this process's alone.
+    pub path: PathBuf,
+    /// Bytes that may wait there; beyond them the oldest are given up.
+    pub bytes_max: u64,
+    /// Bits a second at which they go up beside what is live.
+    pub drain_bitrate: u64,
+}
+
 /// What holds for every channel.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct ChannelDefaults {
@@ -344,6 +381,10 @@ pub struct ChannelConfig {
     pub ladder: Arc<LadderConfig>,
     /// What its renditions are packed in.
     pub container: Container,
+    /// What is kept of its programmes.
+    pub recording: RecordingConfig,
+    /// How much its playlists list.
+    pub window: Duration,
     /// Who may publish to it; where there is none, one is made on first start.
     pub keys: Vec<KeyConfig>,
 }
@@ -616,6 +657,8 @@ mod tests {
         assert!(wrong("[[channels]]\nname = \"a b\"").contains("is not a name"));
         assert!(wrong("[store]\nkind = \"s3\"").contains("store.bucket: is missing"));
         assert!(wrong("[store]\nkind = \"fs\"\nbucket = \"b\"").contains("did you mean kind = \"s3\"?"));
+        let spool = wrong("[store]\npath = \"a/b\"\n[store.spool]\npath = \"a\"");
+        assert!(spool.starts_with("h.toml:4: store.spool.path: is above or below store.path"), "{spool}");
         assert!(wrong("[hls]\nwindow = \"8s\"").contains("shorter than three segments"));
         assert!(wrong("[channel]\ntakeover_silence = \"10s\"").contains("is not shorter than rtmp.publish_timeout"));
         assert!(
@@ -631,6 +674,20 @@ mod tests {
     }
 
     #[test]
+    fn a_bucket_has_a_spool_and_files_have_one_where_it_has_a_path() {
+        let spool = |text: &str| parse(text, []).unwrap().spool;
+        let bucket = "data_dir = \"d\"\n[store]\nkind = \"s3\"\nbucket = \"b\"\n";
+        let expected = SpoolConfig { path: "d/spool".into(), bytes_max: 10 << 30, drain_bitrate: 100_000_000 };
+        assert_eq!(spool(bucket), Some(expected.clone()));
+        let own = format!("{bucket}[store.spool]\npath = \"/s\"\nmax_size = \"1GiB\"\ndrain_bitrate = \"8Mbps\"");
+        let own_expected = SpoolConfig { path: "/s".into(), bytes_max: 1 << 30, drain_bitrate: 8_000_000 };
+        assert_eq!(spool(&own), Some(own_expected));
+        assert_eq!(spool(&format!("{bucket}[store.spool]\npath = \"off\"")), None);
+        assert_eq!(spool(""), None);
+        assert_eq!(spool("[store.spool]\npath = \"d/spool\""), Some(expected));
+    }
+
+    #[test]
     fn a_channel_may_be_packed_in_another_container_than_the_rest() {
         let text = "[[channels]]\nname = \"a\"\n[[channels]]\nname = \"b\"\ncontainer = \"ts\"\n";
         let containers = |text: &str| {
@@ -643,6 +700,20 @@ mod tests {
         assert!(hls.packed_in(Container::Cmaf).low_latency && !hls.packed_in(Container::Ts).low_latency);
         let wrong = wrong("[[channels]]\nname = \"a\"\ncontainer = \"tls\"\n");
         assert_eq!(wrong, "h.toml:3: channels[0].container: `tls` is not a container; did you mean `ts`?");
+    }
+
+    #[test]
+    fn a_channel_may_list_more_or_less_than_the_rest() {
+        let text = "[[channels]]\nname = \"a\"\nwindow = \"2h\"\n[[channels]]\nname = \"b\"\n";
+        let config = parse(text, []).unwrap();
+        let windows = || config.channels.iter().map(|channel| config.hls.of(channel).window.as_secs());
+        assert_eq!(windows().collect::<Vec<_>>(), [7_200, 60]);
+        let short = wrong("[[channels]]\nname = \"a\"\nwindow = \"8s\"\n");
+        assert_eq!(
+            short,
+            "h.toml:3: channels[0].window: is shorter than three segments, the least that a live playlist may list"
+        );
+        assert!(wrong("[hls]\nmemory = \"1h\"").contains("hls.memory_max: is shorter than memory"));
     }
 
     #[test]

@@ -4,7 +4,7 @@ mod viewers;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::SocketAddr;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::str::FromStr;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
@@ -13,9 +13,10 @@ use super::reader::{Problems, Section, nearest};
 use super::tree::Node;
 use super::{
     AddressLimits, AdminConfig, ChannelConfig, ChannelDefaults, Config, EncodeProfile, HlsConfig, HooksConfig,
-    KeyConfig, LadderConfig, LongGop, MissingRungs, RenditionConfig, RenditionSource, RtmpConfig, S3Config, Secret,
-    StoreConfig, StreamKey, ThumbnailConfig, TlsConfig, units,
+    KeyConfig, LadderConfig, LongGop, MissingRungs, RecordingConfig, RenditionConfig, RenditionSource, RtmpConfig,
+    S3Config, Secret, SpoolConfig, StoreConfig, StreamKey, ThumbnailConfig, TlsConfig, units,
 };
+use crate::chronicle::Rules;
 use crate::ladder::RenditionName;
 use crate::media::Container;
 use crate::networks::Networks;
@@ -32,11 +33,12 @@ pub(super) fn config(root: Node, problems: &Problems) -> Option<Config> {
     let admin = AdminConfig { listen: listener(root.section("admin"))? };
     let hls = hls(root.section("hls"));
     let thumbnails = thumbnails(root.section("thumbnails"));
-    let store = store(root.section("store"));
+    let recordings = recordings(root.section("recordings"));
+    let (store, spool) = store(root.section("store"), &data_dir);
     let channel = channel_defaults(root.section("channel"), rtmp.as_ref());
     let ladders = ladders(root.section("ladders"));
     let mut tokens = BTreeMap::new();
-    let channels = channels(root.list("channels"), &ladders, hls.container, &mut tokens);
+    let channels = channels(root.list("channels"), &ladders, (&hls, recordings), &mut tokens);
     let playback = viewers::playback(root.section("playback"), tokens);
     let hooks = hooks(root.section("hooks"), rtmp.as_ref());
     root.close();
@@ -50,7 +52,9 @@ pub(super) fn config(root: Node, problems: &Problems) -> Option<Config> {
         admin,
         hls,
         thumbnails,
+        recordings,
         store,
+        spool,
         channel,
         hooks,
         ladders,
@@ -130,7 +134,12 @@ fn hls(mut section: Section<'_>) -> HlsConfig {
         segment_duration: duration("segment_duration"),
         part_duration: duration("part_duration"),
         window: duration("window"),
+        memory: duration("memory"),
+        memory_max: duration("memory_max"),
     };
+    if hls.memory_max < hls.memory {
+        section.complain("memory_max", "is shorter than memory, for which segments stay there in any case");
+    }
     if hls.segment_duration < Duration::from_secs(1) {
         section.complain("segment_duration", "is shorter than 1s, the shortest that EXT-X-TARGETDURATION can say");
     }
@@ -140,11 +149,15 @@ fn hls(mut section: Section<'_>) -> HlsConfig {
     if hls.part_duration > hls.segment_duration {
         section.complain("part_duration", "is longer than segment_duration; a segment is made of parts");
     }
-    if hls.window < hls.segment_duration * 3 {
-        section.complain("window", "is shorter than three segments, the least that a live playlist may list");
-    }
+    check_window(&section, hls.window, &hls);
     section.close();
     hls
+}
+
+fn check_window(section: &Section<'_>, window: Duration, hls: &HlsConfig) {
+    if window < hls.segment_duration * 3 {
+        section.complain("window", "is shorter than three segments, the least that a live playlist may list");
+    }
 }
 
 fn thumbnails(mut section: Section<'_>) -> Option<ThumbnailConfig> {
@@ -161,6 +174,25 @@ fn thumbnails(mut section: Section<'_>) -> Option<ThumbnailConfig> {
     Some(ThumbnailConfig { interval: interval?, height })
 }
 
+fn recordings(mut section: Section<'_>) -> RecordingConfig {
+    let recording = recording(&mut section, RecordingConfig::default());
+    section.close();
+    recording
+}
+
+/// What a section says of recordings, and the `usual` where it says nothing.
+fn recording(section: &mut Section<'_>, usual: RecordingConfig) -> RecordingConfig {
+    let age = |text: &str| if text == "off" { Ok(None) } else { units::duration(text).map(Some) };
+    let size = |text: &str| if text == "off" { Ok(None) } else { units::size(text).map(Some) };
+    RecordingConfig {
+        record: section.optional("record", truth).unwrap_or(usual.record),
+        rules: Rules {
+            age_max: section.optional("recordings_max_age", age).unwrap_or(usual.rules.age_max),
+            bytes_max: section.optional("recordings_max_size", size).unwrap_or(usual.rules.bytes_max),
+        },
+    }
+}
+
 fn container(text: &str) -> Result<Container, String> {
     match text {
         "cmaf" => Ok(Container::Cmaf),
@@ -169,7 +201,7 @@ fn container(text: &str) -> Result<Container, String> {
     }
 }
 
-fn store(mut section: Section<'_>) -> StoreConfig {
+fn store(mut section: Section<'_>, data_dir: &Path) -> (StoreConfig, Option<SpoolConfig>) {
     let kind = section.required("kind", "fs", |text| match text {
         "fs" => Ok("fs"),
         "s3" => Ok("s3"),
@@ -189,8 +221,29 @@ fn store(mut section: Section<'_>) -> StoreConfig {
     if kind == "fs" && (!s3.bucket.is_empty() || s3.endpoint.is_some()) {
         section.complain("kind", "is \"fs\", but a bucket or an endpoint is given; did you mean kind = \"s3\"?");
     }
+    let config = if kind == "s3" { StoreConfig::S3(s3) } else { StoreConfig::Fs { path: path.unwrap_or_default() } };
+    let spool = spool(section.section("spool"), &config, data_dir);
     section.close();
-    if kind == "s3" { StoreConfig::S3(s3) } else { StoreConfig::Fs { path: path.unwrap_or_default() } }
+    (config, spool)
+}
+
+/// A bucket has a spool unless it is off; files have one where they are told its path.
+fn spool(mut section: Section<'_>, store: &StoreConfig, data_dir: &Path) -> Option<SpoolConfig> {
+    let given = section.optional("path", |text| if text == "off" { Ok(None) } else { path(text).map(Some) });
+    let bytes_max = section.required("max_size", 1, units::size);
+    let drain_bitrate = section.required("drain_bitrate", 1, units::bitrate);
+    let path = match (given, store) {
+        (Some(given), _) => given,
+        (None, StoreConfig::S3(_)) => Some(data_dir.join("spool")),
+        (None, StoreConfig::Fs { .. }) => None,
+    };
+    if let (Some(spool), StoreConfig::Fs { path: store }) = (&path, store)
+        && (spool.starts_with(store) || store.starts_with(spool))
+    {
+        section.complain("path", "is above or below store.path; what waits there is deleted when the store has it");
+    }
+    section.close();
+    Some(SpoolConfig { path: path?, bytes_max, drain_bitrate })
 }
 
 fn channel_defaults(mut section: Section<'_>, rtmp: Option<&RtmpConfig>) -> ChannelDefaults {
@@ -321,7 +374,7 @@ fn rendition(mut section: Section<'_>) -> Option<RenditionConfig> {
 fn channels(
     sections: Vec<Section<'_>>,
     ladders: &BTreeMap<String, Arc<LadderConfig>>,
-    usual: Container,
+    usual: (&HlsConfig, RecordingConfig),
     tokens: &mut BTreeMap<ChannelName, bool>,
 ) -> Vec<ChannelConfig> {
     let mut names = BTreeSet::new();
@@ -337,7 +390,10 @@ fn channels(
             let valid: Vec<_> = ladders.keys().map(String::as_str).collect();
             section.complain("ladder", format!("there is no ladder `{missing}`{}", nearest(&missing, &valid)));
         });
-        let container = section.optional("container", container).unwrap_or(usual);
+        let container = section.optional("container", container).unwrap_or(usual.0.container);
+        let window = section.optional("window", units::duration);
+        window.iter().for_each(|window| check_window(&section, *window, usual.0));
+        let recording = recording(&mut section, usual.1);
         let keys = keys(&mut section);
         for key in &keys {
             let earlier = holders.insert(key.key.digest(), name.clone()).flatten();
@@ -348,7 +404,8 @@ fn channels(
         tokens.extend(name.clone().zip(section.optional("playback_tokens", viewers::required)));
         section.close();
         if let (Some(name), Ok(ladder)) = (name, ladder) {
-            channels.push(ChannelConfig { name, ladder, container, keys });
+            let window = window.unwrap_or(usual.0.window);
+            channels.push(ChannelConfig { name, ladder, container, window, recording, keys });
         }
     }
     channels
@@ -417,8 +474,14 @@ fn rendition_name(text: &str) -> Result<Option<RenditionName>, String> {
     if name == RenditionName::audio() {
         return Err("`audio` is the name of the audio rendition; choose another".to_owned());
     }
+    if RESERVED_NAMES.contains(&name.as_str()) {
+        return Err(format!("`{name}` is a directory of every channel; choose another"));
+    }
     Ok(Some(name))
 }
+
+/// Directories beside those of renditions.
+const RESERVED_NAMES: [&str; 4] = ["chronicle", "clips", "range", "recordings"];
 
 fn address(text: &str) -> Result<SocketAddr, String> {
     text.parse().map_err(|_| format!("`{text}` is not an address and port; write it like \"0.0.0.0:1935\""))

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-/// Reads `4s`, `500ms`, `1.5m`, `2h`.
+/// Reads `4s`, `500ms`, `1.5m`, `2h`, `30d`.
 pub(super) fn duration(text: &str) -> Result<Duration, String> {
     let (number, unit) = split(text);
     let seconds = match unit {
@@ -10,6 +10,7 @@ pub(super) fn duration(text: &str) -> Result<Duration, String> {
         "s" => 1.0,
         "m" | "min" => 60.0,
         "h" => 3600.0,
+        "d" => 86_400.0,
         _ => return Err(format!("`{text}` is not a duration; write it like \"4s\", \"500ms\" or \"2m\"")),
     };
     let amount = positive(number).ok_or_else(|| format!("`{text}` is not a duration above zero"))?;
@@ -33,13 +34,14 @@ pub(super) fn bitrate(text: &str) -> Result<u64, String> {
         .ok_or_else(|| format!("`{text}` is not a bit rate above zero"))
 }
 
-/// Reads `64MiB`, `1.5GiB`, `512KiB` into bytes.
+/// Reads `64MiB`, `1.5GiB`, `512KiB`, `2TiB` into bytes.
 pub(super) fn size(text: &str) -> Result<u64, String> {
     let (number, unit) = split(text);
     let scale = match unit {
         "KiB" => 1024.0,
         "MiB" => 1024.0 * 1024.0,
         "GiB" => 1024.0 * 1024.0 * 1024.0,
+        "TiB" => 1024.0 * 1024.0 * 1024.0 * 1024.0,
         _ => return Err(format!("`{text}` is not a size; write it like \"512MiB\" or \"2GiB\"")),
     };
     let bytes = positive(number).map(|amount| amount * scale).filter(|bytes| (1.0..1e15).contains(bytes));

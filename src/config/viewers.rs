@@ -25,6 +25,8 @@ pub struct OriginConfig {
     pub cdn: Option<CdnSecret>,
     /// Where requests are written down.
     pub access_log: AccessLog,
+    /// Memory for copies of what is not in this process, in bytes; of the store and of the server that is followed each.
+    pub cache_bytes_max: u64,
     /// What holds in the role in which it has no channels of its own.
     pub away: AwayConfig,
 }
@@ -34,10 +36,19 @@ pub struct OriginConfig {
 pub struct AwayConfig {
     /// The server that is followed, `http://HOST:PORT`; the store alone where there is none.
     pub upstream: Option<String>,
-    /// Memory for copies, in bytes; for each of both.
-    pub cache_bytes_max: u64,
     /// How old a playlist may be that is served because nothing newer can be had.
     pub stale_max: Duration,
+    /// Where copies of media are kept besides.
+    pub disk: Option<DiskConfig>,
+}
+
+/// Copies of media on a disk.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct DiskConfig {
+    /// The directory.
+    pub path: PathBuf,
+    /// What may be in it, in bytes.
+    pub bytes_max: u64,
 }
 
 /// A header field that the CDN alone knows to send.

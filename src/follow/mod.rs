@@ -23,7 +23,7 @@ use rustls::{ClientConfig, RootCertStore};
 use tokio::sync::Semaphore;
 use tokio::time::timeout;
 
-use crate::archive::{Archive, Copies, Copy, Found, Lack, Limits, Wanted};
+use crate::archive::{Archive, Copies, Copy, Disk, Found, Lack, Limits, Wanted};
 use crate::caching::Cache;
 use crate::config::CdnSecret;
 use crate::layout::Resource;
@@ -48,6 +48,8 @@ pub struct Setup {
     pub secret: Option<CdnSecret>,
     /// What copies may take.
     pub limits: Limits,
+    /// Where media is kept besides.
+    pub disk: Option<Disk>,
     /// Who has what it does not have.
     pub otherwise: Arc<dyn Archive>,
     /// Where fetches are counted.
@@ -82,7 +84,7 @@ impl Upstream {
     /// # Errors
     /// Where the server has a certificate, and those that the system trusts cannot be read.
     pub fn new(setup: Setup) -> std::io::Result<Self> {
-        let Setup { base, secret, limits, otherwise, metrics } = setup;
+        let Setup { base, secret, limits, disk, otherwise, metrics } = setup;
         let client = Client::builder(TokioExecutor::new())
             .pool_timer(TokioTimer::new())
             .pool_idle_timeout(IDLE_MAX)
@@ -95,7 +97,7 @@ impl Upstream {
         let stale = metrics.archive_fetches.get_or_create(&KindLabel { kind: "stale" }).clone();
         let (requests, reach) = (Semaphore::new(REQUESTS_MAX), Reach::new(base.clone()));
         let follower = Arc::new(Follower { base, secret, client, requests, reach, otherwise, metrics });
-        Ok(Self { follower, copies: Copies::new(limits, stale) })
+        Ok(Self { follower, copies: Copies::new(limits, stale).with_disk(disk) })
     }
 }
 

@@ -24,7 +24,7 @@ impl Archive for Store {
     }
 
     async fn fetch(&self, wanted: Wanted<'_>) -> Found {
-        let has = wanted.resource.is_playlist() || wanted.resource.below_rendition() == "1/1.m4s";
+        let has = wanted.resource.is_text() || wanted.resource.below_rendition() == "1/1.m4s";
         let copy = || Copy::new(wanted.resource, Bytes::from_static(b"stored"), Cache::EDGE, None);
         if has { Ok(Arc::new(copy())) } else { Err(Lack::Absent) }
     }
@@ -92,7 +92,7 @@ fn upstream(base: String) -> Upstream {
     let values = vec![crate::config::Secret::new("first".to_owned()), crate::config::Secret::new("second".to_owned())];
     let limits = Limits { bytes_max: 1 << 20, stale_max: Duration::from_secs(60) };
     let (secret, otherwise) = (Some(CdnSecret { header, values }), Arc::new(Store));
-    Upstream::new(Setup { base, secret, limits, otherwise, metrics: Metrics::default() }).unwrap()
+    Upstream::new(Setup { base, secret, limits, disk: None, otherwise, metrics: Metrics::default() }).unwrap()
 }
 
 async fn fetch(upstream: &Upstream, path: &str) -> Result<String, Lack> {

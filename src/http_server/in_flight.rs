@@ -1,6 +1,5 @@
 //! The requests of one connection that are not fully answered yet, and how long there was none.
 
-use std::convert::Infallible;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
@@ -11,7 +10,7 @@ use bytes::Bytes;
 use hyper::body::{Frame, SizeHint};
 use tokio::time::{Instant, sleep_until};
 
-use super::Content;
+use super::{Broken, Content};
 
 /// Counts requests. Clones share the count.
 #[derive(Clone, Debug)]
@@ -95,9 +94,9 @@ pub(super) struct Answering<B> {
 
 impl<B: Content> hyper::body::Body for Answering<B> {
     type Data = Bytes;
-    type Error = Infallible;
+    type Error = Broken;
 
-    fn poll_frame(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, Infallible>>> {
+    fn poll_frame(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, Broken>>> {
         Pin::new(&mut self.body).poll_frame(cx)
     }
 

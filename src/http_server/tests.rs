@@ -11,7 +11,21 @@ use tokio::sync::Notify;
 use super::*;
 use crate::tls;
 
-/// A server that answers `/panic` with a panic, `/wait` once `released` says so, and everything else with 64 MiB.
+/// Half of a body of a hundred bytes.
+struct Half(bool);
+
+#[async_trait::async_trait]
+impl Source for Half {
+    async fn next(&mut self) -> Option<Result<Bytes, Broken>> {
+        let first = std::mem::replace(&mut self.0, false);
+        // What there is is sent meanwhile.
+        tokio::task::yield_now().await;
+        Some(if first { Ok(Bytes::from_static(&[b'x'; 50])) } else { Err(Broken("as asked".to_owned())) })
+    }
+}
+
+/// A server that answers `/panic` with a panic, `/wait` once `released` says so, `/broken` with half a body, and everything else with
+/// 64 MiB.
 struct Running {
     address: SocketAddr,
     /// A body is no longer held.
@@ -64,6 +78,9 @@ impl Running {
                         reached.notify_one();
                         released.notified().await;
                         Response::new(Body::from(Bytes::from_static(b"waited")))
+                    }
+                    "/broken" => {
+                        Response::new(Body::from(Payload::Streamed { length: 100, source: Box::new(Half(true)) }))
                     }
                     _ => Response::new(Body::from(Bytes::from_owner(Held { bytes: vec![0; BODY_BYTES], let_go }))),
                 }
@@ -132,6 +149,28 @@ async fn a_client_that_stops_reading_is_left() {
     // Nothing is read until the server has given up; what it had sent by then is all there is.
     running.let_go.notified().await;
     assert!(rest(socket).await.len() < BODY_BYTES);
+    running.stop().await;
+}
+
+#[tokio::test]
+async fn half_a_body_ends_its_connection() {
+    let running = Running::start(Limits::default()).await;
+    let answer = rest(running.ask(b"GET /broken HTTP/1.1\r\nHost: x\r\n\r\n").await).await;
+    let answer = String::from_utf8_lossy(&answer);
+    assert!(answer.starts_with("HTTP/1.1 200") && answer.contains("content-length: 100"), "{answer}");
+    assert!(answer.ends_with(&"x".repeat(50)) && !answer.ends_with(&"x".repeat(51)), "{answer}");
+    let client = hyper::client::conn::http2::Builder::new(hyper_util::rt::TokioExecutor::new());
+    let socket = TokioIo::new(running.connect().await);
+    let (mut sender, connection) = client.handshake(socket).await.unwrap();
+    let mut driver = JoinSet::new();
+    driver.spawn(connection);
+    for _ in 0..2 {
+        let request = Request::get("http://x/broken").body(http_body_util::Empty::<Bytes>::new()).unwrap();
+        let response = sender.send_request(request).await.unwrap();
+        // The stream is reset, and the connection stays.
+        response.into_body().collect().await.unwrap_err();
+    }
+    drop(sender);
     running.stop().await;
 }
 

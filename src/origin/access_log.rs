@@ -1,6 +1,5 @@
 //! The access log: lines go from the requests to one writer, who never holds them up.
 
-use std::convert::Infallible;
 use std::io;
 use std::net::IpAddr;
 use std::os::fd::AsFd as _;
@@ -22,7 +21,7 @@ use tracing::{debug, error, info};
 
 use crate::config::AccessLog;
 use crate::hangup::Hangup;
-use crate::http_server::Body;
+use crate::http_server::{Body, Broken, Payload};
 use crate::origin::access_line::{Entry, Outcome};
 
 /// Where requests are written down, opened.
@@ -119,21 +118,25 @@ pub(super) struct Logged {
 
 impl Logged {
     /// `response` to a request of this version, as `record` is to tell of it: to the slice, should the client leave.
-    pub(super) fn response(response: Response<Bytes>, version: Version, mut record: Option<Record>) -> Response<Self> {
+    pub(super) fn response(
+        response: Response<Payload>,
+        version: Version,
+        mut record: Option<Record>,
+    ) -> Response<Self> {
         if let Some(record) = &mut record {
             record.outcome.status = response.status().as_u16();
         }
         let in_one_piece = version < Version::HTTP_2 && record.is_none();
         let body = if in_one_piece { Body::in_one_piece } else { Body::from };
-        response.map(|bytes| Self { body: body(bytes), record })
+        response.map(|payload| Self { body: body(payload), record })
     }
 }
 
 impl hyper::body::Body for Logged {
     type Data = Bytes;
-    type Error = Infallible;
+    type Error = Broken;
 
-    fn poll_frame(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, Infallible>>> {
+    fn poll_frame(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, Broken>>> {
         let frame = Pin::new(&mut self.body).poll_frame(cx);
         if let Poll::Ready(Some(Ok(frame))) = &frame
             && let (Some(data), Some(record)) = (frame.data_ref(), &mut self.record)

@@ -1,7 +1,6 @@
 //! The answer to a request, from what it names and what is published at this instant.
 
 use std::sync::Arc;
-use std::time::Duration;
 
 use bytes::Bytes;
 use http::header::{HeaderValue, RETRY_AFTER};
@@ -17,6 +16,7 @@ use crate::origin::route::Target;
 use crate::origin::{listing, pages, published, status};
 use crate::source::ChannelName;
 
+pub use crate::origin::archived::Archived;
 pub use crate::origin::published::Wait;
 pub use crate::origin::representation::Asked;
 
@@ -25,8 +25,6 @@ pub use crate::origin::representation::Asked;
 pub struct World<'a> {
     /// The channels.
     pub directory: &'a Directory,
-    /// How much a playlist lists.
-    pub window: Duration,
     /// There are channels elsewhere, of which nothing is known before they are asked for.
     pub elsewhere: bool,
     /// The server is shutting down.
@@ -40,6 +38,8 @@ pub enum Outcome {
     Answer(Response<Bytes>),
     /// What is asked for is coming.
     Wait(Wait),
+    /// What is asked for is not in memory, and the archive is to be asked.
+    Archived(Archived),
 }
 
 /// Answers a request for `target` with this query, or says what to wait for until it is to be asked again.
@@ -51,6 +51,7 @@ pub fn answer(target: &Target, query: Option<&str>, asked: &Asked<'_>, world: &W
         Target::Published(channel, resource) => match world.published(channel, resource, query, asked) {
             Found::Now(representation) => representation,
             Found::Later(wait) => return Outcome::Wait(wait),
+            Found::Archived(archived) => return Outcome::Archived(archived),
         },
         Target::Home => pages::home(asked.headers),
         Target::Watch(channel) if world.elsewhere || world.directory.contains_key(channel) => {
@@ -62,7 +63,7 @@ pub fn answer(target: &Target, query: Option<&str>, asked: &Asked<'_>, world: &W
         Target::Health => status::health(),
         Target::Ready => status::ready(world.directory, world.draining),
         // Its answer is not made from snapshots.
-        Target::ClientConfiguration | Target::Unknown => unknown(),
+        Target::ClientConfiguration | Target::Range(..) | Target::Download(..) | Target::Unknown => unknown(),
     };
     Outcome::Answer(representation.reply(asked))
 }
@@ -97,7 +98,7 @@ impl World<'_> {
             Err(_) if snapshot.ended => Directives::default(),
             Err(bad) => return Found::Now(Representation::refusal(StatusCode::BAD_REQUEST, &bad.to_string())),
         };
-        let question = Question { resource, directives, headers: asked.headers, window: self.window };
+        let question = Question { resource, directives, headers: asked.headers, window: view.window };
         published::find(&question, &snapshot)
     }
 }

@@ -1,17 +1,17 @@
-//! What a channel publishes that is not in this process: from the archive, as it would be served from here.
+//! What a channel publishes that is not in this process, or no more: from the archive, as it would be served from here.
 
 use std::sync::Arc;
+use std::time::SystemTime;
 
 use bytes::Bytes;
 use http::{HeaderMap, Response, StatusCode};
 use tokio::task::JoinSet;
 
 use crate::archive::{Archive, Content, Copy, Lack, Wanted};
-use crate::caching::media_type;
-use crate::ladder::{RenditionKind, RenditionName};
+use crate::caching::{Cache, JSON_TYPE, type_of};
+use crate::ladder::RenditionName;
 use crate::layout::Resource;
-use crate::live::Thumbnail;
-use crate::media::Container;
+use crate::live::{Playlist, Thumbnail};
 use crate::origin::answer::{busy, later};
 use crate::origin::directives::Directives;
 use crate::origin::listing::{self, Seen};
@@ -52,6 +52,37 @@ impl Question<'_> {
     }
 }
 
+/// Media of a channel of this process that is not in its memory.
+#[derive(Clone, Debug)]
+pub struct Archived {
+    /// Its `Content-Type`, where its rendition is known.
+    pub(super) content_type: Option<&'static str>,
+    /// When it is to be gone from here, where that is known.
+    pub(super) expires: Option<SystemTime>,
+    /// What is said where the archive does not have it.
+    pub(super) absent: Representation,
+}
+
+impl Archived {
+    /// The answer, as it would be from memory.
+    pub(super) async fn answer(self, archive: &dyn Archive, wanted: Wanted<'_>, asked: &Asked<'_>) -> Response<Bytes> {
+        match archive.fetch(wanted).await {
+            Ok(copy) => {
+                let content_type = self.content_type.unwrap_or_else(|| type_of(wanted.resource));
+                let whole = media(wanted.resource, content_type, copy.data());
+                Representation { expires: self.expires, ..whole }.reply(asked)
+            }
+            Err(Lack::Absent) => self.absent.reply(asked),
+            Err(lack) => lacking(lack, asked),
+        }
+    }
+
+    /// The answer where nobody asks the archive.
+    pub(super) fn absent(self, asked: &Asked<'_>) -> Response<Bytes> {
+        self.absent.reply(asked)
+    }
+}
+
 /// The channels that can be watched: as who knows them says, else those among `names` whose playlists have not ended.
 pub(super) async fn channels(archive: &Arc<dyn Archive>, names: &[ChannelName]) -> Representation {
     if let Some(known) = archive.listing().await {
@@ -82,7 +113,7 @@ async fn look(archive: &dyn Archive, name: ChannelName) -> Option<Seen> {
     (!has_ended(&first)).then(|| Seen { name: name.clone(), renditions })
 }
 
-fn has_ended(copy: &Copy) -> bool {
+pub(super) fn has_ended(copy: &Copy) -> bool {
     copy.data().ends_with(b"#EXT-X-ENDLIST\n")
 }
 
@@ -97,14 +128,12 @@ fn representation(resource: &Resource, copy: &Copy, headers: &HeaderMap) -> Repr
     }
 }
 
-/// `Content-Type` of media, by its path.
-fn type_of(resource: &Resource) -> &'static str {
-    let container = if matches!(resource, Resource::TsSegment(..)) { Container::Ts } else { Container::Cmaf };
-    let is_sound = resource.rendition().is_some_and(|name| *name == RenditionName::audio());
-    media_type(container, if is_sound { RenditionKind::Audio } else { RenditionKind::Video })
+/// A text that is JSON, in the coding that is asked for.
+pub(super) fn document(text: &Playlist, cache: Cache, headers: &HeaderMap) -> Representation {
+    Representation { content_type: JSON_TYPE, ..playlist(text, cache, headers) }
 }
 
-fn lacking(lack: Lack, asked: &Asked<'_>) -> Response<Bytes> {
+pub(super) fn lacking(lack: Lack, asked: &Asked<'_>) -> Response<Bytes> {
     match lack {
         Lack::Absent => Representation::refusal(StatusCode::NOT_FOUND, "not found").reply(asked),
         Lack::Gone => Representation::refusal(StatusCode::GONE, "no longer kept").reply(asked),

@@ -61,7 +61,7 @@ fn roll_over(rendition: &RenditionSnapshot, wanted: Position) -> Option<Position
     let part = wanted.part?;
     let segment = rendition.segments.iter().rev().find(|segment| segment.msn == wanted.msn)?;
     // A segment without media has no parts, and whoever asks for one asks for what comes next.
-    let beyond = !segment.parts.is_empty() && as_index(part) >= segment.parts.len();
+    let beyond = !segment.parts().is_empty() && as_index(part) >= segment.parts().len();
     beyond.then(|| Position { msn: Msn(wanted.msn.0.saturating_add(1)), part: Some(0) })
 }
 
@@ -102,8 +102,8 @@ pub(super) enum Piece<'a> {
 pub(super) fn piece(rendition: &RenditionSnapshot, session: SessionId, msn: Msn, index: u32) -> Piece<'_> {
     let (index, open) = (as_index(index), rendition.open.as_ref().filter(|o| o.session == session && o.msn == msn));
     let parts = match (open, rendition.segment(session, msn)) {
-        (Some(open), _) => &open.parts,
-        (None, Some(segment)) => &segment.parts,
+        (Some(open), _) => open.parts.as_slice(),
+        (None, Some(segment)) => segment.parts(),
         (None, None) => return Piece::Unknown,
     };
     let blocking = rendition.low_latency.as_ref().is_some_and(|low| low.blocking);

@@ -11,9 +11,11 @@ mod blocking;
 mod cdn_gate;
 mod coding;
 pub mod directives;
+pub mod download;
 mod listing;
 mod pages;
 mod parking;
+mod past;
 mod playback;
 mod precondition;
 mod public_key;
@@ -27,7 +29,7 @@ mod token;
 mod verified;
 
 use std::sync::Arc;
-use std::time::{Duration, SystemTime};
+use std::time::SystemTime;
 
 use bytes::Bytes;
 use http::header::{CACHE_CONTROL, CONTENT_TYPE, HOST, HeaderValue};
@@ -38,21 +40,24 @@ use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 use tracing::{Instrument, info_span};
 
-use crate::archive::Archive;
+use crate::archive::{Archive, Past, Wanted};
 use crate::caching::Reach;
 use crate::config::OriginConfig;
 use crate::guard::Guard;
-use crate::http_server::{self, BodyFault, Limits, Ports, Received};
+use crate::http_server::{self, BodyFault, Limits, Payload, Ports, Received};
+use crate::ladder::RenditionName;
 use crate::live::{Directory, News};
 use crate::metrics::{Metrics, ResponseLabel};
 use crate::networks::plain;
 use crate::origin::access_log::{Log, Logged};
-use crate::origin::answer::{Asked, Outcome, World, answer, busy};
+use crate::origin::answer::{Archived, Asked, Outcome, World, answer, busy};
 use crate::origin::archived::Question;
 use crate::origin::cdn_gate::CdnGate;
 use crate::origin::parking::{Bounds, Parking};
+use crate::origin::past::{Look, Looker};
 use crate::origin::representation::Representation;
-use crate::origin::route::{Target, route};
+use crate::origin::route::{Portion, Target, route};
+use crate::progressive::Downloads;
 use crate::source::{ChannelName, ClientConfiguration};
 
 pub use access_log::LogFile;
@@ -66,10 +71,10 @@ pub struct Origin {
     pub config: OriginConfig,
     /// The channels of this process.
     pub directory: watch::Receiver<Directory>,
-    /// Where everything else is, in the role in which this process has none.
-    pub elsewhere: Option<Elsewhere>,
-    /// How much a playlist lists.
-    pub window: Duration,
+    /// Has what is not in this process: what left the memory of its channels or, in the role in which it has none, everything.
+    pub archive: Arc<dyn Archive>,
+    /// This process has no channels, and looks for these where nobody knows which there are.
+    pub away: Option<Arc<[ChannelName]>>,
     /// Who may watch.
     pub playback: Playback,
     /// Answers encoders that ask for their configuration, where encoders may come.
@@ -80,15 +85,6 @@ pub struct Origin {
     pub metrics: Metrics,
     /// Cancelled once the shutdown began: `/readyz` then says so, and everything else goes on.
     pub draining: CancellationToken,
-}
-
-/// Where there are channels that are not in this process.
-#[derive(Clone, Debug)]
-pub struct Elsewhere {
-    /// Who has them.
-    pub archive: Arc<dyn Archive>,
-    /// Those that are looked for where nobody knows which there are.
-    pub names: Arc<[ChannelName]>,
 }
 
 /// Serves `ports` until `stop`, and then lets connections finish for a few seconds; no task outlives the call. Requests are
@@ -102,6 +98,8 @@ pub async fn serve(ports: impl Into<Ports>, origin: Origin, log: Option<LogFile>
         gate: origin.config.cdn.as_ref().map(CdnGate::new),
         parking: Parking::new(bounds, origin.metrics.origin_waiting.clone()),
         log: log.is_some().then_some(requests),
+        past: Past::new(Arc::clone(&origin.archive)),
+        downloads: Downloads::new(Arc::clone(&origin.archive), DOWNLOADS_MAX),
         origin,
     });
     let answer = move |request: Received| {
@@ -122,7 +120,12 @@ struct Desk {
     gate: Option<CdnGate>,
     parking: Parking,
     log: Option<Log>,
+    past: Past,
+    downloads: Downloads,
 }
+
+/// Files that are sent at one time: each is as long as the network lets it be.
+const DOWNLOADS_MAX: usize = 16;
 
 impl Desk {
     async fn respond(&self, request: Received) -> Response<Logged> {
@@ -130,18 +133,53 @@ impl Desk {
         let (target, admitted) = self.admit(&request.head);
         let version = request.head.version;
         let response = match (&target, admitted) {
-            (_, Err(reason)) => Representation::denied(&reason).reply(&asked(&request.head, None)),
+            (Target::Download(channel, portion, rendition), Ok(reach)) => {
+                self.download(channel, portion, rendition, &asked(&request.head, reach)).await
+            }
+            (_, Err(reason)) => Representation::denied(&reason).reply(&asked(&request.head, None)).map(Payload::from),
             (Target::ClientConfiguration, Ok(_)) => match &self.origin.configuration {
-                Some(configuration) => self.origin.configure(&**configuration, request).await,
-                None => self.origin.answer_now(&target, &asked(&request.head, None)),
+                Some(configuration) => self.origin.configure(&**configuration, request).await.map(Payload::from),
+                None => self.origin.answer_now(&target, &asked(&request.head, None)).map(Payload::from),
             },
-            (_, Ok(reach)) => match &self.origin.elsewhere {
-                None => self.answer(&target, &request.head, reach).await,
-                Some(elsewhere) => self.ask(elsewhere, &target, &request.head, reach).await,
-            },
+            (_, Ok(reach)) => self.serve(&target, &request.head, reach).await.map(Payload::from),
         };
         self.origin.count(&target, &response);
         Logged::response(response, version, record)
+    }
+
+    async fn serve(&self, target: &Target, request: &Parts, reach: Option<Reach>) -> Response<Bytes> {
+        match Look::read(target, request.uri.query()) {
+            Err(error) => past::refused(&error, &asked(request, reach)),
+            Ok(Some(look)) => self.look_back(&look, &asked(request, reach)).await,
+            Ok(None) => match &self.origin.away {
+                None => self.answer(target, request, reach).await,
+                Some(names) => self.ask(names, target, request, reach).await,
+            },
+        }
+    }
+
+    #[expect(clippy::disallowed_methods, reason = "ranges of time are those of the calendar")]
+    async fn look_back(&self, look: &Look, asked: &Asked<'_>) -> Response<Bytes> {
+        let directory = Arc::clone(&self.origin.directory.borrow());
+        let looker = Looker { past: &self.past, directory: &directory, now: SystemTime::now() };
+        looker.answer(look, asked).await
+    }
+
+    /// Answers with one file, which is put together while it is sent.
+    #[expect(clippy::disallowed_methods, reason = "ranges of time are those of the calendar")]
+    async fn download(
+        &self,
+        channel: &ChannelName,
+        portion: &Portion,
+        rendition: &RenditionName,
+        asked: &Asked<'_>,
+    ) -> Response<Payload> {
+        let directory = Arc::clone(&self.origin.directory.borrow());
+        let looker = Looker { past: &self.past, directory: &directory, now: SystemTime::now() };
+        match looker.contents(channel, portion, rendition).await {
+            Ok((contents, file)) => download::answer(self.downloads.open(contents).await, &file, asked),
+            Err(lack) => archived::lacking(lack, asked).map(Payload::from),
+        }
     }
 
     /// What a request names, and whether it is to be answered: for whom and how long then, or why not.
@@ -149,7 +187,11 @@ impl Desk {
     fn admit(&self, head: &Parts) -> (Target, Result<Option<Reach>, String>) {
         let (path, ticket) = ticket::part(head.uri.path(), head.uri.query());
         let target = match route(&head.method, &path) {
-            target @ (Target::Published(..) | Target::Options | Target::Forbidden) => target,
+            target @ (Target::Published(..)
+            | Target::Range(..)
+            | Target::Download(..)
+            | Target::Options
+            | Target::Forbidden) => target,
             target if path == head.uri.path() => target,
             // Nothing else has a token in its path.
             _ => Target::Unknown,
@@ -158,7 +200,9 @@ impl Desk {
             return (target, Err("this server is asked by way of its CDN only".to_owned()));
         }
         let admitted = match &target {
-            Target::Published(channel, _) => self.origin.playback.admit(channel, ticket, SystemTime::now()),
+            Target::Published(channel, _) | Target::Range(channel, ..) | Target::Download(channel, ..) => {
+                self.origin.playback.admit(channel, ticket, SystemTime::now())
+            }
             _ => Ok(None),
         };
         (target, admitted.map_err(|fault| fault.to_string()))
@@ -171,6 +215,7 @@ impl Desk {
         let query = request.uri.query();
         let wait = match self.origin.look(target, query, &asked) {
             Outcome::Answer(response) => return response,
+            Outcome::Archived(archived) => return self.origin.fetch(target, archived, &asked).await,
             Outcome::Wait(wait) => wait,
         };
         let Target::Published(channel, _) = target else { return busy(&asked) };
@@ -183,13 +228,13 @@ impl Desk {
     /// Answers where the channels are elsewhere.
     async fn ask(
         &self,
-        elsewhere: &Elsewhere,
+        names: &[ChannelName],
         target: &Target,
         request: &Parts,
         reach: Option<Reach>,
     ) -> Response<Bytes> {
         let asked = asked(request, reach);
-        let Elsewhere { archive, names } = elsewhere;
+        let archive = &self.origin.archive;
         match target {
             Target::Published(channel, resource) => {
                 let question = Question { channel, resource, query: request.uri.query() };
@@ -211,8 +256,8 @@ fn asked(request: &Parts, reach: Option<Reach>) -> Asked<'_> {
 impl Origin {
     fn look(&self, target: &Target, query: Option<&str>, asked: &Asked<'_>) -> Outcome {
         let directory = Arc::clone(&self.directory.borrow());
-        let (window, draining) = (self.window, self.draining.is_cancelled());
-        let world = World { directory: &directory, window, elsewhere: self.elsewhere.is_some(), draining };
+        let draining = self.draining.is_cancelled();
+        let world = World { directory: &directory, elsewhere: self.away.is_some(), draining };
         answer(target, query, asked, &world)
     }
 
@@ -220,8 +265,16 @@ impl Origin {
     fn answer_now(&self, target: &Target, asked: &Asked<'_>) -> Response<Bytes> {
         match self.look(target, None, asked) {
             Outcome::Answer(response) => response,
+            Outcome::Archived(archived) => archived.absent(asked),
             Outcome::Wait(_) => busy(asked),
         }
+    }
+
+    /// The answer from the archive.
+    async fn fetch(&self, target: &Target, archived: Archived, asked: &Asked<'_>) -> Response<Bytes> {
+        let Target::Published(channel, resource) = target else { return archived.absent(asked) };
+        let wanted = Wanted { channel, resource, directives: None };
+        archived.answer(&*self.archive, wanted, asked).await
     }
 
     /// The answer once it is there. Each round takes the next news before it looks, so that none is missed.
@@ -236,6 +289,7 @@ impl Origin {
             let next = news.next();
             match self.look(target, query, asked) {
                 Outcome::Answer(response) => return response,
+                Outcome::Archived(archived) => return self.fetch(target, archived, asked).await,
                 Outcome::Wait(wait) if wait.news.is(&news) => next.await,
                 Outcome::Wait(wait) => news = wait.news,
             }
@@ -256,10 +310,10 @@ impl Origin {
         }
     }
 
-    fn count(&self, target: &Target, response: &Response<Bytes>) {
+    fn count(&self, target: &Target, response: &Response<Payload>) {
         let label = ResponseLabel { resource: target.label(), status: response.status().as_u16() };
         self.metrics.origin_responses.get_or_create(&label).inc();
-        self.metrics.origin_bytes.inc_by(u64::try_from(response.body().len()).unwrap_or(u64::MAX));
+        self.metrics.origin_bytes.inc_by(response.body().length());
     }
 }
 

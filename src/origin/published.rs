@@ -5,10 +5,11 @@ use std::time::{Duration, SystemTime};
 use bytes::Bytes;
 use http::{HeaderMap, StatusCode};
 
-use crate::caching::{Cache, PLAYLIST_TYPE, media_type};
+use crate::caching::{Cache, PICTURE_TYPE, PLAYLIST_TYPE, media_type};
 use crate::ladder::RenditionName;
 use crate::layout::Resource;
 use crate::live::{ChannelSnapshot, Msn, News, Playlist, RenditionSnapshot, SessionId, Thumbnail, wait_max};
+use crate::origin::archived::Archived;
 use crate::origin::blocking::{Piece, Turn, i_frame_turn, piece, turn};
 use crate::origin::coding::takes_gzip;
 use crate::origin::directives::Directives;
@@ -21,6 +22,8 @@ pub(super) enum Found {
     Now(Representation),
     /// It is coming.
     Later(Wait),
+    /// It is not in memory any more, if it ever was.
+    Archived(Archived),
 }
 
 /// How to wait for what is coming.
@@ -51,15 +54,21 @@ pub(super) fn find(question: &Question<'_>, channel: &ChannelSnapshot) -> Found 
         Resource::IFrames(name) => rendition(name).and_then(|r| i_frame_playlist(r, channel, question)),
         Resource::Init(name, session) => rendition(name).and_then(|r| init(r, *session, question)).map(Found::Now),
         Resource::Segment(name, session, msn) | Resource::TsSegment(name, session, msn) => {
-            rendition(name).and_then(|r| segment(r, *session, *msn, question)).map(Found::Now)
+            rendition(name).and_then(|r| segment(r, *session, *msn, question))
         }
-        // It is not of the snapshot.
-        Resource::Thumbnail => None,
+        // They are not of the snapshot.
+        Resource::Thumbnail
+        | Resource::Chronicle
+        | Resource::Block(..)
+        | Resource::Clip(_)
+        | Resource::Storyboard(_)
+        | Resource::Sheet(..)
+        | Resource::Excerpt(..) => None,
         Resource::Part(name, session, msn, index) => {
             rendition(name).and_then(|r| part(r, piece(r, *session, *msn, *index), question, channel))
         }
     };
-    found.unwrap_or_else(|| Found::Now(absent(question.resource, channel)))
+    found.unwrap_or_else(|| not_in_memory(question.resource, channel))
 }
 
 fn multivariant(channel: &ChannelSnapshot, headers: &HeaderMap) -> Option<Representation> {
@@ -136,7 +145,7 @@ fn current(text: &Playlist, cache: Cache, channel: &ChannelSnapshot, question: &
 /// A still picture, which is another one in a few seconds.
 pub(super) fn thumbnail(picture: &Thumbnail) -> Representation {
     let etag = Some(picture.etag.clone());
-    Representation { etag, ..Representation::new("image/jpeg", Cache::Seconds(THUMBNAIL_SECS), picture.data.clone()) }
+    Representation { etag, ..Representation::new(PICTURE_TYPE, Cache::Seconds(THUMBNAIL_SECS), picture.data.clone()) }
 }
 
 /// How long a still picture may be shown for what is live.
@@ -159,16 +168,17 @@ fn init(rendition: &RenditionSnapshot, session: SessionId, question: &Question<'
 }
 
 /// A segment, by the name that it has in the rendition's container.
-fn segment(
-    rendition: &RenditionSnapshot,
-    session: SessionId,
-    msn: Msn,
-    question: &Question<'_>,
-) -> Option<Representation> {
+fn segment(rendition: &RenditionSnapshot, session: SessionId, msn: Msn, question: &Question<'_>) -> Option<Found> {
     let name = Resource::segment(rendition.container, rendition.name.clone(), session, msn);
     let segment = rendition.segment(session, msn).filter(|_| name == *question.resource)?;
     let expires = planned_removal(segment.program_date_time, question.window);
-    Some(Representation { expires, ..media(question.resource, of(rendition), &segment.data) })
+    Some(match segment.data() {
+        Some(data) => Found::Now(Representation { expires, ..media(question.resource, of(rendition), data) }),
+        None => {
+            let absent = Representation::refusal(StatusCode::NOT_FOUND, "not found");
+            Found::Archived(Archived { content_type: Some(of(rendition)), expires, absent })
+        }
+    })
 }
 
 /// When what was filmed at `begin` is to be gone from here (RFC 8216bis, 6.2.2), where that is sooner than caches may keep it:
@@ -211,10 +221,56 @@ pub(super) fn media(resource: &Resource, content_type: &'static str, data: &Byte
         Resource::Segment(_, session, msn) | Resource::TsSegment(_, session, msn) => format!("{session}-{msn}"),
         Resource::Part(_, session, msn, part) => format!("{session}-{msn}.{part}"),
         Resource::Init(_, session) => format!("{session}-init"),
-        Resource::Multivariant | Resource::Thumbnail | Resource::Playlist(_) | Resource::IFrames(_) => String::new(),
+        Resource::Sheet(session, sheet) => format!("{session}-sheet-{sheet}"),
+        Resource::Block(session, first) => format!("{session}-{first}-block"),
+        Resource::Multivariant
+        | Resource::Thumbnail
+        | Resource::Playlist(_)
+        | Resource::IFrames(_)
+        | Resource::Chronicle
+        | Resource::Clip(_)
+        | Resource::Storyboard(_)
+        | Resource::Excerpt(..) => String::new(),
     };
     let etag = Some(format!("\"{identity}-{}\"", data.len()));
     Representation { etag, ..Representation::new(content_type, Cache::Immutable, data.clone()) }
+}
+
+/// What the archive may have, else why it is not there.
+fn not_in_memory(resource: &Resource, channel: &ChannelSnapshot) -> Found {
+    let absent = absent(resource, channel);
+    if !may_be_archived(resource, channel) {
+        return Found::Now(absent);
+    }
+    let known = resource.rendition().and_then(|name| channel.rendition(name.as_str()));
+    let content_type = known.map(|rendition| of(rendition));
+    Found::Archived(Archived { content_type, expires: None, absent })
+}
+
+/// For all that is known here, `resource` was made before what is in memory, and may have been stored: what nobody can have
+/// made is not worth a question.
+fn may_be_archived(resource: &Resource, channel: &ChannelSnapshot) -> bool {
+    let (name, session, msn) = match resource {
+        Resource::Init(name, session) => (name, session, None),
+        Resource::Segment(name, session, msn) | Resource::TsSegment(name, session, msn) => (name, session, Some(msn)),
+        _ => return false,
+    };
+    let renditions = &channel.renditions;
+    let is_made = |newest: Option<SessionId>, last: Option<Msn>| {
+        newest.is_none_or(|newest| *session <= newest) && msn.zip(last).is_none_or(|(msn, last)| *msn <= last)
+    };
+    let newest = renditions.iter().filter_map(|rendition| newest_session(rendition)).max();
+    let last = renditions.iter().filter_map(|rendition| Some(rendition.segments.back()?.msn)).max();
+    // Sessions and numbers increase together.
+    let held = channel.rendition(name.as_str()).and_then(|rendition| rendition.segments.front());
+    let is_older = held.zip(msn).is_none_or(|(first, msn)| *msn < first.msn && *session <= first.session);
+    is_made(newest, last) && is_older
+}
+
+fn newest_session(rendition: &RenditionSnapshot) -> Option<SessionId> {
+    let made = rendition.segments.back().map(|segment| segment.session);
+    let begun = rendition.inits.last().map(|init| init.session);
+    made.max(begun).max(rendition.open.as_ref().map(|open| open.session))
 }
 
 /// Why `resource` is not there.
@@ -228,8 +284,18 @@ fn absent(resource: &Resource, channel: &ChannelSnapshot) -> Representation {
         {
             Representation::refusal(StatusCode::GONE, "no longer kept")
         }
+        Resource::Part(name, session, msn, _)
+            if channel.rendition(name.as_str()).is_some_and(|r| has_no_parts_left(r, *session, *msn)) =>
+        {
+            Representation::refusal(StatusCode::GONE, "no longer kept")
+        }
         _ => Representation::refusal(StatusCode::NOT_FOUND, "not found"),
     }
+}
+
+/// The segment is kept, and its parts are not: the store has whole segments.
+fn has_no_parts_left(rendition: &RenditionSnapshot, session: SessionId, msn: Msn) -> bool {
+    rendition.segment(session, msn).is_some_and(|segment| segment.is_cold())
 }
 
 /// The number was used up before the oldest segment that is kept, in a run that is still known.

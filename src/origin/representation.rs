@@ -2,6 +2,7 @@
 //! The one place that writes header fields.
 
 use std::borrow::Cow;
+use std::ops::Range;
 use std::time::SystemTime;
 
 use bytes::Bytes;
@@ -45,6 +46,8 @@ pub struct Representation {
     pub stale: bool,
     /// `Content-Security-Policy`, of a page.
     pub policy: Option<&'static str>,
+    /// The name of the file that a browser is to make of it: `Content-Disposition`.
+    pub attachment: Option<String>,
     /// The bytes.
     pub body: Bytes,
 }
@@ -65,8 +68,8 @@ impl Representation {
     #[must_use]
     pub fn new(content_type: &'static str, cache: Cache, body: Bytes) -> Self {
         let (status, coding) = (StatusCode::OK, Coding::Only);
-        let (etag, modified, expires, stale, policy) = (None, None, None, false, None);
-        Self { status, content_type, cache, etag, modified, expires, coding, stale, policy, body }
+        let (etag, modified, expires, stale, policy, attachment) = (None, None, None, false, None, None);
+        Self { status, content_type, cache, etag, modified, expires, coding, stale, policy, attachment, body }
     }
 
     /// Why there is nothing to send, as a line of text. One second in a cache takes the crowd off a live edge
@@ -86,30 +89,42 @@ impl Representation {
     /// The response to `asked`.
     #[must_use]
     pub fn reply(self, asked: &Asked<'_>) -> Response<Bytes> {
+        let (response, sent) = self.outline(asked, self.body.len());
+        match sent {
+            Some(range) => response.map(|_| self.body.slice(range)),
+            None => response,
+        }
+    }
+
+    /// The response to `asked` but for its body, of which there are `length` bytes somewhere: those that are to be sent, or none where
+    /// the response is whole without.
+    #[must_use]
+    pub fn outline(&self, asked: &Asked<'_>, length: usize) -> (Response<Bytes>, Option<Range<usize>>) {
         let found = self.status == StatusCode::OK;
         if found && means_another(asked.headers, self.etag.as_deref()) {
-            return Self::refusal(StatusCode::PRECONDITION_FAILED, "it has changed").reply(asked);
+            let refusal = Self::refusal(StatusCode::PRECONDITION_FAILED, "it has changed");
+            return (refusal.reply(asked), None);
         }
         let mut fields = self.fields(asked.reach);
         if found && self.etag.as_deref().is_some_and(|etag| has_already(asked.headers, etag)) {
-            return respond(StatusCode::NOT_MODIFIED, fields, Bytes::new());
+            return (respond(StatusCode::NOT_MODIFIED, fields, Bytes::new()), None);
         }
         say(&mut fields, header::CONTENT_TYPE, self.content_type);
         if self.coding == Coding::Gzip {
             say(&mut fields, header::CONTENT_ENCODING, "gzip");
         }
-        let requested = if found { self.requested(asked) } else { Requested::Whole };
-        let (status, body) = match requested {
-            Requested::Whole => (self.status, self.body),
+        let requested = if found { self.requested(asked, length) } else { Requested::Whole };
+        let (status, range) = match requested {
+            Requested::Whole => (self.status, 0..length),
             Requested::Bytes(range) => {
                 let last = range.end.saturating_sub(1);
-                set(&mut fields, header::CONTENT_RANGE, &format!("bytes {}-{last}/{}", range.start, self.body.len()));
-                (StatusCode::PARTIAL_CONTENT, self.body.slice(range))
+                set(&mut fields, header::CONTENT_RANGE, &format!("bytes {}-{last}/{length}", range.start));
+                (StatusCode::PARTIAL_CONTENT, range)
             }
-            Requested::Unsatisfiable => return unsatisfiable(self.body.len(), asked.reach),
+            Requested::Unsatisfiable => return (unsatisfiable(length, asked.reach), None),
         };
-        fields.insert(header::CONTENT_LENGTH, HeaderValue::from(body.len()));
-        respond(status, fields, if asked.method == Method::HEAD { Bytes::new() } else { body })
+        fields.insert(header::CONTENT_LENGTH, HeaderValue::from(range.len()));
+        (respond(status, fields, Bytes::new()), (asked.method != Method::HEAD).then_some(range))
     }
 
     /// The fields that a 304 has too.
@@ -137,6 +152,9 @@ impl Representation {
         if let Some(policy) = self.policy {
             say(&mut fields, header::CONTENT_SECURITY_POLICY, policy);
         }
+        if let Some(file) = &self.attachment {
+            set(&mut fields, header::CONTENT_DISPOSITION, &format!("attachment; filename=\"{file}\""));
+        }
         if self.status == StatusCode::OK {
             say(&mut fields, header::ACCEPT_RANGES, "bytes");
         }
@@ -144,13 +162,13 @@ impl Representation {
     }
 
     /// What of the body is asked for. Only `GET` has ranges (RFC 9110, 14.2).
-    fn requested(&self, asked: &Asked<'_>) -> Requested {
+    fn requested(&self, asked: &Asked<'_>, length: usize) -> Requested {
         let mut ranges = asked.headers.get_all(header::RANGE).iter();
         match (ranges.next().and_then(|r| r.to_str().ok()), ranges.next()) {
             (Some(range), None)
                 if asked.method == Method::GET && range_applies(asked.headers, self.etag.as_deref()) =>
             {
-                range::requested(range, self.body.len())
+                range::requested(range, length)
             }
             _ => Requested::Whole,
         }

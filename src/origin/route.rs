@@ -1,8 +1,10 @@
-//! What a request names. Query strings name nothing here: they never change an answer.
+//! What a request names, as far as its path tells.
 
 use http::Method;
 
-use crate::layout::Resource;
+use crate::chronicle::Span;
+use crate::ladder::RenditionName;
+use crate::layout::{Excerpt, Resource};
 use crate::origin::pages::{self, Asset};
 use crate::source::ChannelName;
 
@@ -11,6 +13,11 @@ use crate::source::ChannelName;
 pub enum Target {
     /// Something that a channel publishes.
     Published(ChannelName, Resource),
+    /// A playlist of a range of a channel's past: the multivariant one, `/live/CHANNEL/range/START/END/index.m3u8`, or that of a
+    /// rendition, `RENDITION/index.m3u8` below that. Times may be written in several ways.
+    Range(ChannelName, Span, Option<RenditionName>),
+    /// A part of a channel's past as one MP4: `recordings/ID/RENDITION.mp4`, `clips/NAME/…` and `range/START/END/…`.
+    Download(ChannelName, Portion, RenditionName),
     /// `/`: the channels that are live, for people.
     Home,
     /// `/watch/CHANNEL`: a page with a player.
@@ -47,6 +54,10 @@ impl Target {
             Self::Published(_, Resource::Multivariant) => "multivariant",
             Self::Published(_, Resource::Playlist(_) | Resource::IFrames(_)) => "playlist",
             Self::Published(_, Resource::Thumbnail) => "thumbnail",
+            Self::Published(_, Resource::Excerpt(..)) | Self::Range(..) => "excerpt",
+            Self::Published(_, Resource::Storyboard(_) | Resource::Sheet(..)) => "storyboard",
+            Self::Download(..) => "download",
+            Self::Published(_, Resource::Chronicle | Resource::Block(..) | Resource::Clip(_)) => "chronicle",
             Self::Published(_, Resource::Init(..)) => "init",
             Self::Published(_, Resource::Segment(..) | Resource::TsSegment(..)) => "segment",
             Self::Published(_, Resource::Part(..)) => "part",
@@ -59,6 +70,15 @@ impl Target {
             | Self::Unknown => "other",
         }
     }
+}
+
+/// What of a channel's past.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Portion {
+    /// What has playlists of its own.
+    Excerpt(Excerpt),
+    /// A range of time.
+    Range(Span),
 }
 
 /// Reads a request line. The path is taken literally: nothing is unescaped, joined or mapped to a file.
@@ -90,8 +110,31 @@ fn below_root(path: &str) -> Option<Target> {
     if let Some(file) = path.strip_prefix("assets/") {
         return pages::asset(file).map(Target::Asset);
     }
-    Resource::parse(path).map(|(channel, resource)| Target::Published(channel, resource))
+    let published = Resource::parse(path).map(|(channel, resource)| Target::Published(channel, resource));
+    published.or_else(|| past(path))
 }
+
+/// What is put together when it is asked for.
+fn past(path: &str) -> Option<Target> {
+    let mut steps = path.strip_prefix("live/")?.split('/');
+    let channel = ChannelName::new(steps.next()?).ok()?;
+    let steps: Vec<&str> = steps.take(RANGE_STEPS_MAX + 1).collect();
+    let movie = |file: &str| RenditionName::new(file.strip_suffix(".mp4")?).ok();
+    Some(match *steps {
+        ["range", start, end, "index.m3u8"] => Target::Range(channel, Span::from_steps(start, end)?, None),
+        ["range", start, end, rendition, "index.m3u8"] => {
+            Target::Range(channel, Span::from_steps(start, end)?, Some(RenditionName::new(rendition).ok()?))
+        }
+        ["range", start, end, file] => {
+            Target::Download(channel, Portion::Range(Span::from_steps(start, end)?), movie(file)?)
+        }
+        [kind, name, file] => Target::Download(channel, Portion::Excerpt(Excerpt::parse(kind, name)?), movie(file)?),
+        _ => return None,
+    })
+}
+
+/// Steps below a channel's directory that the path of a range has at most.
+const RANGE_STEPS_MAX: usize = 5;
 
 #[cfg(test)]
 mod tests {

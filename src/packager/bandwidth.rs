@@ -126,14 +126,13 @@ impl Bandwidth {
 
 /// What a bit rate is measured over.
 pub(super) trait Weighed {
-    /// Bits, and how long they last; none of a gap.
+    /// Bits, and how long they last; none of a gap, and where nobody knows.
     fn weight(&self) -> Option<(u64, MediaTime)>;
 }
 
 impl Weighed for Segment {
     fn weight(&self) -> Option<(u64, MediaTime)> {
-        let bits = u64::try_from(self.data.len()).unwrap_or(u64::MAX).saturating_mul(8);
-        (!self.gap).then_some((bits, self.duration))
+        Some((self.bytes()?.saturating_mul(8), self.duration))
     }
 }
 
@@ -174,8 +173,8 @@ fn whole(bits: f64) -> u64 {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::live::Media;
     use crate::packager::testing;
-    use bytes::Bytes;
 
     const TARGET: MediaTime = MediaTime::from_millis(4_000);
 
@@ -186,7 +185,8 @@ mod tests {
 
     fn segment(millis: i64, bits_a_second: i64) -> Segment {
         let bytes = usize::try_from(millis * bits_a_second / 8_000).unwrap();
-        Segment { data: Bytes::from(vec![0; bytes]), ..testing::segment(1, millis) }
+        let media = Media::Hot { data: vec![0; bytes].into(), parts: Vec::new() };
+        Segment { media, ..testing::segment(1, millis) }
     }
 
     #[test]

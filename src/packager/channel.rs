@@ -264,6 +264,15 @@ impl Packager {
         self.publish(now);
     }
 
+    /// What the playlists list is in the store up to this number: what of that is older than the hot end need not stay in memory.
+    pub fn stored(&mut self, last: Msn, now: SystemTime) -> Vec<Fact> {
+        let mut facts = Vec::new();
+        self.lanes.iter_mut().for_each(|lane| lane.stored(last, &mut facts));
+        // The source may stand still all the same.
+        self.refresh(now);
+        facts
+    }
+
     fn start(&mut self, start: &RunStart, now: SystemTime, facts: &mut Vec<Fact>) {
         self.stop(facts);
         let start = &self.offered(start);
@@ -466,7 +475,9 @@ impl Packager {
             lane.finish_run(&run, facts);
         }
         self.reach_edge();
-        run.edge = self.edge;
+        // Pictures are shown later than they are decoded.
+        let shown = self.lanes.iter().filter_map(Lane::last).map(|last| run.shown(last.ends_at()));
+        run.edge = shown.max().unwrap_or(self.edge);
         let count = self.lanes.iter().map(Lane::next).max().unwrap_or(0);
         for lane in &mut self.lanes {
             lane.fill(count, &run, facts);
@@ -498,8 +509,14 @@ impl Packager {
         self.retired.retain_mut(|lane| !lane.expire(self.edge));
     }
 
-    /// Brings playlists and snapshots up to date.
+    /// Brings playlists and snapshots up to date with what came of the source.
     fn publish(&mut self, now: SystemTime) {
+        self.stalled &= !self.lanes.iter().any(Lane::is_changed);
+        self.refresh(now);
+    }
+
+    /// Brings playlists and snapshots up to date.
+    fn refresh(&mut self, now: SystemTime) {
         for lane in &mut self.lanes {
             lane.render(self.ended, now);
         }
@@ -532,7 +549,6 @@ impl Packager {
     /// Tells players to wait for parts as long as parts are coming, and only then; in all playlists at once, as they have to
     /// say the same (RFC 8216bis, 6.2.4).
     fn promise(&mut self) {
-        self.stalled &= !self.lanes.iter().any(Lane::is_changed);
         let blocking = self.run.is_some() && !self.stalled && !self.ended;
         if blocking != self.blocking {
             self.blocking = blocking;

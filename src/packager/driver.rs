@@ -11,7 +11,7 @@ use tracing::{debug, info, warn};
 use super::channel::{Packager, Told};
 use super::fact::Fact;
 use crate::ladder::{LadderEvent, RenditionName};
-use crate::live::{ChannelSnapshot, RenditionSnapshot};
+use crate::live::{ChannelSnapshot, Msn, RenditionSnapshot, UploadStatus};
 use crate::metrics::{KindLabel, Metrics};
 use crate::source::ChannelName;
 
@@ -23,6 +23,8 @@ pub struct Setup {
     pub metrics: Metrics,
     /// Keeps what players are told, before they are.
     pub keep: Box<dyn FnMut(Told) + Send>,
+    /// How far the store is: what it has need not stay in memory.
+    pub upload: watch::Receiver<UploadStatus>,
 }
 
 /// The packager task of one channel; it lives through all publish sessions. What `packager` begins with is in `live` already.
@@ -35,6 +37,7 @@ pub async fn run(
     live: watch::Sender<Arc<ChannelSnapshot>>,
 ) {
     let mut changed = Instant::now();
+    let mut stored = None;
     // Set anew only when it rings, which costs less than with each event.
     let mut alarm = pin!(sleep(ALARM));
     loop {
@@ -45,6 +48,13 @@ pub async fn run(
                 Some(event) => setup.step(&mut packager, event),
                 None => break,
             },
+            last = stored_beyond(&mut setup.upload, stored) => {
+                stored = Some(last);
+                setup.tell_all(&packager.stored(last, wall_clock()));
+                // Of the source nothing came.
+                setup.publish(&before, &packager, &live);
+                continue;
+            }
             () = alarm.as_mut() => {
                 let now = Instant::now();
                 let due = packager.patience().map(|patience| changed + patience);
@@ -61,6 +71,15 @@ pub async fn run(
     let before = Arc::clone(packager.snapshot());
     setup.step(&mut packager, LadderEvent::Finish);
     setup.publish(&before, &packager, &live);
+}
+
+/// Waits until the store has more than up to `last`. Where nobody tells any more it waits for ever.
+async fn stored_beyond(upload: &mut watch::Receiver<UploadStatus>, last: Option<Msn>) -> Msn {
+    let stored = upload.wait_for(|status| status.stored > last).await.ok().and_then(|status| status.stored);
+    match stored {
+        Some(stored) => stored,
+        None => std::future::pending().await,
+    }
 }
 
 /// How often a stall is looked for, where nothing says when it could be next.
@@ -95,9 +114,11 @@ impl Setup {
     }
 
     fn step(&self, packager: &mut Packager, event: LadderEvent) {
-        for fact in packager.handle(event, wall_clock()) {
-            self.tell(&fact);
-        }
+        self.tell_all(&packager.handle(event, wall_clock()));
+    }
+
+    fn tell_all(&self, facts: &[Fact]) {
+        facts.iter().for_each(|fact| self.tell(fact));
     }
 
     fn tell(&self, fact: &Fact) {
@@ -123,6 +144,13 @@ impl Setup {
                     warn!(channel, %rendition, %msn, ?duration, "segment longer than the target duration");
                 }
             }
+            Fact::NotStored { rendition, msn } => {
+                self.fault("not_stored");
+                warn!(
+                    channel, %rendition, %msn,
+                    "not in the store after hls.memory_max, and no longer in memory: listed as a gap; see why uploads fail"
+                );
+            }
             Fact::RunStopped { session, units_dropped } => {
                 info!(channel, %session, units_dropped, "run stopped");
             }
@@ -141,13 +169,16 @@ impl Setup {
 
 #[cfg(test)]
 mod tests {
+    use bytes::Bytes;
+
     use super::*;
     use crate::metrics::RenditionLabel;
     use crate::packager::simulate;
 
     fn setup() -> Setup {
         let channel = ChannelName::new("demo").unwrap();
-        Setup { channel, metrics: Metrics::default(), keep: Box::new(|_| ()) }
+        let (_, upload) = watch::channel(UploadStatus::default());
+        Setup { channel, metrics: Metrics::default(), keep: Box::new(|_| ()), upload }
     }
 
     fn packager() -> Packager {
@@ -179,7 +210,8 @@ mod tests {
         let segments: Vec<_> = snapshot.renditions.iter().map(|r| r.listed().count()).collect();
         assert_eq!(segments, [2, 2, 2]);
         let (count, bytes) = counted(&metrics, "audio");
-        let listed: usize = snapshot.rendition("audio").unwrap().listed().map(|s| s.data.len()).sum();
+        let listed: usize =
+            snapshot.rendition("audio").unwrap().listed().filter_map(|s| s.data()).map(Bytes::len).sum();
         assert_eq!((count, bytes), (2, u64::try_from(listed).unwrap()));
         assert_eq!(metrics.packager_faults.get_or_create(&KindLabel { kind: "gap" }).get(), 0);
     }

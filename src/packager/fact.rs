@@ -38,6 +38,13 @@ pub enum Fact {
         /// It is longer than `EXT-X-TARGETDURATION` allows: a cut was missing in the rendition.
         too_long: bool,
     },
+    /// A segment was not in the store for so long that memory has no room for it any more: it is a gap from here on.
+    NotStored {
+        /// Whose.
+        rendition: RenditionName,
+        /// Its number.
+        msn: Msn,
+    },
     /// A run ended.
     RunStopped {
         /// Its directory.

@@ -14,7 +14,7 @@ use super::i_frames::IFrame;
 use super::init::{Header, VIDEO_TIMESCALE};
 use crate::ladder::{RenditionKind, RenditionName, RenditionSpec};
 use crate::layout::Resource;
-use crate::live::{Init, Msn, Segment, SessionId};
+use crate::live::{Init, Media, Msn, Segment, SessionId};
 use crate::media::{Container, DynamicRange, MediaTime};
 use crate::source::ChannelName;
 
@@ -51,7 +51,8 @@ pub enum Unreadable {
     NoMedia,
 }
 
-/// A channel as its stored playlists have it, of segments that are there.
+/// A channel as its stored playlists have it: of the hot end the segments that are there, and before it those that the playlists
+/// name, as a stored playlist names only what is stored.
 #[derive(Debug)]
 pub struct Former {
     pub(super) multivariant: Bytes,
@@ -89,12 +90,17 @@ pub(super) struct FormerRendition {
 }
 
 impl Former {
-    /// Reads what `objects` hold of a channel.
+    /// Reads what `objects` hold of a channel, with the media of the last `hot`, and of six target durations at least.
     ///
     /// # Errors
     /// [`Unreadable`] where there are playlists that cannot be gone on from.
-    pub fn read(channel: &ChannelName, container: Container, objects: &Objects) -> Result<Reading, Unreadable> {
-        let mut reader = Reader { channel, container, objects, needs: Vec::new() };
+    pub fn read(
+        channel: &ChannelName,
+        container: Container,
+        hot: Duration,
+        objects: &Objects,
+    ) -> Result<Reading, Unreadable> {
+        let mut reader = Reader { channel, container, hot: hot.into(), objects, needs: Vec::new() };
         let read = reader.read();
         reader.needs.sort_by_key(|(made, _)| std::cmp::Reverse(*made));
         match read {
@@ -134,6 +140,7 @@ impl Former {
 struct Reader<'a> {
     channel: &'a ChannelName,
     container: Container,
+    hot: MediaTime,
     objects: &'a Objects,
     /// What is lacking, by the number that it was made with; playlists count as the newest.
     needs: Vec<(Msn, String)>,
@@ -215,7 +222,7 @@ impl<'a> Reader<'a> {
         let target = listings.iter().map(|listing| listing.playlist.target_duration).max().unwrap_or(1);
         let holes = listings.iter_mut().map(|listing| self.fill(listing)).collect::<Result<Vec<_>, _>>()?;
         let mut renditions: Vec<_> = listings.into_iter().map(|listing| listing.rendition).collect();
-        if renditions.iter().flat_map(|rendition| &rendition.segments).all(|(segment, _)| segment.gap) {
+        if renditions.iter().flat_map(|rendition| &rendition.segments).all(|(segment, _)| segment.is_gap()) {
             return Err(Unreadable::NoMedia);
         }
         // What one rendition has lost is taken from all, so that they go on together.
@@ -317,19 +324,23 @@ impl<'a> Reader<'a> {
         let mut of_segments = i_frames.as_ref().map(i_frames_by_uri).unwrap_or_default();
         rendition.first_i_frame = i_frames.as_ref().map_or(1, |list| list.media_sequence);
         let (mut found, mut hole) = (false, None);
+        let target = MediaTime::from(Duration::from_secs(playlist.target_duration));
+        let hot = self.hot.max(target + target + target + target + target + target);
+        let mut newer = MediaTime::ZERO;
         // The newest first: should the time for reading be over, it is the old ones that are missing.
         let numbered: Vec<_> = (playlist.media_sequence..).map(Msn).zip(&playlist.segments).collect();
         for (msn, listed) in numbered.into_iter().rev() {
             let i_frames = of_segments.remove(&listed.uri).unwrap_or_default();
-            let (segment, there) = self.segment(rendition, msn, listed)?;
+            let (segment, there) = self.segment(rendition, msn, listed, newer < hot)?;
+            newer += segment.duration;
             if hole.is_some() || found && !there {
                 hole = hole.or(Some(Msn(msn.0.saturating_add(1))));
                 rendition.leave_out(&segment, &i_frames);
             } else if there {
-                found |= !segment.gap;
+                found |= !segment.is_gap();
                 rendition.segments.push((segment, i_frames));
             } else {
-                rendition.segments.push((Segment { gap: true, ..segment }, Vec::new()));
+                rendition.segments.push((segment.without_media(), Vec::new()));
             }
         }
         rendition.segments.reverse();
@@ -337,12 +348,13 @@ impl<'a> Reader<'a> {
         Ok(hole.unwrap_or(Msn(0)))
     }
 
-    /// A listed segment, with its media where that is there.
+    /// A listed segment, and whether it is there: its media where that is `hot`, else by the playlist's word.
     fn segment(
         &mut self,
         rendition: &mut FormerRendition,
         msn: Msn,
         listed: &MediaSegment,
+        hot: bool,
     ) -> Result<(Segment, bool), Unreadable> {
         let path = || format!("{}/{}", rendition.spec.name, listed.uri);
         let bad = |why: &str| Unreadable::Playlist { path: path(), why: why.to_owned() };
@@ -365,16 +377,20 @@ impl<'a> Reader<'a> {
             start: MediaTime::ZERO,
             duration: duration(listed.duration),
             program_date_time: date.into(),
-            data: Bytes::new(),
-            parts: Vec::new(),
-            gap,
+            media: Media::Gap,
         };
         if gap {
             return Ok((segment, true));
         }
         let has_init = self.container == Container::Ts || self.init(rendition, session, msn);
-        let data = self.object(&resource, msn).filter(|_| has_init).cloned();
-        Ok((Segment { data: data.clone().unwrap_or_default(), ..segment }, data.is_some()))
+        let media = match hot {
+            true => self.object(&resource, msn).map(|data| Media::Hot { data: data.clone(), parts: Vec::new() }),
+            false => Some(Media::Cold { bytes: None }),
+        };
+        Ok(match media.filter(|_| has_init) {
+            Some(media) => (Segment { media, ..segment }, true),
+            None => (segment, false),
+        })
     }
 
     /// Gives the rendition the initialisation segment of a run. False where it is not there.
@@ -414,15 +430,22 @@ impl FormerRendition {
         Self::new(spec(name, RenditionKind::Audio), header, vec![codec], None)
     }
 
-    /// Puts each segment where its media says, and a gap behind what is before it.
+    /// Puts each segment where its media says, and one without behind what is before it; what is before all that says it ends where
+    /// that begins.
     fn put_in_time(&mut self) {
         self.inits.reverse();
         let timescales: Vec<_> = self.inits.iter().map(|init| (init.session, timescale(&init.data))).collect();
-        let mut end = MediaTime::ZERO;
-        for (segment, _) in &mut self.segments {
+        let said = |segment: &Segment| {
             let scale =
                 timescales.iter().find(|(session, _)| *session == segment.session).and_then(|(_, scale)| *scale);
-            segment.start = scale.and_then(|scale| decode_time(&segment.data, scale)).unwrap_or(end);
+            decode_time(segment.data()?, scale?)
+        };
+        let first = self.segments.iter().enumerate().find_map(|(place, (segment, _))| Some((place, said(segment)?)));
+        let (before, begin) = first.unwrap_or((0, MediaTime::ZERO));
+        let sum = |sum, (segment, _): &(Segment, Vec<IFrame>)| sum + segment.duration;
+        let mut end = begin - self.segments.iter().take(before).fold(MediaTime::ZERO, sum);
+        for (segment, _) in &mut self.segments {
+            segment.start = said(segment).unwrap_or(end);
             end = segment.start + segment.duration;
         }
         if let Some(init) = self.inits.last() {
@@ -449,7 +472,7 @@ impl FormerRendition {
     /// A segment has left the playlist, and the I-frames in it theirs.
     fn leave_out(&mut self, segment: &Segment, i_frames: &[IFrame]) {
         self.discontinuity_sequence = self.discontinuity_sequence.saturating_add(u64::from(segment.discontinuity));
-        let entries = if segment.gap { 1 } else { i_frames.len() };
+        let entries = i_frames.len().max(usize::from(segment.is_gap()));
         self.first_i_frame = self.first_i_frame.saturating_add(u64::try_from(entries).unwrap_or(0));
     }
 }

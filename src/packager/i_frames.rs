@@ -13,12 +13,13 @@ use std::time::SystemTime;
 use bytes::Bytes;
 
 use super::bandwidth::{Bandwidth, Rates, Weighed};
+use super::lines::{Lines, Written};
 use super::low_latency::{SKIP_VERSION, skip_span};
-use super::playlist::{MediaPlaylist, Writer};
 use super::text;
 use crate::layout::Resource;
 use crate::live::{self, Lazy, Msn, Playlist, Segment};
 use crate::media::MediaTime;
+use crate::playlist::{MediaPlaylist, Writer};
 
 /// An IDR in its segment.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -38,6 +39,7 @@ pub(super) struct IFrames {
     /// The number of the entry after the last.
     next: u64,
     bandwidth: Bandwidth,
+    lines: Lines,
     playlist: Option<Playlist>,
     /// The text of the delta update of `playlist`, where it has something to skip.
     delta: Option<Bytes>,
@@ -58,14 +60,15 @@ struct Entry<'a> {
     /// To the next I-frame. Measured from decode time to decode time: an IDR opens its group, and is shown as long after
     /// it is decoded as the one before it.
     duration: MediaTime,
-    /// None in a gap.
+    /// Where they are, or would be: of a gap that was one from the beginning nobody knows.
     bytes: Option<&'a Range<usize>>,
 }
 
 impl IFrames {
     pub(super) fn new() -> Self {
         let bandwidth = Bandwidth::unknown(MediaTime::ZERO);
-        Self { listed: VecDeque::new(), first: 1, next: 1, bandwidth, playlist: None, delta: None }
+        let (lines, playlist, delta) = (Lines::default(), None, None);
+        Self { listed: VecDeque::new(), first: 1, next: 1, bandwidth, lines, playlist, delta }
     }
 
     /// Begins a programme: nothing is listed.
@@ -103,6 +106,17 @@ impl IFrames {
         bandwidth.measure_last(all()) || raised
     }
 
+    /// A segment's media is elsewhere from here on, or nowhere.
+    pub(super) fn replace(&mut self, segment: &Arc<Segment>) {
+        let place = self.listed.binary_search_by_key(&segment.msn, |listed| listed.segment.msn).ok();
+        if let Some(listed) = place.and_then(|place| self.listed.get_mut(place)) {
+            listed.segment = Arc::clone(segment);
+        }
+        if segment.is_gap() {
+            self.lines.clear();
+        }
+    }
+
     fn drop_before(&mut self, first_listed: Msn) {
         while let Some(gone) = self.listed.pop_front_if(|listed| listed.segment.msn < first_listed) {
             self.first = self.first.saturating_add(gone.count());
@@ -112,6 +126,7 @@ impl IFrames {
     /// Writes the playlist beside `of`, the rendition's media playlist.
     pub(super) fn render(&mut self, of: &MediaPlaylist<'_>, now: SystemTime) {
         let skipped = self.skippable(of);
+        self.lines.update(self.listed.iter(), Writer::new(of.rendition, of.container));
         self.playlist = Some(text::playlist(self.write(of, 0), self.playlist.as_ref(), now));
         self.delta = (skipped > 0).then(|| self.write(of, skipped).into());
     }
@@ -134,8 +149,11 @@ impl IFrames {
         if skipped > 0 {
             writer.line(format_args!("#EXT-X-SKIP:SKIPPED-SEGMENTS={skipped}"));
         }
-        for entry in self.listed.iter().flat_map(Listed::entries).skip(skipped) {
-            entry.write(&mut writer, of);
+        if skipped > 0 {
+            let entries = self.listed.iter().flat_map(Listed::entries);
+            entries.skip(skipped).for_each(|entry| entry.write(&mut writer));
+        } else {
+            self.lines.write(self.listed.iter(), &mut writer);
         }
         writer.end(of.ended)
     }
@@ -175,7 +193,7 @@ impl Listed {
         u64::try_from(self.entries().count()).unwrap_or(0)
     }
 
-    /// A gap is an entry too, as no entry may be longer than the target duration.
+    /// A gap is an entry too, as no entry may be longer than the target duration. One that had media before is as many as it had.
     fn entries(&self) -> impl Iterator<Item = Entry<'_>> {
         let segment = &*self.segment;
         let gap = Entry { segment, offset: MediaTime::ZERO, duration: segment.duration, bytes: None };
@@ -186,29 +204,42 @@ impl Listed {
             duration: end - i_frame.offset,
             bytes: Some(&i_frame.bytes),
         });
-        segment.gap.then_some(gap).into_iter().chain(i_frames)
+        let is_one = segment.is_gap() && self.i_frames.is_empty();
+        is_one.then_some(gap).into_iter().chain(i_frames)
+    }
+}
+
+impl Written for &Listed {
+    fn segment(&self) -> &Segment {
+        &self.segment
+    }
+
+    fn write(&self, writer: &mut Writer<'_>) {
+        self.entries().for_each(|entry| entry.write(writer));
     }
 }
 
 impl Entry<'_> {
-    fn write(&self, writer: &mut Writer<'_>, of: &MediaPlaylist<'_>) {
+    fn write(&self, writer: &mut Writer<'_>) {
         let segment = self.segment;
         let shown = segment.program_date_time.checked_add(self.offset.to_duration());
-        let (seam, needs) = (segment.discontinuity && self.offset == MediaTime::ZERO, !segment.gap);
+        let (seam, needs) = (segment.discontinuity && self.offset == MediaTime::ZERO, !segment.is_gap());
         writer.opening(seam, needs.then_some(segment.session), shown.unwrap_or(segment.program_date_time));
         writer.line(format_args!("#EXTINF:{:.6},", self.duration.as_secs_f64()));
-        match self.bytes {
-            Some(bytes) => writer.line(format_args!("#EXT-X-BYTERANGE:{}@{}", bytes.len(), bytes.start)),
-            None => writer.line(format_args!("#EXT-X-GAP")),
+        if let Some(bytes) = self.bytes {
+            writer.line(format_args!("#EXT-X-BYTERANGE:{}@{}", bytes.len(), bytes.start));
         }
-        let resource = Resource::Segment(of.rendition.clone(), segment.session, segment.msn);
+        if segment.is_gap() {
+            writer.line(format_args!("#EXT-X-GAP"));
+        }
+        let resource = Resource::Segment(writer.rendition().clone(), segment.session, segment.msn);
         writer.line(format_args!("{}", resource.below_rendition()));
     }
 }
 
 impl Weighed for Entry<'_> {
     fn weight(&self) -> Option<(u64, MediaTime)> {
-        let bytes = u64::try_from(self.bytes?.len()).unwrap_or(u64::MAX);
+        let bytes = u64::try_from(self.bytes.filter(|_| !self.segment.is_gap())?.len()).unwrap_or(u64::MAX);
         Some((bytes.saturating_mul(8), self.duration))
     }
 }
@@ -251,9 +282,22 @@ mod tests {
         let seam = Segment { session: SessionId(1_800_000_500_000), discontinuity: true, ..testing::segment(4, 4_000) };
         push(&mut i_frames, testing::segment(1, 4_000), vec![i_frame(0, 0..5_000), i_frame(1_500, 9_000..12_500)], 1);
         push(&mut i_frames, testing::segment(2, 4_000), vec![i_frame(0, 0..700)], 1);
-        push(&mut i_frames, Segment { gap: true, ..testing::segment(3, 4_000) }, vec![], 1);
+        push(&mut i_frames, Segment { media: live::Media::Gap, ..testing::segment(3, 4_000) }, vec![], 1);
         push(&mut i_frames, seam, vec![i_frame(0, 0..800), i_frame(3_967, 9_000..9_100)], 1);
         golden("i_frames.m3u8", &write(&mut i_frames, false));
+    }
+
+    #[test]
+    fn a_gap_of_which_the_i_frames_are_known_has_as_many_entries() {
+        let mut i_frames = IFrames::new();
+        i_frames.restart(SECOND);
+        let gap = Segment { media: live::Media::Gap, ..testing::segment(1, 4_000) };
+        push(&mut i_frames, gap, vec![i_frame(0, 0..5_000), i_frame(1_500, 9_000..12_500)], 1);
+        assert!(i_frames.rates().is_none(), "nobody fetches them");
+        push(&mut i_frames, testing::segment(2, 4_000), vec![i_frame(0, 0..700)], 1);
+        let text = write(&mut i_frames, false);
+        assert!(text.contains("#EXT-X-BYTERANGE:3500@9000\n#EXT-X-GAP\n"), "{text}");
+        assert_eq!((text.matches("#EXT-X-GAP").count(), i_frames.view(None).unwrap().next), (2, 4));
     }
 
     #[test]
@@ -261,7 +305,7 @@ mod tests {
         let mut i_frames = IFrames::new();
         i_frames.restart(SECOND);
         push(&mut i_frames, testing::segment(1, 4_000), vec![i_frame(0, 0..5), i_frame(1_500, 9..12)], 1);
-        push(&mut i_frames, Segment { gap: true, ..testing::segment(2, 4_000) }, vec![], 1);
+        push(&mut i_frames, Segment { media: live::Media::Gap, ..testing::segment(2, 4_000) }, vec![], 1);
         push(&mut i_frames, testing::segment(3, 4_000), vec![i_frame(0, 0..5)], 3);
         golden("i_frames_ended.m3u8", &write(&mut i_frames, true));
         i_frames.restart(SECOND);

@@ -1,8 +1,11 @@
 //! One rendition through the life of a channel: its window and playlist, and in a run its segmenter.
 
 use std::collections::BTreeMap;
+use std::ops::Range;
 use std::sync::Arc;
 use std::time::SystemTime;
+
+use bytes::Bytes;
 
 use super::bandwidth::{Bandwidth, Expected, Rates};
 use super::cutter::Cutter;
@@ -10,18 +13,19 @@ use super::fact::Fact;
 use super::former::FormerRendition;
 use super::i_frames::{IFrame, IFrames};
 use super::init::{BadFormat, Header};
-use super::low_latency::{Report, Source, last_position};
+use super::lines::Lines;
+use super::low_latency::{Report, Source, Whole, last_position, parts_span};
 use super::multivariant;
-use super::playlist::MediaPlaylist;
 use super::run::Run;
 use super::segmenter::{Completed, CutSegment, Cutting, Segmenter};
 use super::text;
 use super::ts::{TsSegmenter, Waiting};
-use super::window::{Cover, Window};
+use super::window::{Cover, Memory, Window};
 use crate::config::HlsConfig;
 use crate::ladder::{RenditionKind, RenditionName, RenditionSpec};
-use crate::live::{Init, LowLatency, Msn, News, OpenSegment, Playlist, RenditionSnapshot, Segment};
+use crate::live::{Init, LowLatency, Media, Msn, News, OpenSegment, Playlist, RenditionSnapshot, Segment};
 use crate::media::{AccessUnit, AudioFormat, Container, DynamicRange, MediaTime, TrackFormat, VideoFormat};
+use crate::playlist::{MediaPlaylist, Writer};
 
 /// A rendition; see the module.
 #[derive(Debug)]
@@ -47,7 +51,10 @@ pub(super) struct Lane {
     next: u64,
     /// No units come for segments of the run before this one, which may be yet to begin.
     lacks_until: u64,
+    lines: Lines,
     playlist: Option<Playlist>,
+    /// What a playlist with parts takes over from it.
+    whole: Option<Whole>,
     /// Of a picture.
     i_frames: Option<IFrames>,
     low_latency: Option<LowLatency>,
@@ -84,7 +91,9 @@ impl Lane {
             current: None,
             next: 0,
             lacks_until: 0,
+            lines: Lines::default(),
             playlist: None,
+            whole: None,
             i_frames,
             low_latency: None,
             news: News::default(),
@@ -104,6 +113,8 @@ impl Lane {
             lane.enlist(segment, i_frames, None);
         }
         former.inits.into_iter().for_each(|init| lane.window.add_init(init));
+        // It was read from there.
+        lane.window.stored(&(Msn(0)..=Msn(u64::MAX)));
         lane.declared = Declared { codecs: former.codecs, sound: former.sound, range: former.header.range };
         lane.header = Some(former.header);
         // What the multivariant playlist says is what was said of it.
@@ -115,8 +126,7 @@ impl Lane {
     pub(super) fn lose(&mut self, until: Msn, known: &BTreeMap<Msn, Segment>) {
         let own = self.last().map_or(0, |last| last.msn.0);
         for (_, gap) in known.range(Msn(own.saturating_add(1))..).take_while(|(msn, _)| **msn < until) {
-            let gap = Segment { data: bytes::Bytes::new(), parts: Vec::new(), gap: true, ..gap.clone() };
-            self.enlist(gap, Vec::new(), None);
+            self.enlist(gap.without_media(), Vec::new(), None);
         }
         let end = self.last().map(|last| last.start + last.duration);
         end.into_iter().for_each(|end| self.window.left_at(end));
@@ -149,7 +159,8 @@ impl Lane {
         let cover = Cover { window: self.hls.window.into(), least: target + target + target };
         self.spec = spec.clone();
         (self.target_secs, self.part_target) = (programme.target_secs, programme.part_target);
-        self.window.restart(programme.first, programme.discontinuity_sequence, cover);
+        let memory = Memory::new(&self.hls, target);
+        self.window.restart(programme.first, programme.discontinuity_sequence, cover, memory);
         self.bandwidth = Bandwidth::new(expected(spec, self.hls), target);
         (self.header, self.declared) = (None, Declared::default());
         self.i_frames.iter_mut().for_each(|i_frames| i_frames.restart(target));
@@ -158,7 +169,7 @@ impl Lane {
 
     /// The rendition has no playlist, and its segments linger.
     fn retire(&mut self) {
-        (self.playlist, self.low_latency) = (None, None);
+        (self.playlist, self.whole, self.low_latency) = (None, None, None);
         self.i_frames.iter_mut().for_each(IFrames::retire);
         self.changed = Changed { playlist: false, anything: true, declaration: true };
     }
@@ -335,9 +346,7 @@ impl Lane {
             start,
             duration,
             program_date_time: run.date(pts),
-            data,
-            parts,
-            gap: false,
+            media: Media::Hot { data, parts },
         };
         self.append(segment, i_frames, run, facts);
     }
@@ -347,12 +356,38 @@ impl Lane {
             rendition: self.spec.name.clone(),
             msn: segment.msn,
             duration: segment.duration,
-            bytes: segment.data.len(),
-            gap: segment.gap,
+            bytes: segment.data().map_or(0, Bytes::len),
+            gap: segment.is_gap(),
             too_long: rounded_secs(segment.duration) > u64::from(self.target_secs),
         });
         self.next += 1;
+        let end = segment.start + segment.duration;
         self.enlist(segment, of_it, Some(run));
+        self.cool(end, facts);
+    }
+
+    /// What is published as listed is in the store up to this number, of all renditions that are offered.
+    pub(super) fn stored(&mut self, last: Msn, facts: &mut Vec<Fact>) {
+        // Who tells has seen a snapshot that listed no less at its head. Of what was not listed nothing is said: it may have been
+        // passed over.
+        if let Some(snapshot) = self.snapshot.as_ref().filter(|snapshot| snapshot.playlist.is_some()) {
+            self.window.stored(&(snapshot.first_listed..=last));
+            let end = self.last().map(|last| last.start + last.duration);
+            end.into_iter().for_each(|end| self.cool(end, facts));
+        }
+    }
+
+    /// Lets go of the bytes of what is older than the hot end, as of where the rendition ends: it may be behind the others.
+    fn cool(&mut self, edge: MediaTime, facts: &mut Vec<Fact>) {
+        for segment in self.window.cool(edge) {
+            self.changed.anything = true;
+            if segment.is_gap() && segment.msn >= self.window.first_listed() {
+                self.changed.playlist = true;
+                self.lines.clear();
+                facts.push(Fact::NotStored { rendition: self.spec.name.clone(), msn: segment.msn });
+            }
+            self.i_frames.iter_mut().for_each(|i_frames| i_frames.replace(&segment));
+        }
     }
 
     /// Lists a segment, of the run that is open or of none.
@@ -374,8 +409,9 @@ impl Lane {
         self.changed.anything = true;
     }
 
-    /// Lets go of segments that have lingered long enough. True if the lane holds none any more.
+    /// Lets go of segments that have lingered long enough, of a lane that lists nothing. True if it holds none any more.
     pub(super) fn expire(&mut self, edge: MediaTime) -> bool {
+        self.cool(edge, &mut Vec::new());
         self.changed.anything |= self.window.expire(edge, None);
         self.window.segments().is_empty()
     }
@@ -401,10 +437,29 @@ impl Lane {
             discontinuity_sequence: self.window.discontinuity_sequence(),
             ended,
         };
-        let written = playlist.write(self.window.listed().map(AsRef::as_ref));
-        self.playlist = Some(text::playlist(written, self.playlist.as_ref(), now));
+        let listed = self.window.listed().map(AsRef::as_ref);
+        self.lines.update(listed.clone(), Writer::new(&self.spec.name, self.hls.container));
+        let (written, lines) = self.lines.playlist(&playlist, listed);
+        let rendered = text::playlist(written, self.playlist.as_ref(), now);
+        self.whole = Some(self.whole(rendered.text.clone(), lines));
+        self.playlist = Some(rendered);
         self.i_frames.iter_mut().for_each(|i_frames| i_frames.render(&playlist, now));
         self.changed.anything = true;
+    }
+
+    /// What of `lines` in this `text` a playlist with parts tells in the same words.
+    fn whole(&self, text: Bytes, lines: Range<usize>) -> Whole {
+        let (segments, first) = (self.window.segments(), self.window.first_listed());
+        let parts_from =
+            self.last().map_or(MediaTime::ZERO, |last| last.start + last.duration) - parts_span(self.target_secs);
+        let place = segments.partition_point(|segment| segment.start < parts_from);
+        let until = segments.get(place).map_or(first, |segment| segment.msn).max(first);
+        let mut before = segments.iter().take(place).rev().take_while(|segment| segment.msn >= first);
+        let mapped = before.find(|segment| !segment.is_gap()).map(|segment| segment.session);
+        // What is written anew each time, up to the first media, is not looked for.
+        let until = if mapped.is_some() { until } else { first };
+        let end = lines.end.saturating_sub(self.lines.length_from(until));
+        Whole { text, lines: lines.start..end.max(lines.start), until, mapped }
     }
 
     /// What can be fetched of the rendition, as of the last update.
@@ -445,7 +500,7 @@ impl Lane {
     }
 
     fn low_latency(&self, edge: &Edge<'_>, open: Option<&Arc<OpenSegment>>) -> Option<Source> {
-        self.playlist.as_ref().filter(|_| self.hls.low_latency)?;
+        let whole = self.whole.as_ref().filter(|_| self.hls.low_latency)?;
         Some(Source {
             rendition: self.spec.name.clone(),
             target_duration_secs: self.target_secs,
@@ -455,6 +510,7 @@ impl Lane {
             part_target: self.part_target,
             segments: Arc::clone(self.window.segments()),
             first: self.window.first_listed(),
+            whole: whole.clone(),
             open: open.cloned(),
             reports: Arc::clone(edge.reports),
             modified: edge.now,

@@ -1,15 +1,18 @@
 //! The text of Low-Latency media playlists (RFC 8216bis, 4.4 and 6.2; B.1).
 
 use std::collections::VecDeque;
+use std::ops::Range;
 use std::sync::Arc;
 use std::time::SystemTime;
 
-use super::playlist::{MediaPlaylist, VERSION, Writer};
+use bytes::Bytes;
+
 use super::text;
 use crate::ladder::RenditionName;
 use crate::layout::Resource;
-use crate::live::{Lazy, LowLatency, Msn, OpenSegment, Part, Position, Segment};
+use crate::live::{Lazy, LowLatency, Msn, OpenSegment, Part, Position, Segment, SessionId};
 use crate::media::{Container, MediaTime};
+use crate::playlist::{MediaPlaylist, VERSION, Writer};
 
 /// The version that a playlist delta update needs: `EXT-X-SKIP` (RFC 8216bis, 8).
 pub(super) const SKIP_VERSION: u32 = 9;
@@ -28,11 +31,26 @@ pub(super) struct Source {
     pub(super) segments: Arc<VecDeque<Arc<Segment>>>,
     /// The first that is listed.
     pub(super) first: Msn,
+    /// The lines of the first ones, up to where parts may be told.
+    pub(super) whole: Whole,
     pub(super) open: Option<Arc<OpenSegment>>,
     /// How far the other renditions are.
     pub(super) reports: Arc<[Report]>,
     /// When what is said here became true.
     pub(super) modified: SystemTime,
+}
+
+/// The lines of segments that are told without their parts, out of the playlist of whole segments: of a long window almost all.
+#[derive(Clone, Debug)]
+pub(super) struct Whole {
+    /// That playlist.
+    pub(super) text: Bytes,
+    /// Where they stand in it.
+    pub(super) lines: Range<usize>,
+    /// The first segment that is not among them.
+    pub(super) until: Msn,
+    /// The session whose initialisation segment holds behind them.
+    pub(super) mapped: Option<SessionId>,
 }
 
 /// How far a rendition is.
@@ -63,10 +81,17 @@ impl Source {
         if skipped > 0 {
             writer.line(format_args!("#EXT-X-SKIP:SKIPPED-SEGMENTS={skipped}"));
         }
-        let parts_from = self.end() - self.target_durations(PARTS_TARGET_DURATIONS);
-        for segment in self.listed().skip(skipped) {
-            let told: &[Part] = if segment.start >= parts_from { &segment.parts } else { &[] };
-            writer.segment(segment, told);
+        let Whole { text, lines, until, mapped } = &self.whole;
+        let mut from = self.listed_from().saturating_add(skipped);
+        if skipped == 0 && *until > self.first {
+            let lines = text.get(lines.clone()).and_then(|lines| std::str::from_utf8(lines).ok());
+            writer.append(lines.unwrap_or_default(), *mapped);
+            from = self.segments.partition_point(|segment| segment.msn < *until);
+        }
+        let parts_from = self.end() - parts_span(self.target_duration_secs);
+        for segment in self.segments.iter().skip(from) {
+            let told: &[Part] = if segment.start >= parts_from { segment.parts() } else { &[] };
+            writer.segment(&segment.as_ref().into(), told);
         }
         if !self.ended {
             self.edge(&mut writer);
@@ -126,8 +151,9 @@ impl Source {
         }
     }
 
-    fn listed(&self) -> impl Iterator<Item = &Segment> {
-        self.segments.iter().map(AsRef::as_ref).filter(|segment| segment.msn >= self.first)
+    /// Where the listed segments begin.
+    fn listed_from(&self) -> usize {
+        self.segments.partition_point(|segment| segment.msn < self.first)
     }
 
     /// The media time at which the playlist ends.
@@ -140,7 +166,8 @@ impl Source {
     /// The listed segments that end before the skip boundary (RFC 8216bis, 4.4.5.2).
     fn skippable(&self) -> usize {
         let boundary = self.end() - skip_span(self.target_duration_secs);
-        if self.ended { 0 } else { self.listed().take_while(|s| s.start + s.duration <= boundary).count() }
+        let ends_before = self.segments.partition_point(|segment| segment.start + segment.duration <= boundary);
+        if self.ended { 0 } else { ends_before.saturating_sub(self.listed_from()) }
     }
 
     fn target_durations(&self, count: i64) -> MediaTime {
@@ -155,6 +182,11 @@ fn target_durations(secs: u32, count: i64) -> MediaTime {
 /// How far behind the end of a playlist a delta update begins to skip.
 pub(super) fn skip_span(target_duration_secs: u32) -> MediaTime {
     target_durations(target_duration_secs, SKIP_TARGET_DURATIONS)
+}
+
+/// How far behind the end of a playlist parts are told.
+pub(super) fn parts_span(target_duration_secs: u32) -> MediaTime {
+    target_durations(target_duration_secs, PARTS_TARGET_DURATIONS)
 }
 
 /// Parts leave the playlist when they are further from its end (RFC 8216bis, 6.2.2).
@@ -176,15 +208,15 @@ fn secs(time: MediaTime) -> String {
 /// that is complete.
 pub(super) fn last_position(open: Option<(Msn, &[Part])>, last: Option<&Segment>) -> Option<Position> {
     let begun = open.filter(|(_, parts)| !parts.is_empty());
-    let (msn, parts) = begun.or_else(|| last.map(|last| (last.msn, last.parts.as_slice())))?;
+    let (msn, parts) = begun.or_else(|| last.map(|last| (last.msn, last.parts())))?;
     Some(Position { msn, part: parts.len().checked_sub(1).and_then(|part| u32::try_from(part).ok()) })
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::live::Media;
     use crate::packager::testing::{self, golden};
-    use bytes::Bytes;
 
     fn parts(count: usize) -> Vec<Part> {
         let part = |index| Part {
@@ -196,9 +228,13 @@ mod tests {
         (0..count).map(part).collect()
     }
 
+    fn media() -> Media {
+        Media::Hot { data: Bytes::new(), parts: parts(8) }
+    }
+
     /// Numbers 3 to 10 of 4 s, of which 4 on are listed, and three parts of number 11.
     fn source() -> Source {
-        let segment = |msn| Arc::new(Segment { parts: parts(8), ..testing::segment(msn, 4_000) });
+        let segment = |msn| Arc::new(Segment { media: media(), ..testing::segment(msn, 4_000) });
         let name = |name| RenditionName::new(name).unwrap();
         let report = |rendition, part| Report { rendition, last: Position { msn: Msn(11), part } };
         Source {
@@ -210,6 +246,7 @@ mod tests {
             part_target: MediaTime::from_millis(500),
             segments: Arc::new((3..=10).map(segment).collect()),
             first: Msn(4),
+            whole: Whole { text: Bytes::new(), lines: 0..0, until: Msn(4), mapped: None },
             open: Some(Arc::new(OpenSegment {
                 msn: Msn(11),
                 session: testing::SESSION,
@@ -263,7 +300,7 @@ mod tests {
 
     #[test]
     fn positions() {
-        let segment = Segment { parts: parts(8), ..testing::segment(10, 4_000) };
+        let segment = Segment { media: media(), ..testing::segment(10, 4_000) };
         let at = |msn, part| Some(Position { msn: Msn(msn), part });
         assert_eq!(last_position(Some((Msn(11), &parts(3))), Some(&segment)), at(11, Some(2)));
         assert_eq!(last_position(Some((Msn(11), &[])), Some(&segment)), at(10, Some(7)));

@@ -70,8 +70,8 @@ fn bytes(rendition: &RenditionSnapshot, text: &str) {
     for line in text.lines().filter(|line| line.starts_with("#EXT-X-PART:")) {
         let (msn, index) = part_of(rendition, line);
         let open = rendition.open.as_ref().filter(|open| open.msn.0 == msn).map(|open| &open.parts);
-        let complete = rendition.segments.iter().find(|segment| segment.msn.0 == msn).map(|segment| &segment.parts);
-        let parts: &Vec<Part> = open.or(complete).unwrap();
+        let complete = rendition.segments.iter().find(|segment| segment.msn.0 == msn).map(|segment| segment.parts());
+        let parts: &[Part] = open.map(Vec::as_slice).or(complete).unwrap();
         let there = &parts[usize::try_from(index).unwrap()];
         let is_gap = line.contains("GAP=YES");
         assert_eq!((there.data.is_empty(), there.gap), (is_gap, is_gap));

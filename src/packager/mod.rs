@@ -18,12 +18,18 @@ pub mod fragment;
 mod i_frames;
 mod init;
 mod lane;
+mod lines;
 mod low_latency;
 #[cfg(test)]
 mod low_latency_rules;
+#[cfg(test)]
+mod memory_rules;
 mod multivariant;
+#[cfg(test)]
+mod one_file;
 mod part_target;
-pub mod playlist;
+#[cfg(test)]
+mod playlist_tests;
 #[cfg(test)]
 mod readback;
 #[cfg(test)]

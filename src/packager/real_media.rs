@@ -21,7 +21,7 @@ use crate::media::{
 use crate::source::ChannelName;
 
 /// Runs a tool that must succeed without a word on its standard error, and gives its output.
-fn quiet(tool: &str, arguments: &[&str]) -> String {
+pub(super) fn quiet(tool: &str, arguments: &[&str]) -> String {
     let output = Command::new(tool).args(arguments).output().expect("ffmpeg is installed");
     let said = String::from_utf8_lossy(&output.stderr);
     assert!(output.status.success() && said.is_empty(), "{tool} {arguments:?}: {said}");
@@ -29,10 +29,10 @@ fn quiet(tool: &str, arguments: &[&str]) -> String {
 }
 
 /// What ffmpeg encodes with, a cut possible every two seconds; of H.264 with an IDR in between.
-const H264: &[&str] =
+pub(super) const H264: &[&str] =
     &["-c:v", "libx264", "-preset", "veryfast", "-g", "30", "-sc_threshold", "0", "-bf", "2", "-threads", "1"];
 /// In ten bits, with B-frames and without leading pictures.
-const HEVC: &[&str] = &[
+pub(super) const HEVC: &[&str] = &[
     "-c:v",
     "libx265",
     "-preset",
@@ -44,22 +44,23 @@ const HEVC: &[&str] = &[
     "-x265-params",
     "keyint=60:min-keyint=60:scenecut=0:open-gop=0:bframes=2:log-level=none:colorprim=bt2020:transfer=smpte2084:colormatrix=bt2020nc",
 ];
-const AV1: &[&str] = &["-c:v", "libaom-av1", "-usage", "realtime", "-cpu-used", "8", "-g", "60", "-keyint_min", "60"];
+pub(super) const AV1: &[&str] =
+    &["-c:v", "libaom-av1", "-usage", "realtime", "-cpu-used", "8", "-g", "60", "-keyint_min", "60"];
 
 /// Ten seconds.
-fn encode(file: &str, video: &[&str]) {
+pub(super) fn encode(file: &str, video: &[&str]) {
     let source = ["-f", "lavfi", "-i", "testsrc2=size=320x180:rate=30", "-f", "lavfi", "-i", "sine=sample_rate=48000"];
     let audio = ["-c:a", "aac", "-b:a", "96k", "-ac", "2", "-t", "10", "-y", file];
     quiet("ffmpeg", &[&["-v", "error"], &source[..], video, &audio[..]].concat());
 }
 
 /// The packets of a file or playlist, as ffprobe sees them.
-fn packets(url: &str) -> Vec<Value> {
+pub(super) fn packets(url: &str) -> Vec<Value> {
     let text = quiet("ffprobe", &["-v", "warning", "-show_packets", "-of", "json", url]);
     serde_json::from_str::<Value>(&text).unwrap()["packets"].as_array().unwrap().clone()
 }
 
-fn seconds(packet: &Value, field: &str) -> f64 {
+pub(super) fn seconds(packet: &Value, field: &str) -> f64 {
     packet[field].as_str().unwrap().parse().unwrap()
 }
 
@@ -69,7 +70,7 @@ fn time(packet: &Value, field: &str) -> MediaTime {
     MediaTime::from_ticks(micros.parse().unwrap(), 1_000_000)
 }
 
-fn is_video(packet: &Value) -> bool {
+pub(super) fn is_video(packet: &Value) -> bool {
     packet["codec_type"] == "video"
 }
 
@@ -104,7 +105,7 @@ fn formats(file: &[u8]) -> [TrackFormat; 2] {
     [TrackFormat::Video(video), TrackFormat::Audio(audio)]
 }
 
-fn events(file: &Bytes, packets: &[Value]) -> Vec<LadderEvent> {
+fn events(file: &Bytes, packets: &[Value], start: MediaTime) -> Vec<LadderEvent> {
     let spec = |name: &str, kind, bitrate, frame_rate| RenditionSpec {
         name: RenditionName::new(name).unwrap(),
         kind,
@@ -112,7 +113,6 @@ fn events(file: &Bytes, packets: &[Value]) -> Vec<LadderEvent> {
         bitrate_peak: bitrate,
         frame_rate,
     };
-    let start = MediaTime::from_millis(10_000);
     let mut events = vec![LadderEvent::Start(RunStart {
         start,
         wall_clock: testing::wall_clock(0),
@@ -164,7 +164,7 @@ fn store(snapshot: &ChannelSnapshot, root: &Path) {
             write(Resource::Init(name(), init.session), &init.data);
         }
         for segment in rendition.segments.iter() {
-            write(Resource::Segment(name(), segment.session, segment.msn), &segment.data);
+            write(Resource::Segment(name(), segment.session, segment.msn), segment.data().unwrap());
         }
     }
 }
@@ -176,7 +176,7 @@ fn check_segments(snapshot: &ChannelSnapshot, root: &Path) {
         for segment in rendition.segments.iter() {
             let init = rendition.init(segment.session).unwrap();
             let alone = root.join("alone.mp4");
-            fs::write(&alone, [&init.data[..], &segment.data[..]].concat()).unwrap();
+            fs::write(&alone, [&init.data[..], &segment.data().unwrap()[..]].concat()).unwrap();
             let packets = packets(alone.to_str().unwrap());
             assert!(is_key(&packets[0]));
             let last = packets.last().unwrap();
@@ -238,6 +238,24 @@ fn row_31_av1_is_played_as_av01() {
     plays(AV1, "av01.0.00M.08,", 5);
 }
 
+/// What the packager makes of a file, with the first picture at `start`.
+pub(super) fn package(file: &str, packets: &[Value], start: MediaTime) -> (Packager, Vec<Fact>) {
+    let (part_duration, window) = (Duration::from_millis(500), Duration::from_secs(60));
+    let mut packager = Packager::new(HlsConfig {
+        container: Container::Cmaf,
+        low_latency: true,
+        segment_duration: Duration::from_secs(2),
+        part_duration,
+        window,
+        memory: window,
+        memory_max: window,
+    });
+    let file = Bytes::from(fs::read(file).unwrap());
+    let events = events(&file, packets, start).into_iter();
+    let facts = events.flat_map(|event| packager.handle(event, testing::wall_clock(0))).collect();
+    (packager, facts)
+}
+
 /// A source that ffmpeg encodes so goes through the packager, and ffmpeg gets the same packets at the same times out of it.
 fn plays(encoder: &[&str], codec: &str, i_frames: usize) {
     let directory = tempfile::tempdir().unwrap();
@@ -246,17 +264,7 @@ fn plays(encoder: &[&str], codec: &str, i_frames: usize) {
     encode(source, encoder);
     let before = packets(source);
 
-    let (part_duration, window) = (Duration::from_millis(500), Duration::from_secs(60));
-    let mut packager = Packager::new(HlsConfig {
-        container: Container::Cmaf,
-        low_latency: true,
-        segment_duration: Duration::from_secs(2),
-        part_duration,
-        window,
-    });
-    let file = Bytes::from(fs::read(source).unwrap());
-    let facts: Vec<Fact> =
-        events(&file, &before).into_iter().flat_map(|e| packager.handle(e, testing::wall_clock(0))).collect();
+    let (packager, facts) = package(source, &before, MediaTime::from_millis(10_000));
     // The encoder's priming, before the first picture.
     assert!(facts.iter().any(|f| matches!(f, Fact::RunStopped { units_dropped: 1, .. })));
     let multivariant = packager.snapshot().multivariant.clone().unwrap();

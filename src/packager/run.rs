@@ -3,7 +3,7 @@
 use std::time::{Duration, SystemTime};
 
 use super::cuts::Cuts;
-use crate::live::{Msn, Segment, SessionId};
+use crate::live::{Media, Msn, Segment, SessionId};
 use crate::media::MediaTime;
 
 /// A run; see the module.
@@ -47,6 +47,14 @@ impl Run {
         date.unwrap_or(self.wall_clock)
     }
 
+    /// What was shown at `date` is shown at this time.
+    pub(super) fn shown(&self, date: SystemTime) -> MediaTime {
+        match date.duration_since(self.wall_clock) {
+            Ok(behind) => self.start + behind.into(),
+            Err(before) => self.start - before.duration().into(),
+        }
+    }
+
     /// A segment for a rendition that has no media in segment `number` (RFC 8216bis, 6.2.1).
     pub(super) fn gap(&self, number: u64) -> Segment {
         let start = self.cuts.start(number).unwrap_or(self.start);
@@ -57,9 +65,7 @@ impl Run {
             start,
             duration: self.gap_duration(number, start),
             program_date_time: self.date(start),
-            data: bytes::Bytes::new(),
-            parts: Vec::new(),
-            gap: true,
+            media: Media::Gap,
         }
     }
 

@@ -24,6 +24,8 @@ pub(crate) fn hls() -> HlsConfig {
         segment_duration: Duration::from_secs(2),
         part_duration: Duration::from_millis(500),
         window: Duration::from_secs(9),
+        memory: Duration::from_secs(180),
+        memory_max: Duration::from_secs(900),
     }
 }
 

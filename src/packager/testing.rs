@@ -1,11 +1,10 @@
 //! For tests: formats, specs and a small source of events.
 
-use std::path::Path;
 use std::time::{Duration, SystemTime};
 
 use bytes::Bytes;
 
-use crate::live::{Msn, Segment, SessionId};
+use crate::live::{Media, Msn, Segment, SessionId};
 use crate::media::{AudioCodec, AudioFormat, MediaTime, TrackFormat, VideoCodec, VideoCoding, VideoFormat};
 
 /// An `avcC` of High profile, level 3.1, with parameter sets that are only looked at by their length.
@@ -43,9 +42,7 @@ pub(crate) fn segment(msn: u64, millis: i64) -> Segment {
         start: MediaTime::from_millis(before),
         duration: MediaTime::from_millis(millis),
         program_date_time: wall_clock(before),
-        data: Bytes::new(),
-        parts: Vec::new(),
-        gap: false,
+        media: Media::Hot { data: Bytes::new(), parts: Vec::new() },
     }
 }
 
@@ -54,13 +51,7 @@ pub(crate) fn wall_clock(millis: i64) -> SystemTime {
     SystemTime::UNIX_EPOCH + Duration::from_millis(SESSION.0) + MediaTime::from_millis(millis).to_duration()
 }
 
-/// Compares `text` with a file of `golden/`; `UPDATE_GOLDEN=1` writes the file instead.
+/// Compares `text` with a file of `golden/`.
 pub(crate) fn golden(file: &str, text: &str) {
-    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("src/packager/golden").join(file);
-    if std::env::var_os("UPDATE_GOLDEN").is_some() {
-        std::fs::create_dir_all(path.parent().unwrap()).unwrap();
-        std::fs::write(&path, text).unwrap();
-    }
-    let expected = std::fs::read_to_string(&path).expect("the golden file is there");
-    assert_eq!(text, expected, "{file}; UPDATE_GOLDEN=1 rewrites it");
+    crate::golden::golden("packager", file, text);
 }

@@ -1,14 +1,18 @@
 //! The segments of one rendition that can be fetched: those that its playlist lists, and before them those that have
 //! left it and may still be asked for (RFC 8216bis, 6.2.2).
+//!
+//! Of those that are older than the hot end only what playlists say of them is kept here; their bytes are in the store.
 
-use std::collections::VecDeque;
+use std::collections::{BTreeSet, VecDeque};
+use std::ops::RangeInclusive;
 use std::sync::Arc;
 
-use crate::live::{Init, Msn, Segment, SessionId};
+use crate::config::HlsConfig;
+use crate::live::{Init, Media, Msn, Segment, SessionId};
 use crate::media::MediaTime;
 
-/// Durations that differ by less than this are the same when the window is measured: a rendition's cuts fall on its
-/// own frames, and the renditions should drop the same segments.
+/// Durations that differ by less than this are the same when the window is measured, and the hot end: a rendition's cuts fall on
+/// its own frames, and the renditions should drop the same segments.
 const TOLERANCE: MediaTime = MediaTime::from_millis(100);
 
 /// Segments that a programme may drop from its playlist before it replaces the one before. Renditions are never so far
@@ -33,6 +37,9 @@ pub(super) struct Window {
     discontinuity_sequence: u64,
     /// The playlist lists at least this much, once there is as much.
     cover: MediaTime,
+    memory: Memory,
+    /// Those in memory that are not known to be in the store.
+    unstored: BTreeSet<Msn>,
 }
 
 impl Window {
@@ -47,12 +54,15 @@ impl Window {
             longest: MediaTime::ZERO,
             discontinuity_sequence: 0,
             cover: MediaTime::ZERO,
+            memory: Memory::ALL,
+            unstored: BTreeSet::new(),
         }
     }
 
     /// Begins a programme: lists nothing, and what was listed stays until [`Window::replaced`].
-    pub(super) fn restart(&mut self, first: Msn, discontinuity_sequence: u64, cover: Cover) {
+    pub(super) fn restart(&mut self, first: Msn, discontinuity_sequence: u64, cover: Cover, memory: Memory) {
         self.close();
+        self.memory = memory;
         self.first_listed = first;
         self.discontinuity_sequence = discontinuity_sequence;
         self.cover = cover.duration();
@@ -89,6 +99,9 @@ impl Window {
         let listed = u64::try_from(self.segments.len() - self.lingering.len()).unwrap_or(u64::MAX);
         let follows = self.first_listed.0.checked_add(listed) == Some(segment.msn.0);
         assert!(follows, "media sequence numbers have no holes");
+        if segment.data().is_some() {
+            self.unstored.insert(segment.msn);
+        }
         self.listed_duration += segment.duration;
         self.longest = self.longest.max(self.listed_duration);
         Arc::make_mut(&mut self.segments).push_back(Arc::new(segment));
@@ -104,11 +117,47 @@ impl Window {
     pub(super) fn expire(&mut self, edge: MediaTime, session: Option<SessionId>) -> bool {
         let before = self.segments.len();
         while self.lingering.pop_front_if(|until| until.is_some_and(|until| until <= edge)).is_some() {
-            Arc::make_mut(&mut self.segments).pop_front();
+            let gone = Arc::make_mut(&mut self.segments).pop_front();
+            if let Some(gone) = gone {
+                self.unstored.remove(&gone.msn);
+            }
         }
         let (segments, inits) = (&self.segments, &mut self.inits);
         inits.retain(|i| Some(i.session) == session || segments.iter().any(|s| s.session == i.session));
         self.segments.len() < before
+    }
+
+    /// These are in the store.
+    pub(super) fn stored(&mut self, numbers: &RangeInclusive<Msn>) {
+        self.unstored.retain(|msn| !numbers.contains(msn));
+    }
+
+    /// Lets go of the bytes of what is older than the hot end as of `edge`: what is in the store is cold from here on. What was not
+    /// stored for too long is listed as a gap; where it is not listed any more, whoever asks the store for it will see. The
+    /// segments that have become so.
+    pub(super) fn cool(&mut self, edge: MediaTime) -> Vec<Arc<Segment>> {
+        let old = self.segments.iter().take_while(|segment| is_older(segment, self.memory.hot, edge));
+        let hot = old.enumerate().filter(|(_, segment)| segment.data().is_some());
+        let cooled: Vec<_> = hot.filter_map(|(place, segment)| Some((place, self.cooled(segment, edge)?))).collect();
+        if !cooled.is_empty() {
+            let segments = Arc::make_mut(&mut self.segments);
+            for (place, cooled) in &cooled {
+                self.unstored.remove(&cooled.msn);
+                segments.get_mut(*place).into_iter().for_each(|segment| *segment = Arc::clone(cooled));
+            }
+        }
+        cooled.into_iter().map(|(_, segment)| segment).collect()
+    }
+
+    /// What becomes of a segment that is older than the hot end; nothing as long as it may still be stored.
+    fn cooled(&self, segment: &Segment, edge: MediaTime) -> Option<Arc<Segment>> {
+        let stored = !self.unstored.contains(&segment.msn);
+        if !stored && !is_older(segment, self.memory.longest, edge) {
+            return None;
+        }
+        let lost = !stored && segment.msn >= self.first_listed;
+        let media = if lost { Media::Gap } else { Media::Cold { bytes: segment.bytes() } };
+        Some(Arc::new(Segment { media, ..segment.without_media() }))
     }
 
     /// Players get the playlist as it is now: what is not in it any more leaves it only here, where several segments may have
@@ -154,6 +203,33 @@ impl Window {
     }
 }
 
+/// So long before `edge` the segment had ended, give or take a frame.
+fn is_older(segment: &Segment, than: MediaTime, edge: MediaTime) -> bool {
+    segment.start + segment.duration <= edge - than + TOLERANCE
+}
+
+/// How long the bytes of segments stay in memory, from their ends.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Memory {
+    /// Whatever is in the store.
+    pub(super) hot: MediaTime,
+    /// At the longest, where the store does not have them.
+    pub(super) longest: MediaTime,
+}
+
+impl Memory {
+    /// As long as there are segments.
+    const ALL: Self = Self { hot: MediaTime::from_nanos(i64::MAX / 4), longest: MediaTime::from_nanos(i64::MAX / 4) };
+
+    /// As configured, but never less than players may ask for by parts: these are listed for three target durations, and can be
+    /// had for as long again (RFC 8216bis, 6.2.2).
+    pub(super) fn new(hls: &HlsConfig, target: MediaTime) -> Self {
+        let parts = target + target + target + target + target + target + TOLERANCE;
+        let hot = MediaTime::from(hls.memory).max(parts);
+        Self { hot, longest: MediaTime::from(hls.memory_max).max(hot) }
+    }
+}
+
 /// How much a playlist lists.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Cover {
@@ -190,7 +266,7 @@ mod tests {
     #[test]
     fn the_window_covers_what_is_configured() {
         let mut window = Window::new();
-        window.restart(Msn(1), 0, WINDOW);
+        window.restart(Msn(1), 0, WINDOW, Memory::ALL);
         for msn in 1..=7 {
             push(&mut window, msn, 3_999, msn == 2);
         }
@@ -203,7 +279,7 @@ mod tests {
     #[test]
     fn what_left_stays_for_its_duration_and_the_longest_playlists() {
         let mut window = Window::new();
-        window.restart(Msn(1), 0, WINDOW);
+        window.restart(Msn(1), 0, WINDOW, Memory::ALL);
         for msn in 1..=12 {
             push(&mut window, msn, 4_000, false);
         }
@@ -216,7 +292,7 @@ mod tests {
     #[test]
     fn what_left_is_left_when_players_know() {
         let mut window = Window::new();
-        window.restart(Msn(1), 0, WINDOW);
+        window.restart(Msn(1), 0, WINDOW, Memory::ALL);
         for msn in 1..=7 {
             let segment = testing::segment(msn, 4_000);
             let edge = segment.start + segment.duration;
@@ -233,9 +309,9 @@ mod tests {
     #[test]
     fn a_new_programme_lists_nothing_of_the_old() {
         let mut window = Window::new();
-        window.restart(Msn(1), 0, WINDOW);
+        window.restart(Msn(1), 0, WINDOW, Memory::ALL);
         push(&mut window, 1, 4_000, false);
-        window.restart(Msn(2), 1, WINDOW);
+        window.restart(Msn(2), 1, WINDOW, Memory::ALL);
         assert_eq!(numbers(window.listed()), [0; 0]);
         assert_eq!((window.first_listed(), window.listed_duration), (Msn(2), MediaTime::ZERO));
         push(&mut window, 2, 4_000, false);
@@ -246,9 +322,9 @@ mod tests {
     #[test]
     fn a_programme_before_lingers_from_when_it_is_replaced() {
         let mut window = Window::new();
-        window.restart(Msn(1), 0, WINDOW);
+        window.restart(Msn(1), 0, WINDOW, Memory::ALL);
         push(&mut window, 1, 4_000, false);
-        window.restart(Msn(2), 1, WINDOW);
+        window.restart(Msn(2), 1, WINDOW, Memory::ALL);
         assert!(!window.expire(MediaTime::from_millis(1_000_000), None), "its playlist is still served");
         window.replaced(MediaTime::from_millis(12_000));
         assert!(!window.expire(MediaTime::from_millis(19_999), None));
@@ -258,9 +334,9 @@ mod tests {
     #[test]
     fn a_programme_that_never_replaces_the_one_before_is_bounded() {
         let mut window = Window::new();
-        window.restart(Msn(1), 0, WINDOW);
+        window.restart(Msn(1), 0, WINDOW, Memory::ALL);
         push(&mut window, 1, 4_000, false);
-        window.restart(Msn(2), 1, WINDOW);
+        window.restart(Msn(2), 1, WINDOW, Memory::ALL);
         (2..200).for_each(|msn| push(&mut window, msn, 4_000, false));
         assert!(window.segments().len() < 20, "{}", window.segments().len());
     }
@@ -268,11 +344,11 @@ mod tests {
     #[test]
     fn numbers_may_leave_a_hole_between_programmes() {
         let mut window = Window::new();
-        window.restart(Msn(1), 0, WINDOW);
+        window.restart(Msn(1), 0, WINDOW, Memory::ALL);
         push(&mut window, 1, 4_000, false);
         window.close();
         window.replaced(MediaTime::from_millis(4_000));
-        window.restart(Msn(3), 1, WINDOW);
+        window.restart(Msn(3), 1, WINDOW, Memory::ALL);
         push(&mut window, 3, 2_000, false);
         assert_eq!(numbers(window.listed()), [3]);
         assert_eq!(numbers(window.segments().iter()), [1, 3], "what left lingers all the same");
@@ -282,7 +358,7 @@ mod tests {
     fn inits_go_with_their_last_segment() {
         let mut window = Window::new();
         let cover = Cover { window: MediaTime::ZERO, least: MediaTime::ZERO };
-        window.restart(Msn(1), 0, cover);
+        window.restart(Msn(1), 0, cover, Memory::ALL);
         window.add_init(Init { session: testing::SESSION, data: bytes::Bytes::new() });
         push(&mut window, 1, 4_000, false);
         assert_eq!(window.inits().len(), 1);

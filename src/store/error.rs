@@ -79,6 +79,13 @@ impl StoreError {
         matches!(self, Self::Unreachable(_) | Self::Timeout(_) | Self::Throttled(_) | Self::Server(_) | Self::Io(_))
     }
 
+    /// Somebody who does not wait for ever got no answer within `time`.
+    #[must_use]
+    pub fn slow(time: std::time::Duration) -> Self {
+        let detail = format!("no answer within {} s", time.as_secs());
+        Self::Timeout(At { place: "the store".to_owned(), detail })
+    }
+
     /// A word for metrics.
     #[must_use]
     pub fn kind(&self) -> &'static str {

@@ -47,6 +47,15 @@ impl FileStore {
         Ok(Self { root })
     }
 
+    /// Removes what a process was writing when it was killed. Only where no other process writes.
+    ///
+    /// # Errors
+    /// Where the directory cannot be read or written.
+    pub(super) async fn remove_unfinished(&self) -> Result<(), StoreError> {
+        let (root, place) = (Arc::clone(&self.root), self.root.path.display());
+        blocking(move || remove_unfinished(&root.path)).await.map_err(|error| StoreError::from_io(place, &error))
+    }
+
     /// Runs a file operation on the path of `key`, on a thread that may block.
     async fn run<T: Send + 'static>(
         &self,
@@ -159,7 +168,7 @@ impl Root {
     fn temporary(&self, path: &Path) -> PathBuf {
         let name = path.file_name().unwrap_or_default().to_string_lossy();
         let write = self.writes.fetch_add(1, Ordering::Relaxed);
-        path.with_file_name(format!(".{name}.{}.{write}.tmp", std::process::id()))
+        path.with_file_name(format!(".{name}.{}.{write}{UNFINISHED}", std::process::id()))
     }
 
     /// Removes a file, and the directories that it leaves empty.
@@ -181,6 +190,9 @@ impl Root {
 
 /// The file that is locked while a condition is looked at; no key has its name.
 const LOCK: &str = ".lock";
+
+/// How the name of a file ends that is being written.
+const UNFINISHED: &str = ".tmp";
 
 /// A version of a file is what is in it.
 fn version(data: &[u8]) -> Version {
@@ -220,7 +232,21 @@ fn walk(directory: &Path, name: &str, found: &mut Vec<Listed>) -> io::Result<()>
         if about.is_dir() {
             walk(&entry.path(), &key, found)?;
         } else if about.is_file() && key::check(&key).is_ok() {
-            found.push(Listed { key, modified: about.modified()? });
+            found.push(Listed { key, modified: about.modified()?, bytes: about.len() });
+        }
+    }
+    Ok(())
+}
+
+fn remove_unfinished(directory: &Path) -> io::Result<()> {
+    for entry in fs::read_dir(directory)? {
+        let entry = entry?;
+        let name = entry.file_name();
+        let name = name.to_string_lossy();
+        if entry.file_type()?.is_dir() {
+            remove_unfinished(&entry.path())?;
+        } else if name.starts_with('.') && name.ends_with(UNFINISHED) {
+            fs::remove_file(entry.path())?;
         }
     }
     Ok(())
@@ -284,6 +310,18 @@ mod tests {
         store.put(object("a/b", b"3")).await.unwrap_err();
         assert_eq!(entries(root.path()), 1);
         assert_eq!(fs::read(root.path().join("a")).unwrap(), b"22");
+    }
+
+    #[tokio::test]
+    async fn what_a_killed_process_was_writing_is_removed() {
+        let root = tempfile::tempdir().unwrap();
+        let store = FileStore::open(root.path()).await.unwrap();
+        store.put(object("a/b/1.m4s", b"1")).await.unwrap();
+        fs::write(root.path().join("a/b/.2.m4s.99.0.tmp"), b"half").unwrap();
+        fs::write(root.path().join(".3.m4s.99.1.tmp"), b"half").unwrap();
+        store.remove_unfinished().await.unwrap();
+        assert_eq!((entries(root.path()), entries(&root.path().join("a/b"))), (1, 1));
+        assert_eq!(store.list("a/", None).await.unwrap().first().map(|listed| listed.bytes), Some(1));
     }
 
     #[tokio::test(flavor = "multi_thread", worker_threads = 4)]

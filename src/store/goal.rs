@@ -8,10 +8,11 @@ use std::time::Duration;
 use bytes::Bytes;
 
 use super::Object;
+use super::backlog::Backlog;
 use super::ledger::Ledger;
-use crate::caching::{Cache, PLAYLIST_TYPE, media_type};
+use crate::caching::{Cache, PLAYLIST_TYPE, type_of};
 use crate::layout::Resource;
-use crate::live::{ChannelSnapshot, Init, Msn, Playlist, RenditionSnapshot, Segment};
+use crate::live::{ChannelSnapshot, Init, Msn, Playlist, RenditionSnapshot, Segment, with_gaps};
 use crate::source::ChannelName;
 
 /// An object to be put, and what the ledger has to know of it.
@@ -53,15 +54,15 @@ pub(super) struct Goal {
 }
 
 impl Goal {
-    /// What `snapshot` needs beyond what is in the store. Nothing as long as it has no multivariant playlist:
-    /// before that nobody could play it.
-    pub(super) fn new(channel: &ChannelName, snapshot: &ChannelSnapshot, ledger: &Ledger) -> Self {
+    /// What `snapshot` needs beyond what is in the store; what could not be put before comes behind the other media. Nothing as
+    /// long as it has no multivariant playlist: before that nobody could play it.
+    pub(super) fn new(channel: &ChannelName, snapshot: &ChannelSnapshot, ledger: &Ledger, backlog: &Backlog) -> Self {
         let Some(multivariant) = &snapshot.multivariant else { return Self::default() };
-        let media = media(channel, snapshot).filter(|(_, upload)| !ledger.holds(&upload.object.key));
-        let mut media: Vec<_> = media.collect();
-        media.sort_by_key(|(msn, _)| *msn);
+        let is_needed = |key: &str| !ledger.holds(key) && !backlog.is_gap(key);
+        let mut media: Vec<_> = media(channel, snapshot).filter(|(_, upload)| is_needed(&upload.object.key)).collect();
+        media.sort_by_key(|(msn, upload)| (backlog.has_failed(&upload.object.key), *msn));
         let changed = |upload: &Upload| !ledger.holds_text(&upload.object.key, &upload.object.data);
-        let playlists: Vec<_> = playlists(channel, snapshot).collect();
+        let playlists: Vec<_> = playlists(channel, snapshot, backlog).collect();
         let multivariant = multivariant_upload(channel, snapshot, multivariant, &playlists);
         let steps = [
             media.into_iter().map(|(_, upload)| upload).collect(),
@@ -71,7 +72,7 @@ impl Goal {
         Self { steps: VecDeque::from(steps), in_flight: 0, last: listed(snapshot).map(|(_, s)| s.msn).max() }
     }
 
-    /// All media that the playlists of `snapshot` name.
+    /// All media that the playlists of `snapshot` name and that is in memory.
     pub(super) fn media(channel: &ChannelName, snapshot: &ChannelSnapshot) -> impl Iterator<Item = Upload> {
         media(channel, snapshot).map(|(_, upload)| upload)
     }
@@ -102,11 +103,13 @@ impl Goal {
         self.in_flight = self.in_flight.saturating_sub(1);
     }
 
-    /// One of the objects taken could not be put: it is the next again.
+    /// One of the objects taken could not be put. A playlist is the next again; with media the others have their turn first,
+    /// so that it is seen whether they can be put.
     pub(super) fn put_back(&mut self, upload: Upload) {
         self.stored();
         match self.steps.front_mut() {
-            Some(step) => step.push_front(upload),
+            Some(step) if upload.role.is_text() => step.push_front(upload),
+            Some(step) => step.push_back(upload),
             None => self.steps.push_front(VecDeque::from([upload])),
         }
     }
@@ -127,16 +130,16 @@ impl Goal {
         self.last.zip(first).is_some_and(|(last, first)| last < first)
     }
 
-    /// Segments that are still to be begun.
-    pub(super) fn segments_waiting(&self) -> usize {
-        self.steps.iter().flatten().filter(|upload| upload.role == Role::Segment).count()
+    /// The object of this key is still to be begun.
+    pub(super) fn waits_for(&self, key: &str) -> bool {
+        self.steps.iter().flatten().any(|upload| upload.object.key == key)
     }
 }
 
 /// The segments that a snapshot's playlists list and that have media.
 pub(super) fn listed(snapshot: &ChannelSnapshot) -> impl Iterator<Item = (&RenditionSnapshot, &Segment)> {
     let of = |rendition| RenditionSnapshot::listed(rendition).map(move |segment| (rendition, &**segment));
-    snapshot.renditions.iter().flat_map(move |rendition| of(&**rendition)).filter(|(_, segment)| !segment.gap)
+    snapshot.renditions.iter().flat_map(move |rendition| of(&**rendition)).filter(|(_, segment)| !segment.is_gap())
 }
 
 /// Both snapshots' playlists are the same, and list the same: what differs is not for the store, such as parts.
@@ -155,7 +158,11 @@ pub(super) fn same_listing(one: &ChannelSnapshot, other: &ChannelSnapshot) -> bo
 
 /// The key of a segment.
 pub(super) fn segment_key(channel: &ChannelName, rendition: &RenditionSnapshot, segment: &Segment) -> String {
-    Resource::segment(rendition.container, rendition.name.clone(), segment.session, segment.msn).path(channel)
+    segment_resource(rendition, segment).path(channel)
+}
+
+fn segment_resource(rendition: &RenditionSnapshot, segment: &Segment) -> Resource {
+    Resource::segment(rendition.container, rendition.name.clone(), segment.session, segment.msn)
 }
 
 /// The initialisation segments that a rendition's playlist names, each with the first number that needs it.
@@ -170,29 +177,34 @@ fn init_key(channel: &ChannelName, rendition: &RenditionSnapshot, init: &Init) -
     Resource::Init(rendition.name.clone(), init.session).path(channel)
 }
 
-/// All media that the playlists name, with the number that each is needed for; inits before segments.
+/// All media that the playlists name and that is in memory, with the number that each is needed for; inits before segments.
 fn media(channel: &ChannelName, snapshot: &ChannelSnapshot) -> impl Iterator<Item = (Msn, Upload)> {
     let inits = snapshot.renditions.iter().flat_map(|rendition| {
         named_inits(rendition).map(|(msn, init)| {
-            let upload = media_upload(init_key(channel, rendition, init), rendition, &init.data, Role::Init);
-            (msn, upload)
+            let resource = Resource::Init(rendition.name.clone(), init.session);
+            (msn, media_upload(channel, &resource, &init.data, Role::Init))
         })
     });
-    let segments = listed(snapshot).map(|(rendition, segment)| {
-        let key = segment_key(channel, rendition, segment);
-        let upload = media_upload(key, rendition, &segment.data, Role::Segment);
-        (segment.msn, Upload { span: segment.duration.to_duration(), ..upload })
+    // What is not in memory any more is in the store.
+    let segments = listed(snapshot).filter_map(|(rendition, segment)| {
+        let upload = media_upload(channel, &segment_resource(rendition, segment), segment.data()?, Role::Segment);
+        Some((segment.msn, Upload { span: segment.duration.to_duration(), ..upload }))
     });
     inits.chain(segments)
 }
 
-fn media_upload(key: String, of: &RenditionSnapshot, data: &Bytes, role: Role) -> Upload {
-    let cache_control = Cache::Immutable.control().into_owned();
-    let object = Object { key, data: data.clone(), content_type: media_type(of.container, of.kind), cache_control };
+fn media_upload(channel: &ChannelName, resource: &Resource, data: &Bytes, role: Role) -> Upload {
+    let object = media_object(resource.path(channel), resource, data.clone());
     Upload { object, names: BTreeSet::new(), span: Duration::ZERO, role }
 }
 
-fn playlists(channel: &ChannelName, snapshot: &ChannelSnapshot) -> impl Iterator<Item = Upload> {
+/// The object of this key, which is the path of `resource`.
+pub(super) fn media_object(key: String, resource: &Resource, data: Bytes) -> Object {
+    let cache_control = Cache::Immutable.control().into_owned();
+    Object { key, data, content_type: type_of(resource), cache_control }
+}
+
+fn playlists(channel: &ChannelName, snapshot: &ChannelSnapshot, backlog: &Backlog) -> impl Iterator<Item = Upload> {
     let cache = Cache::playlist(snapshot.target_duration_secs);
     snapshot.renditions.iter().flat_map(move |rendition| {
         let texts = [
@@ -200,9 +212,10 @@ fn playlists(channel: &ChannelName, snapshot: &ChannelSnapshot) -> impl Iterator
             (Resource::IFrames(rendition.name.clone()), i_frames(rendition)),
         ];
         let texts = texts.into_iter().filter_map(|(resource, text)| Some((resource.path(channel), text?)));
+        let gaps = gaps(channel, rendition, backlog);
         texts.map(move |(key, text)| Upload {
-            object: playlist_object(key, text, cache),
-            names: named(channel, rendition),
+            object: playlist_object(key, with_gaps(&text.text, &gaps), cache),
+            names: named(channel, rendition, backlog),
             span: rendition.listed().map(|segment| segment.duration.to_duration()).sum(),
             role: Role::Playlist,
         })
@@ -213,9 +226,17 @@ fn i_frames(rendition: &RenditionSnapshot) -> Option<&Playlist> {
     rendition.i_frames.as_ref().map(|i_frames| &i_frames.playlist)
 }
 
+/// The segments that a rendition's playlists list and the store lacks, as they are named there.
+fn gaps(channel: &ChannelName, rendition: &RenditionSnapshot, backlog: &Backlog) -> BTreeSet<String> {
+    let missing = rendition.listed().map(|segment| segment_resource(rendition, segment));
+    let missing = missing.filter(|resource| backlog.is_gap(&resource.path(channel)));
+    missing.map(|resource| resource.below_rendition()).collect()
+}
+
 /// The media that a rendition's playlists name.
-fn named(channel: &ChannelName, rendition: &RenditionSnapshot) -> BTreeSet<String> {
-    let segments = rendition.listed().filter(|s| !s.gap).map(|segment| segment_key(channel, rendition, segment));
+fn named(channel: &ChannelName, rendition: &RenditionSnapshot, backlog: &Backlog) -> BTreeSet<String> {
+    let segments = rendition.listed().filter(|s| !s.is_gap()).map(|segment| segment_key(channel, rendition, segment));
+    let segments = segments.filter(|key| !backlog.is_gap(key));
     named_inits(rendition).map(|(_, init)| init_key(channel, rendition, init)).chain(segments).collect()
 }
 
@@ -226,23 +247,21 @@ fn multivariant_upload(
     media_playlists: &[Upload],
 ) -> Upload {
     let cache = Cache::multivariant(snapshot.target_duration_secs);
-    let object = playlist_object(Resource::Multivariant.path(channel), playlist, cache);
+    let object = playlist_object(Resource::Multivariant.path(channel), playlist.text.clone(), cache);
     let names = media_playlists.iter().map(|upload| upload.object.key.clone()).collect();
     Upload { object, names, span: Duration::ZERO, role: Role::Multivariant }
 }
 
-fn playlist_object(key: String, playlist: &Playlist, cache: Cache) -> Object {
-    Object {
-        key,
-        data: playlist.text.clone(),
-        content_type: PLAYLIST_TYPE,
-        cache_control: cache.control().into_owned(),
-    }
+fn playlist_object(key: String, text: Bytes, cache: Cache) -> Object {
+    Object { key, data: text, content_type: PLAYLIST_TYPE, cache_control: cache.control().into_owned() }
 }
 
 #[cfg(test)]
 mod tests {
-    use super::super::scripted::Programme;
+    use tokio::time::Instant;
+
+    use super::super::backlog::{Left, Patience};
+    use super::super::scripted::{Programme, names};
     use super::*;
 
     fn channel() -> ChannelName {
@@ -255,6 +274,10 @@ mod tests {
         programme
     }
 
+    fn goal(snapshot: &ChannelSnapshot) -> Goal {
+        Goal::new(&channel(), snapshot, &Ledger::new(channel()), &Backlog::default())
+    }
+
     /// Takes all that can be taken before something is stored.
     fn step(goal: &mut Goal) -> Vec<String> {
         std::iter::from_fn(|| goal.take()).map(|upload| upload.object.key).collect()
@@ -262,7 +285,7 @@ mod tests {
 
     #[test]
     fn each_step_waits_for_the_one_before() {
-        let mut goal = Goal::new(&channel(), &programme(2).snapshot(), &Ledger::new(channel()));
+        let mut goal = goal(&programme(2).snapshot());
         let media = step(&mut goal);
         let mut expected = Vec::new();
         for file in ["init.mp4", "1.m4s", "2.m4s"] {
@@ -282,18 +305,51 @@ mod tests {
     }
 
     #[test]
-    fn what_could_not_be_put_is_the_next() {
-        let mut goal = Goal::new(&channel(), &programme(1).snapshot(), &Ledger::new(channel()));
+    fn what_could_not_be_put_comes_behind_the_other_media_and_before_the_playlists() {
+        let mut goal = goal(&programme(1).snapshot());
         let first = goal.take().unwrap();
         let key = first.object.key.clone();
+        assert!(!goal.waits_for(&key));
         goal.put_back(first);
-        assert_eq!((goal.in_flight(), goal.take().unwrap().object.key), (0, key));
+        assert!(goal.waits_for(&key) && goal.in_flight() == 0);
+        let media = step(&mut goal);
+        assert_eq!((media.len(), media.last()), (6, Some(&key)));
+        media.iter().for_each(|_| goal.stored());
+        let playlist = goal.take().unwrap();
+        let key = playlist.object.key.clone();
+        goal.put_back(playlist);
+        assert_eq!(goal.take().unwrap().object.key, key, "a playlist is the next");
+    }
+
+    #[test]
+    fn what_could_not_be_put_in_time_is_a_gap_in_both_playlists_of_its_rendition() {
+        let (snapshot, mut backlog) = (programme(4).snapshot(), Backlog::default());
+        let begin = Instant::now();
+        let patience = Patience { segment: Duration::from_secs(20), lull: Duration::from_secs(20) };
+        let key = "live/demo/720p/1/2.m4s";
+        let late = begin + patience.segment;
+        backlog.see(Goal::media(&channel(), &programme(3).snapshot()), |_| false, |_| false, begin);
+        backlog.works(begin, patience);
+        backlog.failed(key, begin);
+        backlog.see(Goal::media(&channel(), &snapshot), |_| false, |_| false, late);
+        backlog.stored("live/demo/360p/1/4.m4s");
+        backlog.works(late, patience);
+        assert_eq!(backlog.give_up(late, begin, patience, &mut Left::default()), 1);
+        let goal = Goal::new(&channel(), &snapshot, &Ledger::new(channel()), &backlog);
+        assert!(!goal.waits_for(key));
+        let uploads: Vec<_> = goal.steps.iter().flatten().collect();
+        for (file, gaps) in [("720p/index", 1), ("720p/iframes", 1), ("360p/index", 0), ("audio/index", 0)] {
+            let upload = uploads.iter().find(|upload| upload.object.key.ends_with(&format!("{file}.m3u8"))).unwrap();
+            let text = std::str::from_utf8(&upload.object.data).unwrap();
+            assert_eq!(text.matches("#EXT-X-GAP\n1/2.m4s\n").count(), gaps, "{file}: {text}");
+            assert_eq!(upload.names, names(&upload.object), "what is named is what the ledger is told of");
+        }
     }
 
     #[test]
     fn nothing_is_put_before_it_can_be_played() {
         let snapshot = ChannelSnapshot { multivariant: None, ..(*programme(1).snapshot()).clone() };
-        assert!(Goal::new(&channel(), &snapshot, &Ledger::new(channel())).is_done());
+        assert!(goal(&snapshot).is_done());
     }
 
     #[test]
@@ -310,7 +366,7 @@ mod tests {
     #[test]
     fn headers_follow_the_policy() {
         let snapshot = ChannelSnapshot { target_duration_secs: 5, ..(*programme(1).snapshot()).clone() };
-        let goal = Goal::new(&channel(), &snapshot, &Ledger::new(channel()));
+        let goal = goal(&snapshot);
         let immutable = "public, max-age=1209600, immutable";
         for (key, content_type, cache_control) in [
             ("live/demo/index.m3u8", "application/vnd.apple.mpegurl", "public, max-age=3"),

@@ -12,7 +12,6 @@ use tokio::time::Instant;
 
 use super::Version;
 use super::goal::{Role, Upload, listed, segment_key};
-use crate::ladder::RenditionName;
 use crate::layout::Resource;
 use crate::live::{ChannelSnapshot, Msn, RenditionSnapshot, Segment};
 use crate::source::ChannelName;
@@ -24,8 +23,6 @@ pub(super) struct Ledger {
     objects: BTreeMap<String, Entry>,
     /// The longest playlist so far: somebody may hold one for this time.
     longest: Duration,
-    /// The last number of each rendition that was followed.
-    followed: BTreeMap<RenditionName, Msn>,
 }
 
 /// One object.
@@ -46,7 +43,7 @@ struct Entry {
 impl Ledger {
     /// An empty one.
     pub(super) fn new(channel: ChannelName) -> Self {
-        Self { channel, objects: BTreeMap::new(), longest: Duration::ZERO, followed: BTreeMap::new() }
+        Self { channel, objects: BTreeMap::new(), longest: Duration::ZERO }
     }
 
     /// The object of this key is in the store.
@@ -78,6 +75,14 @@ impl Ledger {
         entry.stored = true;
         entry.text = upload.role.is_text().then_some(upload.object.data);
         entry.names = upload.names;
+    }
+
+    /// What `snapshot` lists and does not have in memory is in the store: a process before this one put it there.
+    pub(super) fn inherit(&mut self, snapshot: &ChannelSnapshot) {
+        for (rendition, segment) in listed(snapshot).filter(|(_, segment)| segment.is_cold()) {
+            let entry = Entry { stored: true, span: segment.duration.to_duration(), ..Entry::default() };
+            self.objects.insert(segment_key(&self.channel, rendition, segment), entry);
+        }
     }
 
     /// The multivariant playlist is in the store as this process put it, so that what the store names is known.
@@ -149,8 +154,8 @@ impl Ledger {
         self.objects.values().filter_map(|entry| entry.expires).min()
     }
 
-    /// These are gone.
-    pub(super) fn deleted(&mut self, keys: &[String]) {
+    /// These are gone, or somebody else's to delete.
+    pub(super) fn dismiss(&mut self, keys: &[String]) {
         for key in keys {
             self.objects.remove(key);
         }
@@ -170,35 +175,28 @@ impl Ledger {
         excess
     }
 
-    /// `snapshot` is to be stored next. How many segments were passed over since the last: in the snapshots between
-    /// they were listed, and now no more.
-    pub(super) fn follow(&mut self, snapshot: &ChannelSnapshot) -> u64 {
-        let before = std::mem::take(&mut self.followed);
-        let mut passed_over = 0u64;
-        // One that is no longer offered lists nothing, and passes nothing over when it returns.
-        for rendition in snapshot.renditions.iter().filter(|rendition| rendition.playlist.is_some()) {
-            let last = before.get(&rendition.name).copied();
-            if let Some((last, first)) = last.zip(rendition.listed().next()) {
-                passed_over = passed_over.saturating_add(first.msn.0.saturating_sub(last.0.saturating_add(1)));
-            }
-            if let Some(last) = rendition.listed().last().map(|segment| segment.msn).max(last) {
-                self.followed.insert(rendition.name.clone(), last);
-            }
+    /// The object of this key is put by the spool from here on: what that brings late is not deleted with what has left the
+    /// window, but found later by its age.
+    pub(super) fn leave(&mut self, key: &str) {
+        if !self.holds(key) {
+            self.objects.remove(key);
         }
-        passed_over
     }
 
-    /// Segments that `snapshot` lists and the store does not have.
-    pub(super) fn behind(&self, snapshot: &ChannelSnapshot) -> u64 {
-        let missing = listed(snapshot).filter(|(r, segment)| !self.holds(&segment_key(&self.channel, r, segment)));
+    /// Segments that `snapshot` lists and the store does not have; those that are gaps there are waited for no more.
+    pub(super) fn behind(&self, snapshot: &ChannelSnapshot, is_gap: impl Fn(&str) -> bool) -> u64 {
+        let in_memory = listed(snapshot).filter(|(_, segment)| !segment.is_cold());
+        let keys = in_memory.map(|(rendition, segment)| segment_key(&self.channel, rendition, segment));
+        let missing = keys.filter(|key| !self.holds(key) && !is_gap(key));
         u64::try_from(missing.count()).unwrap_or(u64::MAX)
     }
 
     /// The highest number up to which every rendition that `snapshot` offers is stored, from its first listed on.
     pub(super) fn stored_up_to(&self, snapshot: &ChannelSnapshot) -> Option<Msn> {
         let of = |rendition: &RenditionSnapshot| {
-            let is_stored =
-                |segment: &&Arc<Segment>| segment.gap || self.holds(&segment_key(&self.channel, rendition, segment));
+            let is_stored = |segment: &&Arc<Segment>| {
+                segment.is_gap() || segment.is_cold() || self.holds(&segment_key(&self.channel, rendition, segment))
+            };
             rendition.listed().take_while(is_stored).last().map(|segment| segment.msn)
         };
         let offered = snapshot.renditions.iter().filter(|rendition| rendition.playlist.is_some());
@@ -249,7 +247,7 @@ mod tests {
         // Nothing names the playlist itself; when it is gone, so are its claims.
         let later = now + Duration::from_secs(8);
         assert_eq!(ledger.expired(later), ["playlist"]);
-        ledger.deleted(&["playlist".to_owned()]);
+        ledger.dismiss(&["playlist".to_owned()]);
         ledger.sweep(later);
         assert_eq!(ledger.expired(later + Duration::from_secs(8)), ["1", "2"]);
     }

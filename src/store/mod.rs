@@ -1,9 +1,12 @@
 //! Where segments and playlists are kept: files or S3, and the task that brings a channel's window there.
 //!
 //! A store knows keys and bytes, nothing of media. The uploader knows snapshots, nothing of packaging; it needs no
-//! queue, because the live window is one: bounded, and what falls off its end unstored is counted.
+//! queue, because the live window is one, and bounded. What cannot be stored in time goes to the spool on local disk, which
+//! has a bound of its own; what falls off the end of either is counted.
 
+mod backlog;
 mod backoff;
+mod drain;
 mod error;
 mod fs;
 mod goal;
@@ -12,9 +15,11 @@ mod key;
 mod ledger;
 mod s3;
 #[cfg(test)]
-mod scripted;
+pub(crate) mod scripted;
+mod seldom;
 mod shelf;
 mod spell;
+mod spool;
 mod upload;
 mod writer;
 
@@ -27,10 +32,12 @@ use bytes::Bytes;
 
 use crate::config::StoreConfig;
 
+pub use drain::drain;
 pub use error::{At, StoreError};
 pub use fs::FileStore;
 pub use s3::{Credentials, S3Store};
 pub use shelf::Shelf;
+pub use spool::Spool;
 pub use upload::{Inherited, Setup, upload};
 pub use writer::{Holder, Standing, Writer};
 
@@ -72,6 +79,8 @@ pub struct Listed {
     pub key: String,
     /// When it was written last, by the store's clock.
     pub modified: SystemTime,
+    /// How large it is.
+    pub bytes: u64,
 }
 
 /// A place for objects. Whoever reads sees an object whole, old or new, never a mixture.

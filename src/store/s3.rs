@@ -288,7 +288,8 @@ impl Store for S3Store {
         let output = output.map_err(|failure| failure.error)?;
         let listed = output.contents().iter().filter_map(|object| {
             let key = object.key()?.strip_prefix(&self.prefix)?.to_owned();
-            Some(Listed { key, modified: SystemTime::try_from(*object.last_modified()?).ok()? })
+            let bytes = object.size().and_then(|bytes| u64::try_from(bytes).ok()).unwrap_or_default();
+            Some(Listed { key, modified: SystemTime::try_from(*object.last_modified()?).ok()?, bytes })
         });
         Ok(listed.collect())
     }

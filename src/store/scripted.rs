@@ -11,12 +11,14 @@ use tokio::time::{Instant, sleep};
 
 use super::{At, Condition, Listed, Object, Store, StoreError, Version, probe_object};
 use crate::ladder::{RenditionKind, RenditionName};
-use crate::live::{ChannelSnapshot, IFrames, Init, Lazy, Msn, News, Playlist, RenditionSnapshot, Segment, SessionId};
+use crate::live::{
+    ChannelSnapshot, IFrames, Init, Lazy, Media, Msn, News, Playlist, RenditionSnapshot, Segment, SessionId,
+};
 use crate::media::{Container, MediaTime};
 
 /// What becomes of a request.
 #[derive(Clone, Copy, Debug)]
-pub(super) enum Outcome {
+pub(crate) enum Outcome {
     /// Done after this time.
     Done(Duration),
     /// Refused after this time.
@@ -27,7 +29,7 @@ pub(super) enum Outcome {
 
 /// What is asked: an object of this key to be put, one to be deleted or read, what there is, or the probe.
 #[derive(Clone, Copy, Debug)]
-pub(super) enum Request<'a> {
+pub(crate) enum Request<'a> {
     Put(&'a str),
     Delete,
     Get,
@@ -41,22 +43,22 @@ const CENTURY: Duration = Duration::from_secs(100 * 365 * 24 * 3600);
 type Script = Box<dyn Fn(Request<'_>) -> Outcome + Send + Sync>;
 
 /// A store in memory that does as a script says.
-pub(super) struct ScriptedStore {
+pub(crate) struct ScriptedStore {
     script: Script,
-    pub(super) contents: Mutex<Contents>,
+    pub(crate) contents: Mutex<Contents>,
 }
 
 #[derive(Default)]
-pub(super) struct Contents {
-    pub(super) objects: BTreeMap<String, Object>,
+pub(crate) struct Contents {
+    pub(crate) objects: BTreeMap<String, Object>,
     /// When a playlist that named this key was last replaced.
     last_named: BTreeMap<String, Instant>,
     /// Keys that were deleted, and how long after they had last been named.
-    pub(super) deleted: Vec<(String, Duration)>,
+    pub(crate) deleted: Vec<(String, Duration)>,
     /// Keys in the order of their puts.
-    pub(super) puts: Vec<String>,
+    pub(crate) puts: Vec<String>,
     /// The keys that were put in place of a version.
-    pub(super) replaced: BTreeSet<String>,
+    pub(crate) replaced: BTreeSet<String>,
     /// How often each key was put.
     versions: BTreeMap<String, usize>,
 }
@@ -68,7 +70,7 @@ impl std::fmt::Debug for ScriptedStore {
 }
 
 impl ScriptedStore {
-    pub(super) fn new(script: impl Fn(Request<'_>) -> Outcome + Send + Sync + 'static) -> Arc<Self> {
+    pub(crate) fn new(script: impl Fn(Request<'_>) -> Outcome + Send + Sync + 'static) -> Arc<Self> {
         Arc::new(Self { script: Box::new(script), contents: Mutex::default() })
     }
 
@@ -140,7 +142,8 @@ impl Store for ScriptedStore {
             let listed = |key: &String| {
                 let new = contents.versions.contains_key(key);
                 let modified = SystemTime::UNIX_EPOCH + if new { CENTURY } else { Duration::ZERO };
-                Listed { key: key.clone(), modified }
+                let bytes = contents.objects.get(key).map_or(0, |object| object.data.len());
+                Listed { key: key.clone(), modified, bytes: u64::try_from(bytes).unwrap() }
             };
             contents.objects.keys().filter(wanted).take(2).map(listed).collect()
         };
@@ -185,7 +188,7 @@ impl Contents {
 }
 
 /// The keys that an object names, as an independent reader of playlists finds them.
-pub(super) fn names(object: &Object) -> BTreeSet<String> {
+pub(crate) fn names(object: &Object) -> BTreeSet<String> {
     if !object.key.ends_with(".m3u8") {
         return BTreeSet::new();
     }
@@ -203,35 +206,60 @@ pub(super) fn names(object: &Object) -> BTreeSet<String> {
         }
     };
     let (directory, _) = object.key.rsplit_once('/').unwrap();
-    uris.iter().map(|uri| format!("{directory}/{uri}")).collect()
+    uris.iter().map(|uri| resolved(directory, uri)).collect()
+}
+
+/// A URI, relative to a directory (RFC 3986, 5.2).
+fn resolved(directory: &str, uri: &str) -> String {
+    let mut steps: Vec<&str> = directory.split('/').collect();
+    for step in uri.split('/') {
+        match step {
+            ".." => steps.truncate(steps.len() - 1),
+            step => steps.push(step),
+        }
+    }
+    steps.join("/")
 }
 
 /// A channel's programmes: three renditions, four seconds a segment.
 #[derive(Debug)]
-pub(super) struct Programme {
+pub(crate) struct Programme {
     msn: u64,
     session: u64,
     segments: VecDeque<(u64, u64, bool)>,
+    /// The runs that are not the first of their programme.
+    seams: BTreeSet<u64>,
     /// Segments listed.
     window: usize,
+    /// Those that have left memory.
+    cold: BTreeSet<u64>,
     ended: bool,
     /// The small picture is not part of the programme: nothing of it is offered.
     is_small: bool,
 }
 
 /// Of each segment.
-pub(super) const SEGMENT: Duration = Duration::from_secs(4);
+pub(crate) const SEGMENT: Duration = Duration::from_secs(4);
 const RENDITIONS: [&str; 3] = ["720p", "360p", "audio"];
 /// Segments that stay in a snapshot after they have left the playlist.
 const LINGERING: usize = 2;
 
 impl Programme {
-    pub(super) fn new(window: usize) -> Self {
-        Self { msn: 0, session: 1, segments: VecDeque::new(), window, ended: false, is_small: false }
+    pub(crate) fn new(window: usize) -> Self {
+        Self {
+            msn: 0,
+            session: 1,
+            segments: VecDeque::new(),
+            seams: BTreeSet::new(),
+            window,
+            cold: BTreeSet::new(),
+            ended: false,
+            is_small: false,
+        }
     }
 
     /// One more segment in each rendition; a gap in the first one, where said.
-    pub(super) fn segment(&mut self, gap: bool) {
+    pub(crate) fn segment(&mut self, gap: bool) {
         self.msn += 1;
         self.segments.push_back((self.msn, self.session, gap));
         while self.segments.len() > self.window + LINGERING {
@@ -239,33 +267,59 @@ impl Programme {
         }
     }
 
+    /// What is listed and stored leaves memory, but for the newest.
+    pub(crate) fn cool(&mut self, stored: Option<Msn>) {
+        let lingering = self.segments.len().saturating_sub(self.window);
+        let listed = self.segments.iter().skip(lingering).map(|(msn, ..)| *msn);
+        self.cold.extend(listed.filter(|msn| Some(Msn(*msn)) <= stored && *msn < self.msn));
+    }
+
     /// The publisher returns: another run.
-    pub(super) fn run(&mut self) {
+    pub(crate) fn run(&mut self) {
         self.session += 1;
+        self.seams.insert(self.session);
     }
 
     /// `EXT-X-ENDLIST`.
-    pub(super) fn end(&mut self) {
+    pub(crate) fn end(&mut self) {
         self.ended = true;
     }
 
     /// Another programme: an empty window, and the numbers go on.
-    pub(super) fn restart(&mut self) {
+    pub(crate) fn restart(&mut self) {
         self.session += 1;
         self.segments.clear();
         self.ended = false;
     }
 
     /// Another programme, with or without the small picture.
-    pub(super) fn change(&mut self) {
+    pub(crate) fn change(&mut self) {
         self.restart();
         self.is_small = !self.is_small;
     }
 
-    pub(super) fn snapshot(&self) -> Arc<ChannelSnapshot> {
+    pub(crate) fn snapshot(&self) -> Arc<ChannelSnapshot> {
         let renditions: Vec<_> = RENDITIONS.iter().map(|name| Arc::new(self.rendition(name))).collect();
         let multivariant = (!self.segments.is_empty()).then(|| playlist(self.multivariant()));
         Arc::new(ChannelSnapshot { multivariant, target_duration_secs: 4, renditions, ended: self.ended })
+    }
+
+    fn make_segment(&self, name: &str, segment: (u64, u64, bool)) -> Segment {
+        let (msn, session, _) = segment;
+        let gap = is_gap(name, segment);
+        Segment {
+            msn: Msn(msn),
+            session: SessionId(session),
+            discontinuity: self.seams.contains(&session) && self.is_first_of_run(segment),
+            start: MediaTime::ZERO,
+            duration: SEGMENT.into(),
+            program_date_time: SystemTime::UNIX_EPOCH,
+            media: match gap {
+                true => Media::Gap,
+                false if self.cold.contains(&msn) => Media::Cold { bytes: None },
+                false => Media::Hot { data: format!("media {name} {session} {msn}").into(), parts: Vec::new() },
+            },
+        }
     }
 
     fn multivariant(&self) -> String {
@@ -294,7 +348,9 @@ impl Programme {
             low_latency: None,
             news: News::default(),
             inits: sessions.into_iter().map(init).collect(),
-            segments: Arc::new(self.segments.iter().map(|segment| Arc::new(make_segment(name, *segment))).collect()),
+            segments: Arc::new(
+                self.segments.iter().map(|segment| Arc::new(self.make_segment(name, *segment))).collect(),
+            ),
             first_listed: Msn(self.segments.get(lingering).map_or(self.msn + 1, |segment| segment.0)),
             open: None,
         }
@@ -335,26 +391,15 @@ impl Programme {
         }
         text + if self.ended { "#EXT-X-ENDLIST\n" } else { "" }
     }
+
+    /// A first segment that has left the window is not asked for any more.
+    fn is_first_of_run(&self, (msn, session, _): (u64, u64, bool)) -> bool {
+        !self.segments.iter().any(|other| other.1 == session && other.0 < msn)
+    }
 }
 
 fn is_gap(name: &str, (_, _, gap): (u64, u64, bool)) -> bool {
     gap && name == "720p"
-}
-
-fn make_segment(name: &str, segment: (u64, u64, bool)) -> Segment {
-    let (msn, session, _) = segment;
-    let gap = is_gap(name, segment);
-    Segment {
-        msn: Msn(msn),
-        session: SessionId(session),
-        discontinuity: false,
-        start: MediaTime::ZERO,
-        duration: SEGMENT.into(),
-        program_date_time: SystemTime::UNIX_EPOCH,
-        data: if gap { Bytes::new() } else { Bytes::from(format!("media {name} {session} {msn}")) },
-        parts: Vec::new(),
-        gap,
-    }
 }
 
 fn playlist(text: String) -> Playlist {

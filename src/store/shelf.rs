@@ -10,7 +10,7 @@ use tokio::time::{Instant, sleep, timeout};
 use tracing::{info, warn};
 
 use super::{Store, probe_object};
-use crate::archive::{Archive, Copies, Copy, Found, Lack, Limits, Wanted};
+use crate::archive::{Archive, Copies, Copy, Disk, Found, Lack, Limits, Wanted};
 use crate::caching::Cache;
 use crate::layout::Resource;
 use crate::metrics::{KindLabel, Metrics};
@@ -50,12 +50,18 @@ impl Shelf {
         let reader = Arc::new(Reader { store, requests, health, metrics });
         Self { reader, copies: Copies::new(limits, stale) }
     }
+
+    /// The same, which keeps media on this disk too.
+    #[must_use]
+    pub fn with_disk(self, disk: Option<Disk>) -> Self {
+        Self { copies: self.copies.with_disk(disk), ..self }
+    }
 }
 
 impl Reader {
     async fn load(self: Arc<Self>, key: String, resource: Resource) -> Found {
         let data = self.read(&key).await.map_err(|()| Lack::Failing)?.ok_or(Lack::Absent)?;
-        let cache = if resource.is_playlist() { Cache::EDGE } else { Cache::Immutable };
+        let cache = if resource.is_text() { Cache::EDGE } else { Cache::Immutable };
         Ok(Arc::new(Copy::new(&resource, data, cache, None)))
     }
 

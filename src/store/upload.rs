@@ -2,10 +2,15 @@
 //!
 //! It takes a snapshot as its goal, puts what the store lacks of it, then the playlists that changed, then the
 //! multivariant playlist, and takes the newest snapshot next. So whatever a playlist in the store names is in the
-//! store (law 1). A goal is carried through even where the store is slower than the programme: then the copy has
-//! holes between its goals, but never stands still. Only where requests fail and all that the goal lists has left the
-//! live window meanwhile, the goal is given up for the newest. A goal keeps at most one window of media in memory
-//! beyond the live one.
+//! store (law 1). A goal is carried through even where the store is slower than the programme: then the playlists in the
+//! store skip some of it, but never stand still. Only where requests fail, the goal is given up for the newest, and what
+//! failed comes last in that one: while nothing can be put, and for a while where other media can. A segment that cannot be put
+//! in time although others can is a gap in the store's playlists, lest they all wait for it. A goal keeps at most one window of
+//! media in memory beyond the live one.
+//!
+//! Media that cannot be put, or not soon, is kept in the spool meanwhile, so that neither the end of this process nor that of
+//! the window loses it. What leaves the window, or becomes a gap, is left to the spool; what does not wait there either is
+//! lost, and counted.
 //!
 //! What a process before this one left behind, because it was killed before it could delete it, is looked for now and then, and
 //! deleted by its age.
@@ -13,6 +18,7 @@
 //! It writes and deletes only where it has the right to ([`Writer`]), and looks whether it still has it before the playlists of each
 //! goal and before it deletes; media alone can do no harm.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
@@ -22,13 +28,16 @@ use tokio::time::{Instant, sleep_until};
 use tokio_util::sync::CancellationToken;
 use tracing::{Instrument, debug, error, info, info_span, warn};
 
+use super::backlog::{Backlog, Left, Patience};
 use super::goal::{Goal, Upload, same_listing};
 use super::hedge::{self, Pace, Written};
 use super::ledger::Ledger;
+use super::seldom::Seldom;
 use super::spell::Spell;
-use super::{Condition, Holder, Listed, Standing, Store, StoreError, Version, Writer};
+use super::{Condition, Holder, Listed, Spool, Standing, Store, StoreError, Version, Writer};
+use crate::chronicle::Kept;
 use crate::layout::{self, Resource};
-use crate::live::{ChannelSnapshot, UploadStatus};
+use crate::live::{ChannelSnapshot, RenditionSnapshot, UploadStatus};
 use crate::metrics::{ChannelLabel, KindLabel, Metrics};
 use crate::source::ChannelName;
 
@@ -41,6 +50,10 @@ pub struct Setup {
     pub store: Arc<dyn Store>,
     /// The right to write there.
     pub writer: Writer,
+    /// What is not to be deleted though no live playlist names it; none as long as that is not known, and then nothing is deleted.
+    pub kept: watch::Receiver<Option<Arc<Kept>>>,
+    /// Where media waits that cannot be put; none where there is no such place.
+    pub spool: Option<Spool>,
     /// Where it counts.
     pub metrics: Metrics,
 }
@@ -89,12 +102,25 @@ struct Uploader {
     status: watch::Sender<UploadStatus>,
     snapshot: Arc<ChannelSnapshot>,
     ledger: Ledger,
+    backlog: Backlog,
     goal: Goal,
+    /// The snapshot that is the goal.
+    aimed: Arc<ChannelSnapshot>,
+    /// When that began which the goal, maybe by way of newer snapshots, is to end.
+    begun: Instant,
+    /// Something was put since the goal was taken.
+    progressed: bool,
+    /// Segments that are in neither place.
+    lost: Seldom,
     right: Right,
     /// Who has the right is being found out.
     asking: bool,
-    /// At most `PUTS_MAX` puts, one delete, one probe, and one question for the right.
+    /// At most `PUTS_MAX` puts, `KEEPS_MAX` writes to the spool, one delete, one probe, and one question for the right.
     requests: JoinSet<Done>,
+    /// The media that is being put.
+    flying: BTreeSet<String>,
+    /// Objects that are being written to the spool.
+    keeping: usize,
     /// Whether the store works is not known yet: it is asked, so that the operator hears of trouble before the show.
     unproven: bool,
     probing: bool,
@@ -102,6 +128,7 @@ struct Uploader {
     deleting: Vec<String>,
     puts: Spell,
     deletes: Spell,
+    keeps: Spell,
     pace: Pace,
     /// Room for second attempts.
     seconds: Arc<Semaphore>,
@@ -141,6 +168,8 @@ enum Stored {
 /// A request was answered, or given up.
 enum Done {
     Put(Upload, Result<Stored, StoreError>),
+    /// Whether the object of this key is in the spool.
+    Kept(String, bool),
     List(Result<Vec<Listed>, StoreError>),
     Look(Result<Standing, StoreError>),
     Delete(Vec<String>, Result<(), StoreError>),
@@ -157,15 +186,23 @@ impl Uploader {
             closed: false,
             status,
             snapshot: Arc::default(),
+            backlog: Backlog::default(),
             goal: Goal::default(),
+            aimed: Arc::default(),
+            begun: Instant::now(),
+            progressed: false,
+            lost: Seldom::default(),
             right: Right::Unclaimed,
             asking: false,
             requests: JoinSet::new(),
+            flying: BTreeSet::new(),
+            keeping: 0,
             unproven: true,
             probing: false,
             deleting: Vec::new(),
             puts: Spell::default(),
             deletes: Spell::default(),
+            keeps: Spell::default(),
             pace: Pace::default(),
             seconds: Arc::new(Semaphore::new(SECONDS_MAX)),
             leftovers: Leftovers::Due(Instant::now()),
@@ -177,16 +214,17 @@ impl Uploader {
             self.ledger.attempt(&upload);
             self.ledger.stored(upload);
         }
+        self.ledger.inherit(&inherited.stored);
         self.right = if inherited.claimed { Right::Held } else { Right::Unclaimed };
     }
 
     async fn run(&mut self) {
         loop {
-            self.aim();
             let now = Instant::now();
+            self.aim(now);
             self.start(now);
             self.report();
-            if self.closed && (self.goal.is_done() || self.is_lost()) {
+            if self.closed && self.keeping == 0 && (self.goal.is_done() || self.is_lost()) {
                 return;
             }
             self.event(now).await;
@@ -209,22 +247,80 @@ impl Uploader {
     }
 
     /// Takes the newest snapshot as the goal, where the present one is reached or not worth reaching.
-    fn aim(&mut self) {
+    fn aim(&mut self, now: Instant) {
         self.snapshot = Arc::clone(&self.live.borrow_and_update());
         if self.is_lost() {
             return;
         }
-        let given_up = self.puts.is_on() && self.goal.in_flight() == 0 && self.goal.is_stale(&self.snapshot);
-        if !self.goal.is_done() && !given_up || self.snapshot.multivariant.is_none() {
-            return;
+        let (mut left, was_done) = (Left::default(), self.goal.is_done());
+        let may_turn = self.puts.is_on() && self.goal.in_flight() == 0;
+        let gaps = if may_turn { self.backlog.give_up(now, self.begun, self.patience(), &mut left) } else { 0 };
+        if self.snapshot.multivariant.is_some() && (was_done || may_turn && self.is_outdated(now)) {
+            if was_done {
+                self.begun = now;
+            }
+            (self.aimed, self.progressed) = (Arc::clone(&self.snapshot), false);
+            self.goal = Goal::new(&self.setup.channel, &self.aimed, &self.ledger, &self.backlog);
+        } else if gaps > 0 {
+            // Not the newest, of which something might fail again.
+            self.goal = Goal::new(&self.setup.channel, &self.aimed, &self.ledger, &self.backlog);
         }
-        let dropped = u64::try_from(self.goal.segments_waiting()).unwrap_or(u64::MAX);
-        let skipped = self.ledger.follow(&self.snapshot).saturating_add(dropped);
-        if skipped > 0 {
+        self.leave(left, now);
+        self.tell_gaps(gaps);
+        let left = self.see(now);
+        self.leave(left, now);
+    }
+
+    /// There is a newer goal, and turning to it loses nothing: either nothing was put of this one, or the playlists have waited
+    /// for it no longer than for a segment that cannot be put, or all of it has left the window.
+    fn is_outdated(&self, now: Instant) -> bool {
+        let may_wait = !self.progressed || now < self.backlog.waits_until(self.begun, self.patience());
+        self.goal.is_stale(&self.snapshot) || may_wait && !same_listing(&self.aimed, &self.snapshot)
+    }
+
+    /// The playlists wait for segments that cannot be put for three target durations, and 20 s at least; but not until half of
+    /// what they list is another.
+    fn patience(&self) -> Patience {
+        let target = Duration::from_secs(self.snapshot.target_duration_secs.into());
+        let span = |rendition: &RenditionSnapshot| rendition.listed().map(|s| s.duration.to_duration()).sum();
+        let listed: Duration =
+            self.snapshot.renditions.iter().map(|rendition| span(rendition)).max().unwrap_or_default();
+        let longest = (target * 3).max(PATIENCE_MIN);
+        Patience { segment: longest.min((listed / 2).max(target)), lull: longest }
+    }
+
+    /// Takes what is newly listed into the backlog; gives what the uploader is done with, put or not.
+    fn see(&mut self, now: Instant) -> Left {
+        let channel = &self.setup.channel;
+        let listed = self.snapshot.multivariant.iter().flat_map(|_| Goal::media(channel, &self.snapshot));
+        let (ledger, goal, flying) = (&self.ledger, &self.goal, &self.flying);
+        let is_wanted = |key: &str| flying.contains(key) || goal.waits_for(key);
+        self.backlog.see(listed, |key| ledger.holds(key), is_wanted, now)
+    }
+
+    /// The spool puts these, or nobody.
+    fn leave(&mut self, left: Left, now: Instant) {
+        let mut lost = left.lost;
+        for key in left.kept {
+            self.ledger.leave(&key);
+            let waits = self.setup.spool.as_ref().is_some_and(|spool| spool.release(&key));
+            let is_segment = !matches!(Resource::parse(&key), Some((_, Resource::Init(..))));
+            lost = lost.saturating_add(u64::from(!waits && is_segment));
+        }
+        if lost > 0 {
+            self.setup.metrics.store_skipped.get_or_create(&self.label).inc_by(lost);
+        }
+        if let Some(skipped) = self.lost.tell(lost, now) {
             warn!(skipped, "segments left the window before they were stored: the copy in the store has a hole there");
-            self.setup.metrics.store_skipped.get_or_create(&self.label).inc_by(skipped);
         }
-        self.goal = Goal::new(&self.setup.channel, &self.snapshot, &self.ledger);
+    }
+
+    fn tell_gaps(&self, gaps: u64) {
+        if gaps > 0 {
+            let waited = self.patience().segment.as_secs();
+            warn!(gaps, waited, "segments cannot be put although others can: the store's playlists list them as gaps");
+            self.setup.metrics.store_gaps.get_or_create(&self.label).inc_by(gaps);
+        }
     }
 
     /// Begins what can be begun now: while requests fail, one at a time.
@@ -232,6 +328,7 @@ impl Uploader {
         if self.is_lost() {
             return;
         }
+        self.start_keeping(now);
         if !self.puts.must_wait(now) {
             let parallel = if self.puts.is_on() { 1 } else { PUTS_MAX };
             while self.goal.in_flight() < parallel && self.start_put(now) {}
@@ -240,6 +337,36 @@ impl Uploader {
         if self.deleting.is_empty() && !self.deletes.must_wait(now) {
             self.start_delete(now);
             self.start_list(now);
+        }
+    }
+
+    /// Keeps in the spool what cannot be put at present, or not soon.
+    fn start_keeping(&mut self, now: Instant) {
+        let Some(spool) = &self.setup.spool else { return };
+        while self.keeping < KEEPS_MAX
+            && !self.keeps.must_wait(now)
+            && let Some(object) = self.backlog.keep(self.puts.is_on(), now)
+        {
+            self.keeping = self.keeping.saturating_add(1);
+            let (spool, key) = (spool.clone(), object.key.clone());
+            self.requests.spawn(async move { Done::Kept(key, spool.keep(object).await) });
+        }
+    }
+
+    fn kept(&mut self, key: &str, is_kept: bool, now: Instant) {
+        self.keeping = self.keeping.saturating_sub(1);
+        if is_kept {
+            self.keeps.succeeded(now);
+        } else {
+            // The spool has said why.
+            self.keeps.failed(now, random(), "");
+        }
+        if let (false, true, Some(spool)) = (self.backlog.kept(key, is_kept), is_kept, &self.setup.spool) {
+            // It was stored meanwhile, or this process has lost the channel.
+            match self.ledger.holds(key) {
+                true => spool.stored(key),
+                false => _ = spool.release(key),
+            }
         }
     }
 
@@ -267,6 +394,7 @@ impl Uploader {
         } else {
             let slow = self.pace.slow().filter(|_| !self.puts.is_on());
             let seconds = Arc::clone(&self.seconds);
+            self.flying.insert(object.key.clone());
             self.requests.spawn(async move {
                 let result = hedge::put(store, object, slow, seconds).await;
                 Done::Put(upload, result.map(Stored::Media))
@@ -297,10 +425,19 @@ impl Uploader {
     }
 
     fn start_delete(&mut self, now: Instant) {
-        if self.ledger.next_expiry().is_none_or(|expiry| expiry > now) || !self.may_replace(now) {
+        if self.ledger.next_expiry().is_none_or(|expiry| expiry > now) {
             return;
         }
-        let keys = self.ledger.expired(now);
+        let Some(kept) = self.retained() else {
+            self.ledger.forget_excess();
+            return;
+        };
+        if !self.may_replace(now) {
+            return;
+        }
+        let is_kept = |key: &String| Resource::parse(key).is_some_and(|(_, resource)| kept.holds(&resource));
+        let (others, keys): (Vec<String>, Vec<String>) = self.ledger.expired(now).into_iter().partition(is_kept);
+        self.ledger.dismiss(&others);
         if keys.is_empty() {
             return;
         }
@@ -312,6 +449,11 @@ impl Uploader {
         });
     }
 
+    /// What is not to be deleted, where that is known.
+    fn retained(&self) -> Option<Arc<Kept>> {
+        self.setup.kept.borrow().clone()
+    }
+
     /// Looks for what was left behind, once the store has this process's playlists, so that it is known what is named; page by
     /// page.
     fn start_list(&mut self, now: Instant) {
@@ -321,7 +463,10 @@ impl Uploader {
             Leftovers::Due(_) | Leftovers::Asked(_) => return,
         };
         let found = if let Leftovers::Behind(_, found) = &self.leftovers { *found } else { 0 };
-        if !self.goal.is_done() || !self.ledger.has_root() || !self.deleting.is_empty() || !self.may_replace(now) {
+        if !self.goal.is_done() || !self.ledger.has_root() || !self.deleting.is_empty() || self.retained().is_none() {
+            return;
+        }
+        if !self.may_replace(now) {
             return;
         }
         self.leftovers = Leftovers::Asked(found);
@@ -339,11 +484,12 @@ impl Uploader {
                 return;
             }
         };
-        let today = wall_clock();
+        let (today, kept) = (wall_clock(), self.retained().unwrap_or_default());
         for listed in &page {
             let old = today.duration_since(listed.modified).is_ok_and(|age| age >= LEFTOVER_AGE);
             // What is not of the tree is not this server's.
-            if old && Resource::parse(&listed.key).is_some() && self.ledger.found(&listed.key, now, LEFTOVER_LINGER) {
+            let may_go = Resource::parse(&listed.key).is_some_and(|(_, resource)| !kept.holds(&resource));
+            if old && may_go && self.ledger.found(&listed.key, now, LEFTOVER_LINGER) {
                 found = found.saturating_add(1);
             }
         }
@@ -371,6 +517,8 @@ impl Uploader {
         let wake = self.wake(now);
         tokio::select! {
             Some(done) = self.requests.join_next() => self.answered(done),
+            // What is to be deleted may be deleted now.
+            Ok(()) = self.setup.kept.changed() => {}
             () = relisted(&mut self.live, &self.snapshot), if !self.closed => {
                 self.closed = self.live.has_changed().is_err();
             }
@@ -385,24 +533,34 @@ impl Uploader {
         }
         let retry = self.puts.retry().filter(|retry| *retry > now);
         // Else what is on its way wakes it.
-        let deletion = self.ledger.next_expiry().filter(|_| self.deleting.is_empty() && !self.asking);
+        let idle = self.deleting.is_empty() && !self.asking && self.retained().is_some();
+        let deletion = self.ledger.next_expiry().filter(|_| idle);
         let deletion = deletion
             .and_then(|expiry| [self.deletes.retry(), self.puts.retry(), Some(expiry)].into_iter().flatten().max());
         let search = match self.leftovers {
             Leftovers::Due(due) => Some(due).filter(|due| *due > now),
             Leftovers::Behind(..) | Leftovers::Asked(_) => None,
         };
-        [retry, deletion, search].into_iter().flatten().min()
+        let has_room = self.setup.spool.is_some() && self.keeping < KEEPS_MAX;
+        let keep =
+            self.backlog.next_keep().filter(|_| has_room).map(|keep| keep.max(self.keeps.retry().unwrap_or(keep)));
+        // Others empty the spool.
+        let look = self.status.borrow().spooled > 0;
+        let look = look.then(|| now + LOOK_EACH);
+        [retry, deletion, search, keep.filter(|keep| *keep > now), look].into_iter().flatten().min()
     }
 
     fn answered(&mut self, done: Result<Done, JoinError>) {
         let now = Instant::now();
         match done {
             Ok(Done::Put(upload, Ok(stored))) => self.put(upload, stored, now),
+            Ok(Done::Kept(key, is_kept)) => self.kept(&key, is_kept, now),
             Ok(Done::List(result)) => self.listed(result, now),
             Ok(Done::Look(result)) => self.looked(result, now),
             Ok(Done::Put(upload, Err(error))) => {
                 debug!(key = upload.object.key, %error, "not stored");
+                self.flying.remove(&upload.object.key);
+                self.backlog.failed(&upload.object.key, now);
                 self.not_put(upload, &error, now);
             }
             Ok(Done::Probe(result)) => {
@@ -452,8 +610,16 @@ impl Uploader {
                 );
                 self.goal = Goal::default();
                 self.right = Right::Lost(holder);
+                self.leave_all();
             }
             Err(error) => self.failed(&error, now),
+        }
+    }
+
+    /// The spool has all that waits there; the rest was listed by a process that has the channel no more, and is forgotten.
+    fn leave_all(&mut self) {
+        for key in self.backlog.leave().kept {
+            self.setup.spool.iter().for_each(|spool| _ = spool.release(&key));
         }
     }
 
@@ -462,6 +628,12 @@ impl Uploader {
         self.setup.metrics.store_puts.get_or_create(&self.label).inc();
         let key = upload.object.key.clone();
         self.ledger.stored(upload);
+        self.flying.remove(&key);
+        self.backlog.works(now, self.patience());
+        self.progressed = true;
+        if let (true, Some(spool)) = (self.backlog.stored(&key), &self.setup.spool) {
+            spool.stored(&key);
+        }
         match stored {
             Stored::Text(version) => self.ledger.set_version(&key, version),
             Stored::Media(Written { took, hedged }) => {
@@ -481,7 +653,7 @@ impl Uploader {
     fn works(&mut self, now: Instant) {
         self.unproven = false;
         if let Some(lasted) = self.puts.succeeded(now) {
-            let behind = self.ledger.behind(&self.snapshot);
+            let behind = self.behind();
             info!(behind, seconds = lasted.as_secs(), "the store works again");
         }
     }
@@ -492,7 +664,7 @@ impl Uploader {
         // There is always something to be done about it by trying again: the network, the store or the
         // operator may mend it, and the live origin does not depend on it.
         if self.puts.failed(now, random(), &error.to_string()) {
-            let behind = self.ledger.behind(&self.snapshot);
+            let behind = self.behind();
             warn!(behind, "{error}; the live origin goes on, uploads are tried again");
         }
     }
@@ -502,7 +674,7 @@ impl Uploader {
         match result {
             Ok(()) => {
                 debug!(objects = keys.len(), "deleted what had left the window");
-                self.ledger.deleted(keys);
+                self.ledger.dismiss(keys);
                 self.deletes.succeeded(now);
             }
             Err(error) => {
@@ -522,8 +694,12 @@ impl Uploader {
         self.setup.metrics.store_errors.get_or_create(&KindLabel { kind: error.kind() }).inc();
     }
 
+    fn behind(&self) -> u64 {
+        self.ledger.behind(&self.snapshot, |key| self.backlog.is_gap(key))
+    }
+
     fn report(&self) {
-        let segments_behind = self.ledger.behind(&self.snapshot);
+        let segments_behind = self.behind();
         let stored = self.ledger.stored_up_to(&self.snapshot);
         let failing = match &self.right {
             Right::Lost(holder) => {
@@ -531,9 +707,11 @@ impl Uploader {
             }
             _ => self.puts.told().map(str::to_owned),
         };
+        let spooled = self.setup.spool.as_ref().map_or(0, |spool| spool.of(&self.setup.channel));
         self.setup.metrics.store_behind.get_or_create(&self.label).set(segments_behind.try_into().unwrap_or(i64::MAX));
         self.status.send_if_modified(|status| {
-            let new = UploadStatus { segments_behind, stored: stored.max(status.stored), failing };
+            let (stored, seen) = (stored.max(status.stored), self.snapshot.last());
+            let new = UploadStatus { segments_behind, stored, failing, spooled, seen };
             let changed = *status != new;
             *status = new;
             changed
@@ -545,10 +723,17 @@ impl Uploader {
         if self.is_lost() {
             return;
         }
-        let behind = self.ledger.behind(&self.snapshot);
+        let behind = self.behind();
         if behind > 0 || !self.goal.is_done() {
-            warn!(behind, "the time to stop has come before everything was stored");
+            let spooled = self.setup.spool.as_ref().map_or(0, |spool| spool.of(&self.setup.channel));
+            warn!(behind, spooled, "the time to stop has come before everything was stored");
         }
+    }
+}
+
+impl Drop for Uploader {
+    fn drop(&mut self) {
+        self.leave_all();
     }
 }
 
@@ -568,12 +753,22 @@ fn wall_clock() -> SystemTime {
 }
 
 /// For the jitter of waits; without randomness they have none.
-fn random() -> u32 {
+pub(super) fn random() -> u32 {
     getrandom::u32().unwrap_or_default()
 }
 
 /// Enough to fill an uplink, few enough to leave a store's connections to others.
 const PUTS_MAX: usize = 6;
+
+/// Writes to the spool at one time: they share one disk with all channels.
+const KEEPS_MAX: usize = 2;
+
+/// The least time that playlists wait for a segment that cannot be put while others can, where they list twice as much: enough
+/// for several tries, little enough that players have not given up.
+const PATIENCE_MIN: Duration = Duration::from_secs(20);
+
+/// How often it is looked how much waits in the spool, where something does.
+const LOOK_EACH: Duration = Duration::from_secs(1);
 
 /// What nothing names is left alone for so long: whoever is at something with it is done by then.
 const LEFTOVER_AGE: Duration = Duration::from_secs(24 * 3600);
@@ -593,5 +788,7 @@ const LEFTOVERS_EACH: Duration = Duration::from_secs(6 * 3600);
 /// Second attempts at one time.
 const SECONDS_MAX: usize = 1;
 
+#[cfg(test)]
+mod outages;
 #[cfg(test)]
 mod tests;

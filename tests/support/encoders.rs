@@ -72,6 +72,12 @@ pub(crate) fn push_file_at_once(file: &Path, url: &str) -> Encoder {
     spawn(ffmpeg(&["-i"]).arg(file).args(["-c", "copy", "-f", "flv", url]))
 }
 
+/// The same, so many times one after the other.
+pub(crate) fn push_file_again_and_again(file: &Path, times: u32, url: &str) -> Encoder {
+    let loops = times.saturating_sub(1).to_string();
+    spawn(ffmpeg(&["-stream_loop", &loops, "-i"]).arg(file).args(["-c", "copy", "-f", "flv", url]))
+}
+
 /// ffmpeg pushes a moving picture of `size` at `rate` until it is stopped, with these options of its encoder.
 pub(crate) fn push_live(size: &str, rate: u32, options: &[&str], url: &str) -> Encoder {
     let picture = format!("testsrc2=s={size}:r={rate}");

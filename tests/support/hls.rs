@@ -36,6 +36,11 @@ pub(crate) fn wait_until_live(server: &Server, limit: Duration) -> Vec<String> {
     renditions(&wait_for("multivariant playlist", limit, || multivariant(server)))
 }
 
+/// The URIs of the segments that a media playlist lists.
+pub(crate) fn listed(text: &str) -> Vec<String> {
+    text.lines().filter(|line| !line.is_empty() && !line.starts_with('#')).map(str::to_owned).collect()
+}
+
 /// What a recorder that polls like a player has kept of one rendition.
 #[derive(Debug, Default)]
 pub(crate) struct Recording {

@@ -67,9 +67,20 @@ pub(crate) fn decode_seconds(source: &str, seconds: u32) {
     decode_with(source, &["-t", &seconds.to_string()]);
 }
 
+/// The same of the first seconds of all that a live playlist lists.
+pub(crate) fn decode_from_start(source: &str, seconds: u32) {
+    decode_by(&["-live_start_index", "0"], source, &["-t", &seconds.to_string()]);
+}
+
 fn decode_with(source: &str, options: &[&str]) {
+    decode_by(&[], source, options);
+}
+
+fn decode_by(input: &[&str], source: &str, options: &[&str]) {
     let output = Command::new("ffmpeg")
-        .args(["-nostdin", "-hide_banner", "-v", "warning", "-xerror", "-i", source])
+        .args(["-nostdin", "-hide_banner", "-v", "warning", "-xerror"])
+        .args(input)
+        .args(["-i", source])
         .args(options)
         .args(["-f", "null", "-"])
         .output()

@@ -11,6 +11,9 @@ mod cdn;
 mod codecs;
 mod crowd;
 mod door;
+mod dvr;
+#[path = "../support/faults.rs"]
+mod faults;
 mod hooks;
 mod hostile;
 mod https;
@@ -18,11 +21,12 @@ mod lifecycle;
 mod long_gop;
 mod low_latency;
 mod origins;
+mod outages;
 mod peers;
 mod pictures;
+mod recordings;
 mod restart;
 #[path = "../support/s3.rs"]
-#[expect(dead_code, reason = "the store's own tests use more of it")]
 mod s3;
 mod stores;
 #[path = "../support/mod.rs"]

@@ -6,7 +6,9 @@ use std::time::Duration;
 use http::HeaderName;
 
 use super::super::reader::Section;
-use super::super::viewers::{AccessLog, AwayConfig, CdnSecret, OriginConfig, PlaybackConfig, TokenKey, TokenKeyConfig};
+use super::super::viewers::{
+    AccessLog, AwayConfig, CdnSecret, DiskConfig, OriginConfig, PlaybackConfig, TokenKey, TokenKeyConfig,
+};
 use super::super::{Secret, units};
 use super::{address, count, nearest, path, text};
 use crate::source::ChannelName;
@@ -27,15 +29,36 @@ pub(super) fn origin(mut section: Section<'_>) -> Option<OriginConfig> {
             "has more than two values: the one that is used, and the one that takes its place",
         );
     }
+    let cache_bytes_max = section.required("cache_max", 1, units::size);
     let away = AwayConfig {
         upstream: section.optional("upstream", upstream),
-        cache_bytes_max: section.required("cache_max", 1, units::size),
         stale_max: section.required("stale_max", Duration::ZERO, units::duration),
+        disk: disk(section.section("disk_cache")),
     };
     section.close();
     let cdn = header.filter(|_| !values.is_empty()).map(|header| CdnSecret { header, values });
-    let listen = listen?;
-    Some(OriginConfig { listen, connections_max, waiting_max, waiting_per_channel_max, cdn, access_log, away })
+    Some(OriginConfig {
+        listen: listen?,
+        connections_max,
+        waiting_max,
+        waiting_per_channel_max,
+        cdn,
+        access_log,
+        cache_bytes_max,
+        away,
+    })
+}
+
+/// The table `origin.disk_cache`: both keys, or none.
+fn disk(mut section: Section<'_>) -> Option<DiskConfig> {
+    let (path, bytes_max) = (section.optional("path", path), section.optional("max_size", units::size));
+    match (section.has("path"), section.has("max_size")) {
+        (true, false) => section.complain("max_size", "is missing; say how much may be kept in `path`"),
+        (false, true) => section.complain("path", "is missing; say where `max_size` may be kept"),
+        _ => {}
+    }
+    section.close();
+    Some(DiskConfig { path: path?, bytes_max: bytes_max? })
 }
 
 /// The address of another server, without a path.

@@ -1,7 +1,6 @@
 //! What is answered to what, without a socket.
 
 use std::fmt::Write;
-use std::time::Duration;
 
 use bytes::Bytes;
 use http::{HeaderMap, HeaderName, HeaderValue, Method, Response};
@@ -18,6 +17,8 @@ impl Fixture {
     fn ask(&self, method: &Method, path: &str, fields: &[(&str, &str)]) -> Response<Bytes> {
         match self.outcome(method, path, fields) {
             Outcome::Answer(response) => response,
+            // As where the archive does not have it.
+            Outcome::Archived(archived) => archived.absent(&Asked { method, headers: &HeaderMap::new(), reach: None }),
             Outcome::Wait(_) => panic!("{path} is waited for"),
         }
     }
@@ -28,8 +29,7 @@ impl Fixture {
         for (name, value) in fields {
             headers.append(HeaderName::try_from(*name).unwrap(), HeaderValue::from_str(value).unwrap());
         }
-        let world =
-            World { directory: &self.directory, window: Duration::from_secs(60), elsewhere: false, draining: false };
+        let world = World { directory: &self.directory, elsewhere: false, draining: false };
         let (path, query) = path.split_once('?').map_or((path, None), |(path, query)| (path, Some(query)));
         answer(&route(method, path), query, &Asked { method, headers: &headers, reach: None }, &world)
     }
@@ -125,7 +125,7 @@ fn heads_are_as_agreed() {
         let response = fixture.ask(&Method::try_from(*method).unwrap(), path, fields);
         writeln!(heads, "{}", head(method, path, fields, &response)).unwrap();
     }
-    check_golden(&heads);
+    crate::golden::golden("origin", "heads.txt", &heads);
 }
 
 fn head(method: &str, path: &str, fields: &[(&str, &str)], response: &Response<Bytes>) -> String {
@@ -142,15 +142,6 @@ fn head(method: &str, path: &str, fields: &[(&str, &str)], response: &Response<B
     text
 }
 
-/// Compares with `golden/heads.txt`, which `UPDATE_GOLDEN=1` writes anew.
-fn check_golden(heads: &str) {
-    let path = concat!(env!("CARGO_MANIFEST_DIR"), "/src/origin/golden/heads.txt");
-    if std::env::var_os("UPDATE_GOLDEN").is_some() {
-        std::fs::write(path, heads).unwrap();
-    }
-    assert_eq!(heads, std::fs::read_to_string(path).unwrap());
-}
-
 #[test]
 fn segments_and_parts_add_up() {
     let fixture = Fixture::new();
@@ -164,7 +155,7 @@ fn segments_and_parts_add_up() {
 #[test]
 fn segment_bytes_are_shared_not_copied() {
     let fixture = Fixture::new();
-    let kept = fixture.live.borrow().renditions[0].segments[1].data.as_ptr();
+    let kept = fixture.live.borrow().renditions[0].segments[1].data().unwrap().as_ptr();
     assert_eq!(fixture.get(SEGMENT_PATH).body().as_ptr(), kept);
     let ranged = fixture.ask(&Method::GET, SEGMENT_PATH, &[("range", "bytes=4-")]);
     assert_eq!(ranged.body().as_ptr(), kept.wrapping_add(4));
@@ -296,8 +287,7 @@ fn readiness_names_what_fails() {
     assert_eq!(response.status(), 503);
     assert_eq!(response.body(), "channel demo: the store fails: bucket `x`: connection refused\n");
     assert_eq!(fixture.get("/healthz").status(), 200);
-    let world =
-        World { directory: &fixture.directory, window: Duration::from_secs(60), elsewhere: false, draining: true };
+    let world = World { directory: &fixture.directory, elsewhere: false, draining: true };
     let asked = Asked { method: &Method::GET, headers: &HeaderMap::new(), reach: None };
     let outcome = answer(&route(&Method::GET, "/readyz"), None, &asked, &world);
     let Outcome::Answer(draining) = outcome else { panic!("{outcome:?}") };

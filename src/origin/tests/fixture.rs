@@ -5,12 +5,12 @@ use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
 use bytes::Bytes;
-use tokio::sync::watch;
+use tokio::sync::{mpsc, watch};
 
 use crate::ladder::{RenditionKind, RenditionName};
 use crate::live::{
-    ChannelPhase, ChannelSnapshot, ChannelView, Directory, IFrames, Init, Lazy, LowLatency, Msn, News, OpenSegment,
-    Part, Playlist, PublisherStatus, RenditionSnapshot, Segment, SessionId, Thumbnail, UploadStatus,
+    ChannelPhase, ChannelSnapshot, ChannelView, Directory, IFrames, Init, Lazy, LowLatency, Media, Msn, News,
+    OpenSegment, Part, Playlist, PublisherStatus, RenditionSnapshot, Segment, SessionId, Thumbnail, UploadStatus,
 };
 use crate::media::{Container, MediaTime};
 use crate::source::ChannelName;
@@ -89,7 +89,8 @@ impl Fixture {
         self.change(|rendition| {
             let open = Arc::unwrap_or_clone(rendition.open.take().unwrap());
             let next = OpenSegment { msn: Msn(open.msn.0 + 1), parts: vec![], ..open.clone() };
-            let done = Segment { parts: open.parts, ..(*segment(open.msn.0, false)).clone() };
+            let media = Media::Hot { data: Bytes::from_static(SEGMENT), parts: open.parts };
+            let done = Segment { media, ..(*segment(open.msn.0, false)).clone() };
             Arc::make_mut(&mut rendition.segments).push_back(Arc::new(done));
             rendition.open = Some(Arc::new(next));
         });
@@ -101,7 +102,9 @@ fn view(snapshot: ChannelSnapshot, phase: ChannelPhase) -> (ChannelView, Senders
     let (phase_sender, phase) = watch::channel(phase);
     let (upload_sender, upload) = watch::channel(UploadStatus::default());
     let (_, thumbnail) = watch::channel(Some(Arc::new(Thumbnail::new(Bytes::from_static(b"a picture")))));
-    (ChannelView { live, phase, upload, thumbnail }, (live_sender, phase_sender, upload_sender))
+    let (chronicle, orders, window) = (watch::channel(None).1, mpsc::channel(1).0, Duration::from_secs(60));
+    let view = ChannelView { window, live, phase, upload, chronicle, orders, thumbnail };
+    (view, (live_sender, phase_sender, upload_sender))
 }
 
 /// Session 5 with segments 8 to 10, of which 9 on are listed and 10 is a gap, and an open segment 11 with one part.
@@ -151,8 +154,8 @@ fn rendition(name: &str, kind: RenditionKind) -> RenditionSnapshot {
 }
 
 fn segment(msn: u64, gap: bool) -> Arc<Segment> {
-    let data = if gap { Bytes::new() } else { Bytes::from_static(SEGMENT) };
-    let parts = if gap { vec![] } else { vec![part(&data.slice(..10)), part(&data.slice(10..))] };
+    let data = Bytes::from_static(SEGMENT);
+    let parts = vec![part(&data.slice(..10)), part(&data.slice(10..))];
     Arc::new(Segment {
         msn: Msn(msn),
         session: SessionId(5),
@@ -160,9 +163,7 @@ fn segment(msn: u64, gap: bool) -> Arc<Segment> {
         start: MediaTime::ZERO,
         duration: MediaTime::from_millis(4000),
         program_date_time: noon(),
-        data,
-        parts,
-        gap,
+        media: if gap { Media::Gap } else { Media::Hot { data, parts } },
     })
 }
 

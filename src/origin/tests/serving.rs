@@ -17,6 +17,7 @@ use tokio::sync::watch;
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
+use super::cellar::Cellar;
 use super::fixture::{Fixture, SEGMENT};
 use crate::config::{AccessLog, AddressLimits, AwayConfig, CdnSecret, OriginConfig, PlaybackConfig, Secret};
 use crate::guard::Guard;
@@ -43,6 +44,7 @@ pub(super) struct Running {
     pub(super) fixture: Fixture,
     pub(super) address: SocketAddr,
     pub(super) metrics: Metrics,
+    pub(super) archive: Arc<Cellar>,
     draining: CancellationToken,
     stop: CancellationToken,
     server: JoinSet<()>,
@@ -59,7 +61,7 @@ impl Running {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
         let (_, directory) = watch::channel(fixture.directory.clone());
-        let configuration = Arc::new(Echo);
+        let (configuration, archive) = (Arc::new(Echo), Arc::new(Cellar::default()));
         let guard = Guard::new(AddressLimits {
             connections_max: 3,
             connects_per_second: 1,
@@ -74,15 +76,16 @@ impl Running {
             waiting_per_channel_max: 2,
             cdn: None,
             access_log: AccessLog::Off,
-            away: AwayConfig { upstream: None, cache_bytes_max: 1 << 20, stale_max: Duration::from_secs(60) },
+            cache_bytes_max: 1 << 20,
+            away: AwayConfig { upstream: None, stale_max: Duration::from_secs(60), disk: None },
         };
         change(&mut config);
         let log = LogFile::open(&config.access_log).await.unwrap();
         let origin = Origin {
             config,
             directory,
-            elsewhere: None,
-            window: Duration::from_secs(60),
+            archive: archive.clone(),
+            away: None,
             playback: Playback::read(&playback).unwrap(),
             configuration: Some(configuration),
             guard,
@@ -91,7 +94,7 @@ impl Running {
         };
         let mut server = JoinSet::new();
         server.spawn(serve(listener, origin, log, stop.clone()));
-        Self { fixture, address, metrics, draining, stop, server }
+        Self { fixture, address, metrics, archive, draining, stop, server }
     }
 
     pub(super) async fn get(&self, client: &Client<HttpConnector, Empty<Bytes>>, path: &str) -> Response<Incoming> {
@@ -260,6 +263,10 @@ async fn what_a_token_opened_is_kept_no_longer_than_it_is_valid_and_shared_only_
     let segment = cache(format!("/live/~{token}/demo/720p/5/9.m4s")).await;
     assert!(segment.starts_with("public, ") && segment.ends_with(", immutable"), "{segment}");
     assert!((50..=60).contains(&seconds(&segment)), "{segment}");
+    assert_eq!(running.get(&client, "/live/demo/720p/4/7.m4s").await.status(), 403);
+    assert_eq!(running.archive.take_asked(), [""; 0], "nor does it cost the archive a request");
+    let segment = cache(format!("/live/~{token}/demo/720p/4/7.m4s")).await;
+    assert!(segment.starts_with("public, ") && (50..=60).contains(&seconds(&segment)), "{segment}");
     let segment = cache(format!("/live/demo/720p/5/9.m4s?token={token}")).await;
     assert!(segment.starts_with("private, ") && (50..=60).contains(&seconds(&segment)), "{segment}");
     assert_eq!(cache(format!("/live/~{token}/demo/720p/index.m3u8")).await, "public, max-age=2");
@@ -287,16 +294,21 @@ async fn behind_a_cdn_nobody_else_is_answered() {
         }
         client.request(request).await.unwrap()
     };
-    for path in ["/live/demo/index.m3u8", "/live/demo/720p/5/9.m4s", "/live/demo/720p/5/99.m4s", "/", "/nothing"] {
+    let archived = "/live/demo/720p/4/7.m4s";
+    for path in
+        ["/live/demo/index.m3u8", "/live/demo/720p/5/9.m4s", archived, "/live/demo/720p/5/99.m4s", "/", "/nothing"]
+    {
         for value in [None, Some("first value of twp")] {
             let refused = ask(path, value).await;
             assert_eq!(
                 (refused.status().as_u16(), &refused.headers()["cache-control"]),
                 (403, &"no-store".parse().unwrap())
             );
+            assert_eq!(running.archive.take_asked(), [""; 0]);
         }
         let shown = [ask(path, Some("first value of two")).await, ask(path, Some("second value of two")).await];
         assert!(shown.iter().all(|response| [200, 404].contains(&response.status().as_u16())), "{path}");
+        assert_eq!(running.archive.take_asked().len(), if path == archived { 2 } else { 0 });
     }
     assert_eq!(ask("/healthz", None).await.status(), 200);
     assert_eq!(ask("/readyz", None).await.status(), 200);

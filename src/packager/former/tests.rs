@@ -2,11 +2,14 @@ use proptest::prelude::*;
 
 use super::*;
 use crate::ladder::LadderEvent;
-use crate::live::ChannelSnapshot;
+use crate::live::{ChannelSnapshot, with_gaps};
 use crate::packager::rules::Watcher;
 use crate::packager::simulate::{self, RENDITIONS, Session, steady};
 use crate::packager::testing;
 use crate::packager::{Packager, Told};
+
+/// All of a window.
+const HOT: Duration = Duration::from_secs(60);
 
 fn channel() -> ChannelName {
     ChannelName::new("demo").unwrap()
@@ -22,9 +25,9 @@ fn stored(snapshot: &ChannelSnapshot) -> Objects {
         put(Resource::Playlist(name()), &rendition.playlist.as_ref().unwrap().text);
         rendition.i_frames.iter().for_each(|list| drop(put(Resource::IFrames(name()), &list.playlist.text)));
         rendition.inits.iter().for_each(|init| drop(put(Resource::Init(name(), init.session), &init.data)));
-        for segment in rendition.listed().filter(|segment| !segment.gap) {
+        for segment in rendition.listed().filter(|segment| !segment.is_gap()) {
             let resource = Resource::segment(rendition.container, name(), segment.session, segment.msn);
-            put(resource, &segment.data);
+            put(resource, segment.data().unwrap());
         }
     }
     objects
@@ -32,11 +35,16 @@ fn stored(snapshot: &ChannelSnapshot) -> Objects {
 
 /// Reads it as the server does, which fetches what is needed.
 fn read(store: &Objects, container: Container) -> Result<Option<Former>, Unreadable> {
+    read_hot(store, container, HOT).map(|(former, _)| former)
+}
+
+/// The same, and what was fetched.
+fn read_hot(store: &Objects, container: Container, hot: Duration) -> Result<(Option<Former>, Objects), Unreadable> {
     let mut objects = Objects::new();
     for _ in 0..4 {
-        match Former::read(&channel(), container, &objects)? {
-            Reading::Nothing => return Ok(None),
-            Reading::Whole(former) => return Ok(Some(*former)),
+        match Former::read(&channel(), container, hot, &objects)? {
+            Reading::Nothing => return Ok((None, objects)),
+            Reading::Whole(former) => return Ok((Some(*former), objects)),
             Reading::Needs(paths) => {
                 objects.extend(paths.into_iter().map(|path| (path.clone(), store.get(&path).cloned().flatten())));
             }
@@ -78,7 +86,7 @@ fn playlist(packager: &Packager, rendition: &str) -> String {
 
 fn listed(packager: &Packager, rendition: &str) -> Vec<(u64, bool, bool)> {
     let rendition = packager.snapshot().rendition(rendition).unwrap();
-    rendition.listed().map(|segment| (segment.msn.0, segment.discontinuity, segment.gap)).collect()
+    rendition.listed().map(|segment| (segment.msn.0, segment.discontinuity, segment.is_gap())).collect()
 }
 
 #[test]
@@ -134,6 +142,45 @@ fn what_was_told_and_is_not_stored_is_a_gap_and_no_number_is_used_twice() {
     feed(&mut after, &mut watcher, steady(100, false).events(60_000));
     assert_eq!(listed(&after, "audio").first(), Some(&(901, false, false)));
     assert!(playlist(&after, "audio").contains("#EXT-X-DISCONTINUITY-SEQUENCE:8\n"));
+}
+
+/// A long window, of which only the last seconds are fetched.
+#[test]
+fn of_a_long_window_the_hot_end_is_fetched_and_the_rest_is_taken_by_its_word() {
+    let hls = crate::config::HlsConfig { window: Duration::from_secs(60), ..simulate::hls() };
+    let (mut packager, mut watcher) = (Packager::new(hls), Watcher::default());
+    feed(&mut packager, &mut watcher, Session { gop: 20, ..steady(1_000, false) }.events(10_000));
+    let mut events = steady(220, false).events(51_000);
+    events.pop();
+    feed(&mut packager, &mut watcher, events);
+    let store = stored(packager.snapshot());
+    let segments = |objects: &Objects| objects.keys().filter(|path| path.ends_with(".m4s")).count();
+    // Nothing but the six target durations that are the least.
+    let (former, fetched) = read_hot(&store, Container::Cmaf, Duration::ZERO).unwrap();
+    assert_eq!(segments(&store), 3 * 24);
+    // Sound is a little shorter.
+    assert!((3 * 6..=3 * 7).contains(&segments(&fetched)), "{}", segments(&fetched));
+    let mut after = Packager::resume(hls, packager.told(), former, testing::wall_clock(0));
+    watcher.restart(after.told().last);
+    watcher.see(after.snapshot());
+    for rendition in RENDITIONS {
+        assert!(playlist(&after, rendition).starts_with(&playlist(&packager, rendition)), "{rendition}");
+        let (old, new) =
+            (packager.snapshot().rendition(rendition).unwrap(), after.snapshot().rendition(rendition).unwrap());
+        let cold: Vec<bool> = new.listed().map(|segment| segment.is_cold()).take(24).collect();
+        assert!(cold[..17].iter().all(|cold| *cold) && cold[18..].iter().all(|cold| !cold), "{cold:?}");
+        let text = |list: &Option<crate::live::IFrames>| list.as_ref().map(|list| list.playlist.text.clone());
+        assert!(
+            text(&new.i_frames).zip(text(&old.i_frames)).is_none_or(|(new, old)| new.starts_with(&old)),
+            "{rendition}"
+        );
+        // By the seam a run begins where the one before ended; the clock went on by a second.
+        let apart = old.listed().zip(new.listed()).map(|(old, new)| (old.start - new.start).as_millis().abs());
+        assert!(apart.max() <= Some(1_001), "{rendition}");
+    }
+    let start = after.edge().as_millis() + 1_000;
+    feed(&mut after, &mut watcher, steady(100, true).events(start));
+    watcher.check_alignment();
 }
 
 #[test]
@@ -193,6 +240,32 @@ fn the_newest_that_are_not_there_are_gaps_of_their_own_numbers() {
         assert_eq!(playlist(&after, rendition).replace("#EXT-X-GAP\n", ""), playlist(&packager, rendition));
     }
     assert_eq!(after.told().last, Msn(4));
+}
+
+#[test]
+fn what_is_a_gap_in_the_store_stays_one_with_as_many_i_frames() {
+    let (packager, _) = killed();
+    let mut store = stored(packager.snapshot());
+    let session = packager.snapshot().rendition("720p").unwrap().segments.back().unwrap().session;
+    let missing = [format!("{session}/4.m4s")].into();
+    let files = ["720p/index.m3u8", "720p/iframes.m3u8"];
+    for file in files {
+        let text = store.get_mut(file).unwrap().as_mut().unwrap();
+        *text = with_gaps(text, &missing);
+        assert!(text.windows(10).any(|bytes| bytes == b"#EXT-X-GAP"), "{file}");
+    }
+    store.remove(&format!("720p/{session}/4.m4s"));
+    let after = resume(Told::default(), &store);
+    let rendition = after.snapshot().rendition("720p").unwrap();
+    let texts = [rendition.playlist.as_ref(), rendition.i_frames.as_ref().map(|i_frames| &i_frames.playlist)];
+    for (file, text) in files.into_iter().zip(texts) {
+        let tags = |text: &Bytes| {
+            let text = String::from_utf8(text.to_vec()).unwrap();
+            (text.matches("#EXT-X-GAP\n").count(), text.replace("#EXT-X-GAP\n", ""))
+        };
+        assert_eq!(store[file].as_ref().map(tags), text.map(|text| tags(&text.text)), "{file}");
+    }
+    assert_eq!(playlist(&after, "360p"), playlist(&packager, "360p"));
 }
 
 #[test]

@@ -56,9 +56,11 @@ impl Channel {
     /// The segments of a rendition, by their sessions, as a player reads them; counters go on through each.
     fn read(&self, rendition: &str) -> BTreeMap<SessionId, Vec<(Segment, Read)>> {
         let mut sessions: BTreeMap<SessionId, (Counters, Vec<(Segment, Read)>)> = BTreeMap::new();
-        for ((_, _), segment) in self.segments.iter().filter(|((name, _), segment)| name == rendition && !segment.gap) {
+        for ((_, _), segment) in
+            self.segments.iter().filter(|((name, _), segment)| name == rendition && !segment.is_gap())
+        {
             let (counters, read) = sessions.entry(segment.session).or_default();
-            read.push((segment.clone(), readback::read(&segment.data, counters)));
+            read.push((segment.clone(), readback::read(segment.data().unwrap(), counters)));
         }
         sessions.into_iter().map(|(session, (_, read))| (session, read)).collect()
     }
@@ -99,7 +101,7 @@ fn the_sound_is_in_every_rendition_and_nowhere_else() {
     assert!(!multivariant.contains("EXT-X-MEDIA") && !multivariant.contains("I-FRAME"), "{multivariant}");
     for rendition in &channel.snapshot().renditions {
         assert!(rendition.low_latency.is_none() && rendition.i_frames.is_none() && rendition.inits.is_empty());
-        assert!(rendition.segments.iter().all(|segment| segment.parts.is_empty()));
+        assert!(rendition.segments.iter().all(|segment| segment.parts().is_empty()));
     }
     golden("channel_ts.m3u8", &channel.text("720p"));
 }

@@ -42,6 +42,8 @@ pub(super) fn setup(ladder: LadderConfig, segment_millis: u64) -> Setup {
             segment_duration: Duration::from_millis(segment_millis),
             part_duration: Duration::from_millis(500),
             window: Duration::from_secs(60),
+            memory: Duration::from_secs(180),
+            memory_max: Duration::from_secs(900),
         },
         latched: None::<Latched>,
         metrics: Metrics::default(),

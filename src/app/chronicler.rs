@@ -1,0 +1,1083 @@
+//! Keeps the index of what is kept of a channel, and does what follows from it: recordings get their playlists, clips are made, what is
+//! too old is deleted.
+//!
+//! One task a channel, which alone writes the index. It takes in what is published also while it waits for the store, and after
+//! each change keeps the index in a file below the data directory: a process that is killed while the store fails loses none of it.
+//! As long as it has not read what the store has, it writes nothing there, and nobody deletes anything.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::{Path, PathBuf};
+use std::pin::pin;
+use std::sync::Arc;
+use std::time::{Duration, SystemTime};
+
+use bytes::{Bytes, BytesMut};
+use tokio::sync::{Semaphore, mpsc, watch};
+use tokio::task::spawn_blocking;
+use tokio::time::{Instant, sleep_until, timeout};
+use tracing::{Instrument, debug, error, info, info_span, warn};
+
+use super::storyboard;
+use crate::caching::{Cache, JSON_TYPE, PICTURE_TYPE, PLAYLIST_TYPE, STORYBOARD_TYPE};
+use crate::chronicle::{
+    Block, BlockKey, Chronicle, Clip, ClipName, Kept, Kind, Moment, Order, OrderRefusal, Removal, Rules, SHEETS_MAX,
+    Sight, Span, State, Stretch,
+};
+use crate::layout::{Excerpt, Resource};
+use crate::live::{ChannelSnapshot, Msn, SessionId, UploadStatus};
+use crate::source::ChannelName;
+use crate::store::{Condition, Object, Standing, Store, StoreError, Version, Writer};
+use crate::transcode::{Grid, Picture, Storyboard, webvtt};
+
+/// What a channel's chronicler works with.
+pub(super) struct Setup {
+    pub(super) channel: ChannelName,
+    pub(super) store: Arc<dyn Store>,
+    pub(super) writer: Writer,
+    /// The channel's programmes are kept.
+    pub(super) record: bool,
+    /// How long, and how much.
+    pub(super) rules: Rules,
+    /// How much a live playlist lists.
+    pub(super) window: Duration,
+    pub(super) data_dir: PathBuf,
+    /// The channel leaves nothing on this machine when it goes.
+    pub(super) fleeting: bool,
+    /// The programme of a process before this one goes on.
+    pub(super) open: bool,
+    /// Bounds the pictures that are made at one time; none where none are.
+    pub(super) pictures: Option<Arc<Semaphore>>,
+}
+
+/// What it reads.
+pub(super) struct Views {
+    pub(super) live: watch::Receiver<Arc<ChannelSnapshot>>,
+    pub(super) upload: watch::Receiver<UploadStatus>,
+    pub(super) orders: mpsc::Receiver<Order>,
+}
+
+/// What it tells.
+pub(super) struct Outlets {
+    /// To whoever shows what is kept; none as long as that is not known, and when another process has the channel.
+    pub(super) chronicle: watch::Sender<Option<Arc<Chronicle>>>,
+    /// To whoever deletes; none as long as that is not known.
+    pub(super) kept: watch::Sender<Option<Arc<Kept>>>,
+}
+
+/// Keeps the index until the channel's uploader is gone and everything is written, or until another process has the channel.
+pub(super) async fn chronicle(setup: Setup, views: Views, outlets: Outlets) {
+    let span = info_span!("channel", channel = %setup.channel);
+    let mut chronicler = Chronicler::new(setup, views, outlets);
+    async {
+        chronicler.run().await;
+        chronicler.outlets.chronicle.send_replace(None);
+    }
+    .instrument(span)
+    .await;
+}
+
+struct Chronicler {
+    setup: Setup,
+    file: LocalFile,
+    live: watch::Receiver<Arc<ChannelSnapshot>>,
+    upload: watch::Receiver<UploadStatus>,
+    orders: mpsc::Receiver<Order>,
+    outlets: Outlets,
+    chronicle: Chronicle,
+    /// The right to write was this process's.
+    held: bool,
+    /// What the store had when this process began is known.
+    confirmed: bool,
+    /// The revision that is in the store.
+    written: u64,
+    /// What was removed until this revision is to be deleted once that is in the store.
+    unlisted: u64,
+    /// Of the index in the store, where it is known.
+    version: Option<Version>,
+    /// The index is to be stored now.
+    urgent: bool,
+    next: Due,
+    failing: bool,
+}
+
+/// When what is done now and then is due.
+#[derive(Clone, Copy, Debug, Default)]
+struct Due {
+    write: Option<Instant>,
+    settle: Option<Instant>,
+    retention: Option<Instant>,
+    clear: Option<Instant>,
+    /// After a failure nothing is tried before.
+    retry: Option<Instant>,
+}
+
+/// What is to be done next.
+enum Job {
+    Confirm,
+    Write,
+    Close(SessionId, Block),
+    Publish(SessionId),
+    Settle(Vec<Resource>),
+    Remove(Removal),
+    Clear,
+}
+
+/// Why a job was not done.
+enum Failure {
+    Store(StoreError),
+    /// What is in the store is no index.
+    Damaged(String),
+    /// Another process has the channel.
+    Lost,
+    /// This process does not have it yet.
+    Unclaimed,
+}
+
+impl From<StoreError> for Failure {
+    fn from(error: StoreError) -> Self {
+        Self::Store(error)
+    }
+}
+
+impl Chronicler {
+    fn new(setup: Setup, views: Views, outlets: Outlets) -> Self {
+        let file = LocalFile::new(&setup.data_dir, &setup.channel);
+        let known = file.read();
+        let is_known = known.is_some();
+        let mut chronicle = known.unwrap_or_default();
+        if !setup.open {
+            chronicle.end();
+        }
+        let new = Self {
+            setup,
+            file,
+            live: views.live,
+            upload: views.upload,
+            orders: views.orders,
+            outlets,
+            unlisted: chronicle.revision,
+            chronicle,
+            held: false,
+            confirmed: false,
+            written: 0,
+            version: None,
+            urgent: false,
+            next: Due::default(),
+            failing: false,
+        };
+        if is_known {
+            new.publish();
+        }
+        new
+    }
+
+    async fn run(&mut self) {
+        loop {
+            let over = self.live.has_changed().is_err() && self.upload.has_changed().is_err();
+            self.take_in();
+            while let Ok(order) = self.orders.try_recv() {
+                self.obey(order).await;
+            }
+            let now = Instant::now();
+            match self.job(now, over) {
+                Some(job) => {
+                    if let Err(failure) = self.perform(job).await
+                        && self.failed(failure)
+                    {
+                        return;
+                    }
+                }
+                None if over => break,
+                None => self.event(now).await,
+            }
+        }
+        if self.setup.fleeting && self.confirmed && self.written == self.chronicle.revision {
+            self.file.remove();
+        }
+    }
+
+    /// Takes in what has been published, and what has come into the store.
+    fn take_in(&mut self) {
+        // In this order: what the uploader says is of a window that is no newer than the one that is seen then.
+        let stored = self.upload.borrow_and_update().stored;
+        let snapshot = Arc::clone(&self.live.borrow_and_update());
+        let mut changed = self.chronicle.follow(&snapshot, self.setup.record);
+        changed |= stored.is_some_and(|stored| self.chronicle.stored(&snapshot, stored));
+        changed |= first_listed(&snapshot).is_some_and(|first| self.chronicle.forget(first));
+        if changed {
+            self.changed();
+        }
+    }
+
+    fn changed(&mut self) {
+        if self.confirmed {
+            // So that of two copies the younger is known, whoever has written it.
+            let now = Moment::from(wall_clock()).0;
+            self.chronicle.revision = now.max(self.chronicle.revision.saturating_add(1));
+            self.publish();
+        }
+        self.file.keep(&self.chronicle);
+    }
+
+    fn publish(&self) {
+        self.outlets.chronicle.send_replace(Some(Arc::new(self.chronicle.clone())));
+        if !self.confirmed {
+            return;
+        }
+        let kept = Some(Arc::new(self.chronicle.kept()));
+        self.outlets.kept.send_if_modified(|known| {
+            let changed = *known != kept;
+            *known = kept;
+            changed
+        });
+    }
+
+    fn job(&mut self, now: Instant, over: bool) -> Option<Job> {
+        let is_due = |due: Option<Instant>| due.is_none_or(|due| due <= now);
+        if !is_due(self.next.retry) {
+            return None;
+        }
+        if !self.confirmed {
+            return Some(Job::Confirm);
+        }
+        if self.written < self.chronicle.revision && (self.urgent || over || is_due(self.next.write)) {
+            return Some(Job::Write);
+        }
+        if let Some((programme, block)) = self.chronicle.next_block() {
+            return Some(Job::Close(programme, block));
+        }
+        let complete = self
+            .chronicle
+            .programmes
+            .iter()
+            .find(|programme| programme.recorded && programme.state == State::Ended && programme.tail.is_empty());
+        if let Some(programme) = complete {
+            return Some(Job::Publish(programme.id));
+        }
+        let doubtful = self.chronicle.doubtful(&self.live.borrow());
+        if doubtful.is_empty() {
+            self.next.settle = None;
+        } else if self.upload.borrow().failing.is_none() {
+            // It may be on its way.
+            let due = *self.next.settle.get_or_insert(now.checked_add(SETTLE_AFTER).unwrap_or(now));
+            if due <= now {
+                return Some(Job::Settle(doubtful));
+            }
+        }
+        let removal = || self.chronicle.due(&self.setup.rules, wall_clock().into());
+        if let Some(removal) = is_due(self.next.retention).then(removal).flatten() {
+            return Some(Job::Remove(removal));
+        }
+        let may_clear = self.written >= self.unlisted && is_due(self.next.clear);
+        (may_clear && !self.chronicle.removed.is_empty()).then_some(Job::Clear)
+    }
+
+    async fn perform(&mut self, job: Job) -> Result<(), Failure> {
+        let now = Instant::now();
+        match job {
+            Job::Confirm => self.confirm().await?,
+            Job::Write => self.write().await?,
+            Job::Close(programme, block) => self.close(programme, &block).await?,
+            Job::Publish(id) => self.publish_recording(id).await?,
+            Job::Settle(doubtful) => {
+                self.next.settle = now.checked_add(SETTLE_EACH);
+                self.settle(&doubtful).await?;
+            }
+            Job::Remove(removal) => self.remove(removal),
+            // What cannot be deleted keeps nothing else from being done.
+            Job::Clear => match self.clear().await {
+                Ok(()) => {}
+                Err(Failure::Store(error)) => {
+                    debug!(%error, "what was removed is not deleted yet");
+                    self.next.clear = now.checked_add(CLEAR_RETRY);
+                    return Ok(());
+                }
+                Err(failure) => return Err(failure),
+            },
+        }
+        if self.chronicle.due(&self.setup.rules, wall_clock().into()).is_none() {
+            self.next.retention = now.checked_add(RETENTION_EACH);
+        }
+        self.failing = false;
+        self.next.retry = None;
+        Ok(())
+    }
+
+    /// True where it is over.
+    fn failed(&mut self, failure: Failure) -> bool {
+        self.next.retry = Instant::now().checked_add(RETRY);
+        let first = !self.failing;
+        match failure {
+            Failure::Lost => {
+                debug!("another process keeps the index of the channel from now on");
+                return true;
+            }
+            Failure::Unclaimed => {}
+            Failure::Damaged(why) => {
+                if first {
+                    let key = Resource::Chronicle.path(&self.setup.channel);
+                    error!(
+                        key,
+                        "the index of what is kept of the channel cannot be used: {why}. Nothing is recorded or deleted until it is \
+                         restored or removed"
+                    );
+                }
+                self.failing = true;
+            }
+            Failure::Store(error) => {
+                if first {
+                    warn!(
+                        "the index of what is kept is not stored, nor are recordings completed: {error}; it is tried again"
+                    );
+                }
+                self.failing = true;
+            }
+        }
+        false
+    }
+
+    /// Waits until something is to be done that was not at `now`.
+    async fn event(&mut self, now: Instant) {
+        let soon = now.checked_add(TICK).unwrap_or(now);
+        tokio::select! {
+            Some(order) = self.orders.recv() => self.obey(order).await,
+            // That a sender is gone is told once.
+            _ = self.live.changed(), if self.live.has_changed().is_ok() => {}
+            _ = self.upload.changed(), if self.upload.has_changed().is_ok() => {}
+            () = sleep_until(soon) => {}
+        }
+    }
+
+    /// Waits for the store, and takes in meanwhile what is published.
+    async fn during<T>(&mut self, work: impl Future<Output = Result<T, StoreError>>) -> Result<T, Failure> {
+        let mut work = pin!(timeout(PATIENCE, work));
+        loop {
+            tokio::select! {
+                biased;
+                done = &mut work => {
+                    let done = done.unwrap_or_else(|_| Err(StoreError::slow(PATIENCE)));
+                    return done.map_err(Failure::from);
+                }
+                Ok(()) = self.live.changed() => self.take_in(),
+            }
+        }
+    }
+
+    async fn may_write(&mut self) -> Result<(), Failure> {
+        let writer = self.setup.writer.clone();
+        match self.during(async move { writer.standing().await }).await? {
+            Standing::Own => {
+                self.held = true;
+                Ok(())
+            }
+            Standing::Other(_) if self.held => Err(Failure::Lost),
+            // The uploader takes it as soon as it can, if it may.
+            Standing::Nobody | Standing::Other(_) => Err(Failure::Unclaimed),
+        }
+    }
+
+    /// Reads what the store has, and goes on from that or from what this machine knows, whichever is younger.
+    async fn confirm(&mut self) -> Result<(), Failure> {
+        // Behind this nobody else writes it.
+        self.may_write().await?;
+        let (store, key) = (Arc::clone(&self.setup.store), Resource::Chronicle.path(&self.setup.channel));
+        if let Some((text, version)) = self.during(async move { store.read(&key).await }).await? {
+            let mut stored = Chronicle::read(&text).map_err(|error| Failure::Damaged(error.to_string()))?;
+            self.written = stored.revision;
+            self.version = Some(version);
+            if stored.revision > self.chronicle.revision {
+                if !self.setup.open {
+                    stored.end();
+                }
+                self.unlisted = stored.revision;
+                let known = std::mem::replace(&mut self.chronicle, stored);
+                self.chronicle.join(known);
+            }
+        }
+        self.confirmed = true;
+        self.changed();
+        Ok(())
+    }
+
+    async fn write(&mut self) -> Result<(), Failure> {
+        self.may_write().await?;
+        let (revision, text) = (self.chronicle.revision, self.chronicle.text());
+        let object = self.object(&Resource::Chronicle, text.into());
+        let condition = self.version.clone().map_or(Condition::Any, Condition::Is);
+        let store = Arc::clone(&self.setup.store);
+        match self.during(async move { store.put_if(object, condition).await }).await {
+            Ok(version) => self.version = version,
+            // Another has it, which a look will tell, or the answer to a write of this process was lost.
+            Err(Failure::Store(StoreError::Changed(_))) if self.version.take().is_some() => return Ok(()),
+            Err(failure) => return Err(failure),
+        }
+        self.written = revision;
+        self.urgent = false;
+        // What is younger is in the live playlists too.
+        self.next.write = Instant::now().checked_add(WRITE_EACH.min(self.setup.window / 3));
+        Ok(())
+    }
+
+    async fn put(&mut self, resource: &Resource, data: Bytes) -> Result<(), Failure> {
+        let (store, object) = (Arc::clone(&self.setup.store), self.object(resource, data));
+        self.during(async move { store.put(object).await }).await
+    }
+
+    async fn get(&mut self, resource: &Resource) -> Result<Option<Bytes>, Failure> {
+        let (store, key) = (Arc::clone(&self.setup.store), resource.path(&self.setup.channel));
+        self.during(async move { store.get(&key).await }).await
+    }
+
+    fn object(&self, resource: &Resource, data: Bytes) -> Object {
+        let (cache, content_type) = match resource {
+            Resource::Excerpt(..) => (Cache::OVER, PLAYLIST_TYPE),
+            Resource::Block(..) => (Cache::Immutable, JSON_TYPE),
+            Resource::Sheet(..) => (Cache::Immutable, PICTURE_TYPE),
+            Resource::Storyboard(_) => (Cache::OVER, STORYBOARD_TYPE),
+            _ => (Cache::EDGE, JSON_TYPE),
+        };
+        let (key, cache_control) = (resource.path(&self.setup.channel), cache.control().into_owned());
+        Object { key, data, content_type, cache_control }
+    }
+
+    async fn close(&mut self, programme: SessionId, block: &Block) -> Result<(), Failure> {
+        let Some(summary) = block.summary() else { return Ok(()) };
+        self.may_write().await?;
+        let (session, first) = summary.key();
+        let data = serde_json::to_vec(block).unwrap_or_default();
+        self.put(&Resource::Block(session, first), data.into()).await?;
+        self.chronicle.close(programme, block);
+        self.urgent = true;
+        self.changed();
+        Ok(())
+    }
+
+    async fn blocks(&mut self, needed: &[BlockKey]) -> Result<BTreeMap<BlockKey, Arc<Block>>, Failure> {
+        let mut blocks = BTreeMap::new();
+        for key in needed {
+            blocks.insert(*key, Arc::new(self.block(*key).await?));
+        }
+        Ok(blocks)
+    }
+
+    /// A block; an empty one where it is gone or damaged.
+    async fn block(&mut self, (session, first): BlockKey) -> Result<Block, Failure> {
+        let resource = Resource::Block(session, first);
+        let data = self.get(&resource).await?;
+        let block = data.and_then(|data| serde_json::from_slice(&data).ok());
+        if block.is_none() {
+            let key = resource.path(&self.setup.channel);
+            warn!(key, "a block of the index is gone or damaged: what it lists is not found any more");
+        }
+        Ok(block.unwrap_or_default())
+    }
+
+    /// Puts the playlists of a list that does not change any more, the multivariant playlist last.
+    async fn put_playlists(&mut self, excerpt: &Excerpt, stretch: &Stretch) -> Result<(), Failure> {
+        for resource in stretch.head.playlists(excerpt).into_iter().rev() {
+            let text = match &resource {
+                Resource::Excerpt(_, Some(rendition)) => stretch.playlist(rendition, "../../../", Kind::Vod),
+                _ => Some(stretch.head.multivariant("")),
+            };
+            self.put(&resource, text.unwrap_or_default().into()).await?;
+        }
+        Ok(())
+    }
+
+    async fn publish_recording(&mut self, id: SessionId) -> Result<(), Failure> {
+        self.may_write().await?;
+        let programme = self.chronicle.programme(id);
+        let needed: Vec<BlockKey> = programme.iter().flat_map(|p| p.blocks.iter().map(|block| block.key())).collect();
+        let blocks = self.blocks(&needed).await?;
+        let Some((stretch, _)) = self.chronicle.whole(id, Sight { blocks: &blocks, at_hand: None }) else {
+            self.remove(Removal::Recording(id));
+            return Ok(());
+        };
+        self.put_playlists(&Excerpt::Recording(id), &stretch).await?;
+        if let Some(turns) = self.setup.pictures.clone() {
+            self.put_storyboard(id, &stretch, &turns).await?;
+        }
+        info!(recording = %id, segments = stretch.entries.len(), "the recording is complete");
+        if let Some(programme) = self.chronicle.programmes.iter_mut().find(|programme| programme.id == id) {
+            programme.state = State::Published;
+        }
+        self.urgent = true;
+        self.changed();
+        Ok(())
+    }
+
+    /// Puts small pictures of a recording, for the bar by which viewers look for a place in it. Out of the segments in the store: whoever
+    /// made them may be another process.
+    async fn put_storyboard(&mut self, id: SessionId, stretch: &Stretch, turns: &Semaphore) -> Result<(), Failure> {
+        let (mut board, mut tiles) = (Storyboard::new(GRID, 0), Vec::new());
+        for scene in storyboard::scenes(stretch, GRID.columns * GRID.rows * SHEETS_MAX) {
+            let mut media = BytesMut::new();
+            for resource in scene.media {
+                media.extend_from_slice(&self.get(&resource).await?.unwrap_or_default());
+            }
+            if board.is_full() {
+                self.put_sheet(id, &board).await?;
+            }
+            let turn = turns.acquire().await;
+            let decoded = spawn_blocking(move || Picture::decode(media.freeze(), PICTURE_LINES)).await;
+            drop(turn);
+            match decoded {
+                Ok(Ok(picture)) => tiles.extend(board.add(scene.at, &picture)),
+                Ok(Err(error)) => debug!(%error, "a picture of the recording is left out of its storyboard"),
+                Err(panic) => std::panic::resume_unwind(panic.into_panic()),
+            }
+        }
+        self.put_sheet(id, &board).await?;
+        if tiles.is_empty() {
+            return Ok(());
+        }
+        let text = webvtt(&tiles, stretch.duration(), |sheet| format!("storyboard-{sheet}.jpg"));
+        self.put(&Resource::Storyboard(id), text.into()).await
+    }
+
+    async fn put_sheet(&mut self, id: SessionId, board: &Storyboard) -> Result<(), Failure> {
+        let Some((sheet, picture)) = board.sheet() else { return Ok(()) };
+        match picture.jpeg() {
+            Ok(file) => self.put(&Resource::Sheet(id, sheet), file).await,
+            Err(error) => {
+                debug!(%error, "a sheet of the recording's storyboard cannot be made");
+                Ok(())
+            }
+        }
+    }
+
+    /// Looks in the store for what nobody has seen arrive there.
+    async fn settle(&mut self, doubtful: &[Resource]) -> Result<(), Failure> {
+        // What the uploader still has before it is not lost.
+        let idle = {
+            let upload = self.upload.borrow();
+            // Of an older window it says nothing of what came last.
+            let is_current = upload.seen == self.live.borrow().last();
+            is_current && upload.segments_behind == 0 && upload.spooled == 0
+        };
+        let keys: BTreeSet<String> = doubtful.iter().map(|media| media.path(&self.setup.channel)).collect();
+        let mut present = BTreeSet::new();
+        let mut rest = keys.clone();
+        while let Some(first) = rest.pop_first() {
+            let directory = first.rsplit_once('/').map_or("", |(directory, _)| directory).to_owned() + "/";
+            // What comes right behind this is `first`.
+            let mut after = first.get(..first.len().saturating_sub(1)).map(str::to_owned);
+            rest.retain(|key| !key.starts_with(&directory));
+            let last = keys.iter().rev().find(|key| key.starts_with(&directory)).cloned().unwrap_or_default();
+            while let Some(from) = after.take() {
+                let (store, prefix) = (Arc::clone(&self.setup.store), directory.clone());
+                let page = self.during(async move { store.list(&prefix, Some(&from)).await }).await?;
+                after = page.last().map(|listed| listed.key.clone()).filter(|key| *key < last);
+                present.extend(page.into_iter().map(|listed| listed.key).filter(|key| keys.contains(key)));
+            }
+        }
+        let channel = self.setup.channel.clone();
+        let is_there = |media: &Resource| {
+            let key = media.path(&channel);
+            let absent = (idle && keys.contains(&key)).then_some(false);
+            if present.contains(&key) { Some(true) } else { absent }
+        };
+        let lost = self.chronicle.settle(&self.live.borrow(), is_there);
+        if lost > 0 {
+            warn!(segments = lost, "segments never came into the store: recordings have gaps there");
+        }
+        self.changed();
+        Ok(())
+    }
+
+    fn remove(&mut self, removal: Removal) {
+        if self.chronicle.remove(removal) {
+            if let Removal::Recording(id) = removal {
+                info!(recording = %id, "the recording is removed: it is too old, or there is too much");
+            }
+            self.unlist();
+        }
+    }
+
+    /// Something was removed from the list.
+    fn unlist(&mut self) {
+        self.urgent = true;
+        self.changed();
+        self.unlisted = self.chronicle.revision;
+    }
+
+    /// Deletes some of what was removed, but for what something else names. The index in the store does not list it any more.
+    async fn clear(&mut self) -> Result<(), Failure> {
+        let Some(removed) = self.chronicle.removed.first().cloned() else { return Ok(()) };
+        self.may_write().await?;
+        self.delete(removed.texts()).await?;
+        if let Some(key) = removed.blocks.first() {
+            let block = self.block(*key).await?;
+            self.delete_media(removed.media(&block.entries)).await?;
+            self.delete(vec![Resource::Block(key.0, key.1)]).await?;
+        } else {
+            self.delete_media(removed.media(&removed.entries)).await?;
+            self.delete_media(removed.inits()).await?;
+        }
+        if let Some(removed) = self.chronicle.removed.first_mut().filter(|removed| !removed.blocks.is_empty()) {
+            removed.blocks.remove(0);
+        } else {
+            self.chronicle.removed.remove(0);
+        }
+        self.changed();
+        Ok(())
+    }
+
+    async fn delete_media(&mut self, media: Vec<Resource>) -> Result<(), Failure> {
+        let kept = self.chronicle.kept();
+        let snapshot = Arc::clone(&self.live.borrow());
+        let media = media.into_iter().filter(|media| !kept.holds(media) && !is_live(&snapshot, media));
+        self.delete(media.collect()).await
+    }
+
+    async fn delete(&mut self, resources: Vec<Resource>) -> Result<(), Failure> {
+        let keys: Vec<String> = resources.iter().map(|resource| resource.path(&self.setup.channel)).collect();
+        for batch in keys.chunks(DELETED_AT_ONCE_MAX) {
+            let (store, batch) = (Arc::clone(&self.setup.store), batch.to_vec());
+            self.during(async move { store.delete(&batch).await }).await?;
+        }
+        Ok(())
+    }
+
+    /// Does what an operator asks for, who still waits.
+    async fn obey(&mut self, order: Order) {
+        match order {
+            Order::Clip { name, span, reply } if !reply.is_closed() => {
+                let made = self.clip(name, span).await;
+                drop(reply.send(made));
+            }
+            Order::RemoveClip { name, reply } if !reply.is_closed() => {
+                let removed = self.remove_clip(&name).await;
+                drop(reply.send(removed));
+            }
+            Order::RemoveRecording { id, reply } if !reply.is_closed() => {
+                let removed = self.remove_recording(id);
+                drop(reply.send(removed));
+            }
+            Order::Clip { .. } | Order::RemoveClip { .. } | Order::RemoveRecording { .. } => {}
+        }
+    }
+
+    fn may_order(&self) -> Result<(), OrderRefusal> {
+        let unknown = || OrderRefusal::Failing("what it has was not read since this process started".to_owned());
+        if self.confirmed { Ok(()) } else { Err(unknown()) }
+    }
+
+    async fn clip(&mut self, name: ClipName, span: Span) -> Result<Clip, OrderRefusal> {
+        self.may_order()?;
+        let Some(end) = span.end.filter(|end| *end <= wall_clock().into()) else { return Err(OrderRefusal::NotOver) };
+        if self.chronicle.clip(&name).is_some() {
+            return Err(OrderRefusal::Taken);
+        }
+        let needed = self.chronicle.blocks(span).map_err(|_| OrderRefusal::TooLong)?;
+        let blocks = self.blocks(&needed).await.map_err(refusal)?;
+        let sight = Sight { blocks: &blocks, at_hand: Some(Msn(0)) };
+        let (stretch, kind) = self.chronicle.stretch(span, sight).ok_or(OrderRefusal::Nothing)?;
+        let reaches = kind == Kind::Vod || stretch.entries.last().is_some_and(|last| end <= last.ends());
+        if !reaches || stretch.entries.iter().any(|entry| entry.unproven) {
+            return Err(OrderRefusal::TooEarly);
+        }
+        let clip = stretch.clip(name.clone()).ok_or(OrderRefusal::Nothing)?;
+        // From here on nothing of it is deleted.
+        self.chronicle.clips.push(clip.clone());
+        self.changed();
+        match self.store_clip(&name, &stretch).await {
+            Ok(()) => {
+                info!(clip = %name, segments = stretch.entries.len(), "the clip is made");
+                Ok(clip)
+            }
+            Err(failure) => {
+                self.chronicle.clips.retain(|clip| clip.name != name);
+                self.changed();
+                Err(refusal(failure))
+            }
+        }
+    }
+
+    async fn store_clip(&mut self, name: &ClipName, stretch: &Stretch) -> Result<(), Failure> {
+        self.may_write().await?;
+        let list = serde_json::to_vec(stretch).unwrap_or_default();
+        self.put(&Resource::Clip(name.clone()), list.into()).await?;
+        self.put_playlists(&Excerpt::Clip(name.clone()), stretch).await?;
+        self.write().await
+    }
+
+    async fn remove_clip(&mut self, name: &ClipName) -> Result<(), OrderRefusal> {
+        self.may_order()?;
+        self.chronicle.clip(name).ok_or(OrderRefusal::Unknown)?;
+        let list = self.get(&Resource::Clip(name.clone())).await.map_err(refusal)?;
+        match list.and_then(|list| serde_json::from_slice::<Stretch>(&list).ok()) {
+            Some(stretch) => self.chronicle.remove_clip(name, stretch),
+            None => {
+                warn!(clip = %name, "what the clip lists is gone or damaged: what is left of it is deleted in a day");
+                self.chronicle.clips.retain(|clip| clip.name != *name);
+            }
+        }
+        info!(clip = %name, "the clip is removed");
+        self.unlist();
+        Ok(())
+    }
+
+    fn remove_recording(&mut self, id: SessionId) -> Result<(), OrderRefusal> {
+        self.may_order()?;
+        let programme = self.chronicle.programme(id).filter(|programme| programme.recorded);
+        if programme.ok_or(OrderRefusal::Unknown)?.state != State::Published {
+            return Err(OrderRefusal::Unfinished);
+        }
+        if self.chronicle.remove(Removal::Recording(id)) {
+            info!(recording = %id, "the recording is removed");
+            self.unlist();
+        }
+        Ok(())
+    }
+}
+
+fn refusal(failure: Failure) -> OrderRefusal {
+    OrderRefusal::Failing(match failure {
+        Failure::Store(error) => error.to_string(),
+        Failure::Damaged(why) => why,
+        Failure::Lost => "another process has the channel".to_owned(),
+        Failure::Unclaimed => "the channel is not claimed yet".to_owned(),
+    })
+}
+
+/// The first number that all playlists list.
+fn first_listed(snapshot: &ChannelSnapshot) -> Option<Msn> {
+    snapshot.renditions.iter().filter(|rendition| rendition.playlist.is_some()).map(|r| r.first_listed).max()
+}
+
+/// It is in the live window, or has just left it: the uploader deletes it.
+fn is_live(snapshot: &ChannelSnapshot, media: &Resource) -> bool {
+    let rendition = media.rendition().and_then(|name| snapshot.rendition(name.as_str()));
+    rendition.is_some_and(|rendition| match media {
+        Resource::Init(_, session) => rendition.init(*session).is_some(),
+        Resource::Segment(_, session, msn) | Resource::TsSegment(_, session, msn) => {
+            rendition.segment(*session, *msn).is_some()
+        }
+        _ => false,
+    })
+}
+
+/// The copy of the index below the data directory.
+struct LocalFile {
+    path: PathBuf,
+    failing: bool,
+}
+
+impl LocalFile {
+    fn new(data_dir: &Path, channel: &ChannelName) -> Self {
+        Self { path: data_dir.join("chronicle").join(format!("{channel}.json")), failing: false }
+    }
+
+    fn read(&self) -> Option<Chronicle> {
+        let text = std::fs::read(&self.path).ok()?;
+        let path = self.path.display();
+        let read = Chronicle::read(&text).inspect_err(|error| warn!(%path, "not gone on from: {error}"));
+        read.ok()
+    }
+
+    /// In one step, so that it is whole whenever the process is killed.
+    fn keep(&mut self, chronicle: &Chronicle) {
+        let whole = self.path.with_extension("tmp");
+        let made = self.path.parent().map_or(Ok(()), std::fs::create_dir_all);
+        let written = made.and_then(|()| std::fs::write(&whole, chronicle.text()));
+        let written = written.and_then(|()| std::fs::rename(&whole, &self.path));
+        let path = self.path.display();
+        match (&written, self.failing) {
+            (Err(error), false) => {
+                warn!(%path, %error, "what is kept is not noted here: should this process be killed while the store fails, recordings lose what came last");
+            }
+            (Ok(()), true) => info!(%path, "what is kept is noted here again"),
+            _ => {}
+        }
+        self.failing = written.is_err();
+    }
+
+    fn remove(&self) {
+        // One that stays does no harm.
+        drop(std::fs::remove_file(&self.path));
+    }
+}
+
+#[expect(clippy::disallowed_methods, reason = "recordings are kept, and ranges asked for, by the calendar")]
+fn wall_clock() -> SystemTime {
+    SystemTime::now()
+}
+
+/// How long the store may take for one request.
+const PATIENCE: Duration = Duration::from_secs(20);
+
+/// After a failure.
+const RETRY: Duration = Duration::from_secs(5);
+
+/// After what was removed could not be deleted.
+const CLEAR_RETRY: Duration = Duration::from_secs(60);
+
+/// How often the index is stored while a programme goes on, at most.
+const WRITE_EACH: Duration = Duration::from_secs(10);
+
+/// How long what has not been seen to arrive is waited for.
+const SETTLE_AFTER: Duration = Duration::from_secs(5);
+
+/// How often the store is searched for what nobody has seen arrive.
+const SETTLE_EACH: Duration = Duration::from_secs(30);
+
+/// How often it is looked whether something is too old.
+const RETENTION_EACH: Duration = Duration::from_secs(60);
+
+/// Of a sheet of a storyboard.
+const GRID: Grid = Grid { columns: 5, rows: 5, tile_width: 160 };
+
+/// Lines of a picture that is made for a tile.
+const PICTURE_LINES: u32 = 180;
+
+/// How often it is looked whether something is due.
+const TICK: Duration = Duration::from_secs(1);
+
+/// Far less than the store may take that deletes one by one.
+const DELETED_AT_ONCE_MAX: usize = 250;
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+    use tokio::task::JoinSet;
+    use tokio::time::sleep;
+    use tokio_util::sync::CancellationToken;
+
+    use super::*;
+    use crate::metrics::Metrics;
+    use crate::store::scripted::{Outcome, Programme, SEGMENT, ScriptedStore, names};
+    use crate::store::{self, Holder, Inherited};
+
+    /// What happens to a channel.
+    #[derive(Clone, Copy, Debug)]
+    enum Step {
+        Segment,
+        /// The encoder drops, and returns.
+        Seam,
+        /// The programme is over, and another begins.
+        Another,
+        /// The process is killed, and started again.
+        Kill,
+    }
+
+    /// A process: a channel's uploader and its chronicler.
+    struct Process {
+        live: watch::Sender<Arc<ChannelSnapshot>>,
+        chronicle: watch::Receiver<Option<Arc<Chronicle>>>,
+        orders: mpsc::Sender<Order>,
+        tasks: JoinSet<()>,
+    }
+
+    fn channel() -> ChannelName {
+        ChannelName::new("demo").unwrap()
+    }
+
+    impl Process {
+        /// The `number`th.
+        fn start(number: u64, store: &Arc<ScriptedStore>, data_dir: &Path, stored: Arc<ChannelSnapshot>) -> Self {
+            let store: Arc<dyn Store> = Arc::<ScriptedStore>::clone(store);
+            let since = SystemTime::UNIX_EPOCH + Duration::from_secs(number);
+            let writer = Writer::new(&channel(), Holder::new(since), Arc::clone(&store));
+            let (live, snapshots) = watch::channel(Arc::clone(&stored));
+            let (status, upload) = watch::channel(UploadStatus::default());
+            let (told, chronicle_view) = watch::channel(None);
+            let (kept, kept_view) = watch::channel(None);
+            let (orders, asked) = mpsc::channel(1);
+            let setup = Setup {
+                channel: channel(),
+                store: Arc::clone(&store),
+                writer: writer.clone(),
+                record: true,
+                rules: Rules::default(),
+                window: 12 * SEGMENT,
+                data_dir: data_dir.to_owned(),
+                fleeting: false,
+                open: true,
+                pictures: None,
+            };
+            let views = Views { live: snapshots.clone(), upload, orders: asked };
+            let uploader = store::Setup {
+                channel: channel(),
+                store,
+                writer,
+                kept: kept_view,
+                spool: None,
+                metrics: Metrics::default(),
+            };
+            let mut tasks = JoinSet::new();
+            let inherited = Inherited { stored: Arc::default(), claimed: false };
+            tasks.spawn(store::upload(uploader, inherited, snapshots, status, CancellationToken::new()));
+            tasks.spawn(chronicle(setup, views, Outlets { chronicle: told, kept }));
+            Self { live, chronicle: chronicle_view, orders, tasks }
+        }
+    }
+
+    fn step() -> impl Strategy<Value = Step> {
+        prop_oneof![12 => Just(Step::Segment), 1 => Just(Step::Seam), 1 => Just(Step::Another), 2 => Just(Step::Kill)]
+    }
+
+    /// Of each request, whether it fails, and its answer is lost.
+    fn outcome() -> impl Strategy<Value = (u8, u64)> {
+        (0..12u8, 0..800u64)
+    }
+
+    async fn play(steps: Vec<Step>, outcomes: Vec<(u8, u64)>) {
+        let calm = Arc::new(std::sync::atomic::AtomicBool::new(false));
+        let (asked, at_peace) = (std::sync::atomic::AtomicUsize::new(0), Arc::clone(&calm));
+        let store = ScriptedStore::new(move |_| {
+            let turn = asked.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
+            let (fate, millis) = outcomes[turn % outcomes.len()];
+            match fate {
+                _ if at_peace.load(std::sync::atomic::Ordering::Relaxed) => Outcome::Done(Duration::from_millis(5)),
+                0 => Outcome::Refused(Duration::from_millis(millis)),
+                1 => Outcome::AnswerLost(Duration::from_millis(millis)),
+                _ => Outcome::Done(Duration::from_millis(millis / 8)),
+            }
+        });
+        let folder = tempfile::tempdir().unwrap();
+        let mut programme = Programme::new(12);
+        let mut process = Process::start(1, &store, folder.path(), Arc::default());
+        let (mut published, mut kills) = (Vec::<Vec<u64>>::new(), 0);
+        let (mut begins, mut last) = (true, 0);
+        for step in steps {
+            match step {
+                Step::Segment => {
+                    programme.segment(false);
+                    last += 1;
+                    if std::mem::take(&mut begins) {
+                        published.push(Vec::new());
+                    }
+                    published.last_mut().unwrap().push(last);
+                    process.live.send_replace(programme.snapshot());
+                    sleep(SEGMENT).await;
+                }
+                Step::Seam if !begins => programme.run(),
+                Step::Another if !begins => {
+                    programme.end();
+                    process.live.send_replace(programme.snapshot());
+                    sleep(SEGMENT).await;
+                    programme.restart();
+                    begins = true;
+                }
+                Step::Kill => {
+                    kills += 1;
+                    process.tasks.shutdown().await;
+                    let stored = process.live.borrow().clone();
+                    process = Process::start(kills + 1, &store, folder.path(), stored);
+                    sleep(SEGMENT).await;
+                }
+                Step::Seam | Step::Another => {}
+            }
+        }
+        calm.store(true, std::sync::atomic::Ordering::Relaxed);
+        if !begins {
+            programme.end();
+            process.live.send_replace(programme.snapshot());
+        }
+        // Longer than anything that is put off.
+        sleep(Duration::from_secs(600)).await;
+        // The right to write is taken with the first thing that is written.
+        if published.is_empty() {
+            return;
+        }
+        let chronicle = process.chronicle.borrow().clone().unwrap();
+        let listed: Vec<Vec<u64>> = chronicle.programmes.iter().map(|programme| numbers(&store, programme)).collect();
+        // What was given up for want of a place to wait in is nowhere; all else is listed.
+        let is_there = |number: &u64| {
+            let (begin, end) = ("live/demo/720p/", format!("/{number}.m4s"));
+            let contents = store.contents.lock().unwrap();
+            contents.objects.keys().any(|key| key.starts_with(begin) && key.ends_with(&end))
+        };
+        published.iter_mut().for_each(|numbers| numbers.retain(is_there));
+        published.retain(|numbers| !numbers.is_empty());
+        assert_eq!(listed, published);
+        drop(process.live);
+        process.tasks.join_all().await;
+        let stored = store.contents.lock().unwrap().objects[&Resource::Chronicle.path(&channel())].data.clone();
+        assert_eq!(Chronicle::read(&stored).unwrap().programmes, chronicle.programmes);
+    }
+
+    /// What the published playlist of a recording lists; that it is there is looked at by the store after each change.
+    fn numbers(store: &ScriptedStore, programme: &crate::chronicle::Programme) -> Vec<u64> {
+        assert_eq!(programme.state, State::Published);
+        let rendition = Some(programme.head.renditions[0].name.clone());
+        let playlist = Resource::Excerpt(Excerpt::Recording(programme.id), rendition).path(&channel());
+        let object = store.contents.lock().unwrap().objects.get(&playlist).cloned().unwrap();
+        let media = names(&object).into_iter().filter_map(|key| match Resource::parse(&key).unwrap().1 {
+            Resource::Segment(_, _, msn) => Some(msn.0),
+            _ => None,
+        });
+        media.collect::<BTreeSet<_>>().into_iter().collect()
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig::with_cases(96))]
+        #[test]
+        fn whatever_fails_recordings_are_whole(
+            steps in proptest::collection::vec(step(), 1..60), outcomes in proptest::collection::vec(outcome(), 16..64)
+        ) {
+            let runtime = tokio::runtime::Builder::new_current_thread().enable_time().start_paused(true).build().unwrap();
+            runtime.block_on(play(steps, outcomes));
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_clip_outlives_the_recording_that_it_was_made_of() {
+        let store = ScriptedStore::new(|_| Outcome::Done(Duration::from_millis(5)));
+        let folder = tempfile::tempdir().unwrap();
+        let mut programme = Programme::new(4);
+        let mut process = Process::start(1, &store, folder.path(), Arc::default());
+        for _ in 0..8 {
+            programme.segment(false);
+            process.live.send_replace(programme.snapshot());
+            sleep(SEGMENT).await;
+        }
+        let all = Span { start: Moment(0), end: Some(Moment(4_000)) };
+        let clip = |name: &str, span| {
+            let (reply, answer) = tokio::sync::oneshot::channel();
+            let order = Order::Clip { name: ClipName::new(name).unwrap(), span, reply };
+            let orders = process.orders.clone();
+            async move {
+                orders.send(order).await.unwrap();
+                answer.await.unwrap()
+            }
+        };
+        let made = clip("all", all).await.unwrap();
+        assert_eq!((made.first, made.last), (Msn(1), Msn(8)));
+        assert_eq!(clip("all", all).await, Err(OrderRefusal::Taken));
+        assert_eq!(clip("some", Span { end: None, ..all }).await, Err(OrderRefusal::NotOver));
+        let late = Span { start: Moment(2_000_000), end: Some(Moment(3_000_000)) };
+        assert_eq!(clip("some", late).await, Err(OrderRefusal::Nothing));
+        programme.end();
+        process.live.send_replace(programme.snapshot());
+        let id = process.chronicle.borrow().as_ref().unwrap().programmes[0].id;
+        let published = |known: &Option<Arc<Chronicle>>| {
+            known.as_ref().is_some_and(|known| known.programmes[0].state == State::Published)
+        };
+        process.chronicle.wait_for(published).await.unwrap();
+        let (reply, answer) = tokio::sync::oneshot::channel();
+        process.orders.send(Order::RemoveRecording { id, reply }).await.unwrap();
+        answer.await.unwrap().unwrap();
+        programme.restart();
+        for _ in 0..40 {
+            programme.segment(false);
+            process.live.send_replace(programme.snapshot());
+            sleep(SEGMENT).await;
+        }
+        let media = |store: &ScriptedStore, session: u64| {
+            let prefix = format!("live/demo/720p/{session}/");
+            store.contents.lock().unwrap().objects.keys().filter(|key| key.starts_with(&prefix)).count()
+        };
+        assert_eq!(media(&store, 1), 9, "eight segments, and what begins them");
+        let recording = Resource::Excerpt(Excerpt::Recording(id), None).path(&channel());
+        assert!(!store.contents.lock().unwrap().objects.contains_key(&recording));
+        let (reply, answer) = tokio::sync::oneshot::channel();
+        process.orders.send(Order::RemoveClip { name: made.name, reply }).await.unwrap();
+        answer.await.unwrap().unwrap();
+        sleep(Duration::from_secs(60)).await;
+        assert_eq!(media(&store, 1), 0);
+        assert!(!store.contents.lock().unwrap().objects.keys().any(|key| key.contains("clips")));
+        process.tasks.shutdown().await;
+    }
+}

@@ -1,0 +1,150 @@
+//! What of a channel's past is to go, and when.
+
+use std::time::Duration;
+
+use serde::{Deserialize, Serialize};
+
+use super::{BlockKey, BlockSummary, Chronicle, ClipName, Entry, Head, Moment, Programme, State, Stretch};
+use crate::layout::{Excerpt, Resource};
+use crate::live::{Msn, SessionId};
+use crate::media::Container;
+
+/// How long recordings are kept, and how much of them.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Rules {
+    /// From a recording's end.
+    pub age_max: Option<Duration>,
+    /// Bytes of all recordings of a channel; the oldest goes first.
+    pub bytes_max: Option<u64>,
+}
+
+/// What is to be removed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Removal {
+    /// A recording.
+    Recording(SessionId),
+    /// The oldest block of one that goes on.
+    Block(SessionId),
+}
+
+/// What is not listed any more, and may still be in the store.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Removed {
+    /// Whose playlists are to be deleted.
+    pub excerpt: Option<Excerpt>,
+    /// Entries whose media is to be deleted.
+    pub entries: Vec<Entry>,
+    /// Blocks whose entries' media is to be deleted, and they after it.
+    pub blocks: Vec<BlockKey>,
+    /// What holds for all of them.
+    #[serde(flatten)]
+    pub head: Head,
+}
+
+impl Chronicle {
+    /// What is to go next.
+    #[must_use]
+    pub fn due(&self, rules: &Rules, now: Moment) -> Option<Removal> {
+        let recordings = || self.programmes.iter().filter(|programme| programme.recorded);
+        let too_old = |ends: Moment| rules.age_max.is_some_and(|age| ends.after(age) < now);
+        let of = |programme: &Programme, is_due: &dyn Fn(Moment) -> bool| match programme.state {
+            // It is to be known where it goes on.
+            State::Open if programme.tail.is_empty() => None,
+            State::Open => {
+                programme.blocks.first().filter(|block| is_due(block.ends)).map(|_| Removal::Block(programme.id))
+            }
+            State::Published => programme.ends().filter(|ends| is_due(*ends)).map(|_| Removal::Recording(programme.id)),
+            State::Ended => None,
+        };
+        let old = recordings().find_map(|programme| of(programme, &too_old));
+        let bytes = recordings().map(Programme::bytes).fold(0, u64::saturating_add);
+        let too_many = rules.bytes_max.is_some_and(|bytes_max| bytes > bytes_max);
+        old.or_else(|| recordings().filter(|_| too_many).find_map(|programme| of(programme, &|_| true)))
+    }
+
+    /// Takes it off the list of what there is. False where it is not there.
+    pub fn remove(&mut self, removal: Removal) -> bool {
+        let removed = match removal {
+            Removal::Recording(id) => {
+                let position = self.programmes.iter().position(|programme| programme.id == id);
+                position.map(|position| self.programmes.remove(position)).map(|programme| Removed {
+                    excerpt: Some(Excerpt::Recording(id)),
+                    entries: programme.tail,
+                    blocks: programme.blocks.iter().map(BlockSummary::key).collect(),
+                    head: programme.head,
+                })
+            }
+            Removal::Block(id) => {
+                let programme = self.programmes.iter_mut().find(|programme| programme.id == id);
+                programme.filter(|programme| !programme.blocks.is_empty()).map(|programme| {
+                    let block = programme.blocks.remove(0);
+                    programme.gone = Some(programme.gone.unwrap_or(0).saturating_add(block.seams));
+                    let (blocks, head) = (vec![block.key()], programme.head.clone());
+                    Removed { excerpt: None, entries: Vec::new(), blocks, head }
+                })
+            }
+        };
+        let was_there = removed.is_some();
+        self.removed.extend(removed);
+        was_there
+    }
+
+    /// Takes a clip, which lists `stretch`, off the list of what there is.
+    pub fn remove_clip(&mut self, name: &ClipName, stretch: Stretch) {
+        self.clips.retain(|clip| clip.name != *name);
+        let excerpt = Some(Excerpt::Clip(name.clone()));
+        let (entries, blocks, head) = (stretch.entries, Vec::new(), stretch.head);
+        self.removed.push(Removed { excerpt, entries, blocks, head });
+    }
+
+    /// Lets go of what is not kept and no live playlist lists any more: numbers below `first`. True where there was something.
+    pub fn forget(&mut self, first: Msn) -> bool {
+        let mut changed = false;
+        for programme in self.programmes.iter_mut().filter(|programme| !programme.recorded) {
+            let before = programme.tail.len();
+            programme.tail.retain(|entry| entry.msn >= first);
+            changed |= programme.tail.len() < before;
+        }
+        let is_over = |programme: &Programme| programme.state != State::Open && programme.last().is_none();
+        let before = self.programmes.len();
+        self.programmes.retain(|programme| !is_over(programme));
+        changed || self.programmes.len() < before
+    }
+}
+
+/// Sheets of a storyboard, at most.
+pub const SHEETS_MAX: u32 = 16;
+
+impl Removed {
+    /// The media of `entries`, which are of it.
+    #[must_use]
+    pub fn media(&self, entries: &[Entry]) -> Vec<Resource> {
+        entries.iter().flat_map(|entry| entry.media(&self.head)).collect()
+    }
+
+    /// Playlists, a clip's list, a recording's storyboard.
+    #[must_use]
+    pub fn texts(&self) -> Vec<Resource> {
+        let playlists = self.excerpt.iter().flat_map(|excerpt| self.head.playlists(excerpt));
+        let others = match &self.excerpt {
+            Some(Excerpt::Clip(name)) => vec![Resource::Clip(name.clone())],
+            Some(Excerpt::Recording(id)) => {
+                let sheets = (0..SHEETS_MAX).map(|sheet| Resource::Sheet(*id, sheet));
+                std::iter::once(Resource::Storyboard(*id)).chain(sheets).collect()
+            }
+            None => Vec::new(),
+        };
+        playlists.chain(others).collect()
+    }
+
+    /// The initialisation segments of its runs.
+    #[must_use]
+    pub fn inits(&self) -> Vec<Resource> {
+        let sessions = self.head.sessions.iter().filter(|_| self.head.container == Container::Cmaf);
+        let of = |session: &SessionId| {
+            let session = *session;
+            self.head.renditions.iter().map(move |rendition| Resource::Init(rendition.name.clone(), session))
+        };
+        sessions.flat_map(of).collect()
+    }
+}

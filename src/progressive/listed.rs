@@ -1,0 +1,52 @@
+//! What a file is to be made of, by name.
+
+use bytes::Bytes;
+use sha2::{Digest as _, Sha256};
+
+use crate::layout::Resource;
+use crate::media::MediaTime;
+use crate::source::ChannelName;
+
+/// The segments of a file.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Contents {
+    /// Whose they are.
+    pub channel: ChannelName,
+    /// Of each track: as a rule one of pictures and one of sound. Gaps are left out.
+    pub tracks: Vec<Vec<Listed>>,
+}
+
+/// A segment that is to be in a file.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Listed {
+    /// The segment.
+    pub resource: Resource,
+    /// What is to be added to its times; see [`super::Placed::shift`].
+    pub shift: MediaTime,
+}
+
+/// By which contents are known.
+pub(super) type Digest = [u8; 32];
+
+impl Contents {
+    /// Contents that have the same are the same.
+    pub(super) fn digest(&self) -> Digest {
+        let mut digest = Sha256::new();
+        for track in &self.tracks {
+            for listed in track {
+                let path = listed.resource.path(&self.channel);
+                digest.update(format!("{path} {}\n", listed.shift.as_nanos()));
+            }
+            digest.update("\n");
+        }
+        digest.finalize().into()
+    }
+
+    /// The entity tag of the file that they make, with its quotes: a strong one, as segments never change under their names, and
+    /// the head tells of everything else.
+    pub(super) fn etag(&self, head: &Bytes) -> String {
+        let digest = Sha256::new().chain_update(self.digest()).chain_update(head).finalize();
+        let hex: String = digest.iter().take(16).map(|byte| format!("{byte:02x}")).collect();
+        format!("\"{hex}\"")
+    }
+}

@@ -1,0 +1,148 @@
+//! The first reading: every segment once, of which only what is said of its samples is kept.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use bytes::Bytes;
+use tokio::task::JoinSet;
+
+use super::download::{Fault, get};
+use super::listed::Contents;
+use super::{Init, Movie, Placed, Scan, Track, scan};
+use crate::archive::Archive;
+use crate::layout::Resource;
+
+/// A reading that can be left at any time, and goes on where it was left.
+#[derive(Debug)]
+pub(super) struct Survey {
+    archive: Arc<dyn Archive>,
+    contents: Arc<Contents>,
+    /// Those that have all their initialisation segments.
+    tracks: Vec<Opened>,
+    /// Segments of the track that is being read which have been read.
+    read: usize,
+}
+
+/// A track, and the initialisation segments of its segments.
+#[derive(Debug)]
+struct Opened {
+    track: Track,
+    inits: Vec<Resource>,
+}
+
+impl Survey {
+    pub(super) fn new(archive: Arc<dyn Archive>, contents: Arc<Contents>) -> Self {
+        Self { archive, contents, tracks: Vec::new(), read: 0 }
+    }
+
+    /// Reads what is still to be read, and gives the file. Where it is dropped before that, or a segment cannot be had, nothing that
+    /// was read is read again.
+    ///
+    /// # Errors
+    /// [`Fault`]; after one that is [`Fault::Unfit`] it is of no use.
+    pub(super) async fn finish(&mut self) -> Result<Movie, Fault> {
+        let contents = Arc::clone(&self.contents);
+        for (index, listed) in contents.tracks.iter().enumerate() {
+            if self.tracks.len() == index {
+                let opened = self.open(index).await?;
+                self.tracks.push(opened);
+                self.read = 0;
+            }
+            // Of those before it everything has been read.
+            if self.tracks.len() == index + 1 {
+                self.read(index, listed.len()).await?;
+            }
+        }
+        let tracks = self.tracks.iter().map(|opened| opened.track.clone()).collect();
+        // The head of a long file takes a while to be written.
+        let written = tokio::task::spawn_blocking(move || Movie::new(tracks)).await;
+        Ok(written.map_err(|_| Fault::Later)??)
+    }
+
+    /// What it reads.
+    pub(super) fn contents(&self) -> Arc<Contents> {
+        Arc::clone(&self.contents)
+    }
+
+    /// About what it takes of memory.
+    pub(super) fn memory_bytes(&self) -> usize {
+        self.tracks.iter().map(|opened| opened.track.memory_bytes()).sum()
+    }
+
+    /// A track with the initialisation segments that its segments need.
+    async fn open(&self, index: usize) -> Result<Opened, Fault> {
+        let mut inits: Vec<Resource> = Vec::new();
+        for listed in self.contents.tracks.get(index).into_iter().flatten() {
+            let init = init_of(&listed.resource)?;
+            // Sessions follow one another.
+            if !inits.iter().rev().any(|known| *known == init) {
+                inits.push(init);
+            }
+        }
+        let mut read = Vec::new();
+        for init in &inits {
+            let data = get(&*self.archive, &self.contents.channel, init).await?;
+            read.push(Init::read(&data)?);
+        }
+        Ok(Opened { track: Track::new(read)?, inits })
+    }
+
+    /// Reads the rest of the `count` segments of a track, a few at a time.
+    async fn read(&mut self, index: usize, count: usize) -> Result<(), Fault> {
+        let mut reads = JoinSet::new();
+        let mut arrived: BTreeMap<usize, Scan> = BTreeMap::new();
+        let mut begun = self.read;
+        while self.read < count {
+            while begun < count && begun < self.read + AT_ONCE {
+                reads.spawn(examine(Arc::clone(&self.archive), Arc::clone(&self.contents), index, begun));
+                begun += 1;
+            }
+            match arrived.remove(&self.read) {
+                Some(scan) => self.take(index, &scan)?,
+                None => {
+                    let (number, scan) = reads.join_next().await.and_then(Result::ok).ok_or(Fault::Later)?;
+                    arrived.insert(number, scan?);
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// Takes the next segment of a track.
+    fn take(&mut self, index: usize, scan: &Scan) -> Result<(), Fault> {
+        let listed = self.contents.tracks.get(index).and_then(|track| track.get(self.read));
+        if let (Some(listed), Some(opened)) = (listed, self.tracks.get_mut(index)) {
+            let init = init_of(&listed.resource)?;
+            let init = opened.inits.iter().rposition(|known| *known == init).unwrap_or(usize::MAX);
+            opened.track.push(Placed { init, shift: listed.shift }, scan)?;
+        }
+        self.read += 1;
+        Ok(())
+    }
+}
+
+/// Reads a segment of a track, and says which.
+async fn examine(
+    archive: Arc<dyn Archive>,
+    contents: Arc<Contents>,
+    track: usize,
+    number: usize,
+) -> (usize, Result<Scan, Fault>) {
+    let Some(listed) = contents.tracks.get(track).and_then(|track| track.get(number)) else {
+        return (number, Err(Fault::Later));
+    };
+    let data: Result<Bytes, Fault> = get(&*archive, &contents.channel, &listed.resource).await;
+    (number, data.and_then(|data| Ok(scan(&data)?)))
+}
+
+/// The initialisation segment of a segment.
+fn init_of(segment: &Resource) -> Result<Resource, Fault> {
+    match segment {
+        Resource::Segment(rendition, session, _) => Ok(Resource::Init(rendition.clone(), *session)),
+        Resource::TsSegment(..) => Err(super::Unfit::MpegTs.into()),
+        other => Err(super::Unfit::unreadable(format_args!("{} is no segment", other.below_channel())).into()),
+    }
+}
+
+/// Segments that are read at a time.
+const AT_ONCE: usize = 4;

@@ -1,0 +1,371 @@
+//! The media of one channel that is listed and not in the store: since when, whether it waits in the spool meanwhile, and
+//! when the playlists of the others wait for it no longer.
+//!
+//! A pure state machine: no I/O; the time is given.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
+
+use tokio::time::Instant;
+
+use super::Object;
+use super::goal::{Role, Upload};
+
+/// The media; see the module.
+#[derive(Debug, Default)]
+pub(super) struct Backlog {
+    media: BTreeMap<String, Waiting>,
+    /// Segments that the store's playlists list as gaps, as long as they list them: players were told.
+    gaps: BTreeSet<String>,
+    /// The folders of renditions of which segments were given up, and none was stored since.
+    broken: BTreeSet<String>,
+    /// When something was put last.
+    stored: Option<Instant>,
+    /// Since then something was put time and again.
+    works: Option<Instant>,
+}
+
+/// How long it takes until something is given up.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Patience {
+    /// The playlists wait for a segment for so long.
+    pub(super) segment: Duration,
+    /// Where nothing was put for so long, that is not for want of trying: the store failed.
+    pub(super) lull: Duration,
+}
+
+/// An object that is not in the store.
+#[derive(Debug)]
+struct Waiting {
+    object: Object,
+    role: Role,
+    /// When it was first seen in a playlist.
+    since: Instant,
+    spool: InSpool,
+    /// When it could not be put first, since the store works.
+    failed: Option<Instant>,
+    /// Something that was listed after that could.
+    alone: bool,
+}
+
+/// Whether an object is on local disk.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum InSpool {
+    No,
+    Coming,
+    Kept,
+}
+
+/// Objects that the uploader does not put any more.
+#[derive(Debug, Default, PartialEq, Eq)]
+pub(super) struct Left {
+    /// They wait in the spool.
+    pub(super) kept: Vec<String>,
+    /// Segments that are lost.
+    pub(super) lost: u64,
+}
+
+impl Backlog {
+    /// `listed` is all media of the newest playlists. What is in the store, as `is_stored` says, is none of the backlog's; what
+    /// is listed no more leaves it, unless the uploader is at it still.
+    pub(super) fn see(
+        &mut self,
+        listed: impl Iterator<Item = Upload>,
+        is_stored: impl Fn(&str) -> bool,
+        is_wanted: impl Fn(&str) -> bool,
+        now: Instant,
+    ) -> Left {
+        let mut seen = BTreeSet::new();
+        for Upload { object, role, .. } in listed {
+            let key = object.key.clone();
+            if !is_stored(&key) && !self.gaps.contains(&key) && !self.media.contains_key(&key) {
+                self.media.insert(key.clone(), Waiting::new(object, role, now));
+            }
+            seen.insert(key);
+        }
+        self.gaps.retain(|key| seen.contains(key));
+        let gone = |key: &String, waiting: &mut Waiting| {
+            waiting.spool != InSpool::Coming && !seen.contains(key) && !is_wanted(key)
+        };
+        let mut left = Left::default();
+        self.media.extract_if(.., gone).for_each(|(key, waiting)| left.add(key, &waiting));
+        left
+    }
+
+    /// Nothing of the channel is put any more.
+    pub(super) fn leave(&mut self) -> Left {
+        let mut left = Left::default();
+        std::mem::take(&mut self.media).into_iter().for_each(|(key, waiting)| left.add(key, &waiting));
+        left
+    }
+
+    /// An object is in the store. True where it waits in the spool in vain; one that is on its way there is told by
+    /// [`Backlog::kept`].
+    pub(super) fn stored(&mut self, key: &str) -> bool {
+        self.broken.remove(folder(key));
+        let Some(stored) = self.media.remove(key) else { return false };
+        for waiting in self.media.values_mut() {
+            waiting.alone |= waiting.failed.is_some_and(|failed| failed <= stored.since);
+        }
+        stored.spool == InSpool::Kept
+    }
+
+    /// Something was put. What failed in a time in which nothing could be put has failed with the store.
+    pub(super) fn works(&mut self, now: Instant, patience: Patience) {
+        let before = self.stored.replace(now);
+        if before.is_none_or(|before| before + patience.lull < now) {
+            self.works = Some(now);
+            self.broken.clear();
+            self.media.values_mut().for_each(|waiting| (waiting.failed, waiting.alone) = (None, false));
+        }
+    }
+
+    /// The object could not be put.
+    pub(super) fn failed(&mut self, key: &str, now: Instant) {
+        self.media.get_mut(key).into_iter().for_each(|waiting| _ = waiting.failed.get_or_insert(now));
+    }
+
+    /// The object could not be put before.
+    pub(super) fn has_failed(&self, key: &str) -> bool {
+        self.media.get(key).is_some_and(|waiting| waiting.failed.is_some())
+    }
+
+    /// Until when playlists that wait since `begun` go on to; the time in which nothing could be put is not counted.
+    pub(super) fn waits_until(&self, begun: Instant, patience: Patience) -> Instant {
+        self.works.map_or(begun, |works| begun.max(works)) + patience.segment
+    }
+
+    /// Gives up the segments that could not be put although what was listed later could, once the playlists have waited since
+    /// `begun` for longer than they may: they are gaps from here on. Of a rendition of which nothing can be put, the next are
+    /// given up when they have failed. How many they are; what became of them is in `left`.
+    pub(super) fn give_up(&mut self, now: Instant, begun: Instant, patience: Patience, left: &mut Left) -> u64 {
+        if self.stored.is_none_or(|stored| stored + patience.lull <= now) {
+            return 0;
+        }
+        let (is_late, broken) = (self.waits_until(begun, patience) <= now, &self.broken);
+        let overdue = |key: &String, waiting: &mut Waiting| {
+            let has_failed = waiting.role == Role::Segment && waiting.failed.is_some();
+            let has_settled = waiting.spool != InSpool::Coming;
+            has_failed && has_settled && (is_late && waiting.alone || broken.contains(folder(key)))
+        };
+        let given_up: Vec<_> = self.media.extract_if(.., overdue).collect();
+        let mut count = 0u64;
+        for (key, waiting) in given_up {
+            self.broken.insert(folder(&key).to_owned());
+            self.gaps.insert(key.clone());
+            left.add(key, &waiting);
+            count = count.saturating_add(1);
+        }
+        count
+    }
+
+    /// The segment is a gap in the store's playlists.
+    pub(super) fn is_gap(&self, key: &str) -> bool {
+        self.gaps.contains(key)
+    }
+
+    /// The oldest object that is to be kept in the spool now, because the store fails (`all`) or is slow with it. It is to be
+    /// followed by [`Backlog::kept`].
+    pub(super) fn keep(&mut self, all: bool, now: Instant) -> Option<Object> {
+        let due = |waiting: &&mut Waiting| waiting.spool == InSpool::No && (all || waiting.since + KEEP_AFTER <= now);
+        let waiting = self.media.values_mut().filter(due).min_by_key(|waiting| waiting.since)?;
+        waiting.spool = InSpool::Coming;
+        Some(waiting.object.clone())
+    }
+
+    /// An object is in the spool, or could not be kept. False where nobody waits for it any more.
+    pub(super) fn kept(&mut self, key: &str, is_kept: bool) -> bool {
+        let Some(waiting) = self.media.get_mut(key) else { return false };
+        waiting.spool = if is_kept { InSpool::Kept } else { InSpool::No };
+        true
+    }
+
+    /// When the next object is to be kept because the store is slow with it.
+    pub(super) fn next_keep(&self) -> Option<Instant> {
+        let unkept = self.media.values().filter(|waiting| waiting.spool == InSpool::No);
+        unkept.filter_map(|waiting| waiting.since.checked_add(KEEP_AFTER)).min()
+    }
+}
+
+/// What all media of a rendition is below.
+fn folder(key: &str) -> &str {
+    let session = key.rsplit_once('/').map_or(key, |(session, _)| session);
+    session.rsplit_once('/').map_or(session, |(rendition, _)| rendition)
+}
+
+impl Waiting {
+    fn new(object: Object, role: Role, since: Instant) -> Self {
+        Self { object, role, since, spool: InSpool::No, failed: None, alone: false }
+    }
+}
+
+impl Left {
+    fn add(&mut self, key: String, waiting: &Waiting) {
+        match waiting.spool {
+            InSpool::No => self.lost = self.lost.saturating_add(u64::from(waiting.role == Role::Segment)),
+            InSpool::Coming | InSpool::Kept => self.kept.push(key),
+        }
+    }
+}
+
+/// A put that takes longer may fail in the end, or this process be gone by then.
+const KEEP_AFTER: Duration = Duration::from_secs(2);
+
+#[cfg(test)]
+mod tests {
+    use super::super::goal::Goal;
+    use super::super::scripted::Programme;
+    use super::*;
+    use crate::source::ChannelName;
+
+    const PATIENCE: Patience = Patience { segment: Duration::from_secs(20), lull: Duration::from_secs(20) };
+    const SECOND: Duration = Duration::from_secs(1);
+    const KEY: &str = "live/demo/720p/1/1.m4s";
+
+    fn media(programme: &Programme) -> Vec<Upload> {
+        Goal::media(&ChannelName::new("demo").unwrap(), &programme.snapshot()).collect()
+    }
+
+    /// One segment in three renditions, with what each needs.
+    fn backlog(now: Instant) -> (Backlog, Programme) {
+        let (mut backlog, mut programme) = (Backlog::default(), Programme::new(40));
+        programme.segment(false);
+        assert_eq!(see(&mut backlog, &programme, now), Left::default());
+        (backlog, programme)
+    }
+
+    fn see(backlog: &mut Backlog, programme: &Programme, now: Instant) -> Left {
+        backlog.see(media(programme).into_iter(), |_| false, |_| false, now)
+    }
+
+    fn given_up(backlog: &mut Backlog, begun: Instant, now: Instant) -> u64 {
+        backlog.give_up(now, begun, PATIENCE, &mut Left::default())
+    }
+
+    #[test]
+    fn what_leaves_the_window_is_lost_or_in_the_spool() {
+        let now = Instant::now();
+        let (mut backlog, mut programme) = backlog(now);
+        let kept = backlog.keep(true, now).unwrap().key;
+        assert!(backlog.kept(&kept, true));
+        let coming = backlog.keep(true, now).unwrap().key;
+        let unkept = backlog.keep(true, now).unwrap().key;
+        assert!(backlog.kept(&unkept, false));
+        programme.restart();
+        let left = see(&mut backlog, &programme, now);
+        assert_eq!(left.kept, [kept]);
+        assert!((2..=3).contains(&left.lost), "segments alone are counted: {left:?}");
+        assert!(backlog.kept(&coming, true), "it is waited for");
+        assert_eq!(see(&mut backlog, &programme, now).kept, [coming]);
+    }
+
+    #[test]
+    fn what_the_uploader_is_at_stays_and_what_is_stored_goes() {
+        let now = Instant::now();
+        let (mut backlog, mut programme) = backlog(now);
+        assert!(!backlog.stored(KEY), "it is not in the spool");
+        let [kept, coming] = [(); 2].map(|()| backlog.keep(true, now).unwrap().key);
+        assert!(backlog.kept(&kept, true) && backlog.stored(&kept), "that one is");
+        assert!(!backlog.stored(&coming) && !backlog.kept(&coming, true), "that one will be, in vain");
+        programme.restart();
+        let left = backlog.see(media(&programme).into_iter(), |_| false, |_| true, now);
+        assert_eq!(left, Left::default());
+    }
+
+    #[test]
+    fn what_is_slow_is_kept_after_a_while() {
+        let now = Instant::now();
+        let (mut backlog, _) = backlog(now);
+        assert!(backlog.keep(false, now).is_none());
+        assert_eq!(backlog.next_keep(), Some(now + KEEP_AFTER));
+        assert!(backlog.keep(false, now + KEEP_AFTER).is_some());
+    }
+
+    /// One more segment is listed, and can be put in one rendition.
+    fn another(backlog: &mut Backlog, programme: &mut Programme, now: Instant) {
+        programme.segment(false);
+        see(backlog, programme, now);
+        let last = programme.snapshot().renditions[0].segments.back().unwrap().msn;
+        backlog.stored(&format!("live/demo/360p/1/{last}.m4s"));
+        backlog.works(now, PATIENCE);
+    }
+
+    #[test]
+    fn a_segment_that_alone_cannot_be_put_becomes_a_gap() {
+        let begin = Instant::now();
+        let (mut backlog, mut programme) = backlog(begin);
+        backlog.works(begin, PATIENCE);
+        for second in 1..30 {
+            let now = begin + SECOND * second;
+            backlog.failed(KEY, now);
+            another(&mut backlog, &mut programme, now);
+            assert_eq!(given_up(&mut backlog, begin, now), u64::from(second == 20), "after {second} s");
+        }
+        assert!(backlog.is_gap(KEY) && !backlog.is_gap("live/demo/360p/1/1.m4s"));
+        see(&mut backlog, &programme, begin);
+        assert!(backlog.is_gap(KEY), "as long as it is listed");
+        (0..30).for_each(|_| programme.segment(false));
+        see(&mut backlog, &programme, begin);
+        assert!(!backlog.is_gap(KEY));
+    }
+
+    #[test]
+    fn of_a_rendition_that_is_broken_nothing_is_waited_for_until_it_works() {
+        let begin = Instant::now();
+        let (mut backlog, mut programme) = backlog(begin);
+        let key = |msn: u64| format!("live/demo/720p/1/{msn}.m4s");
+        backlog.works(begin, PATIENCE);
+        backlog.failed(KEY, begin);
+        another(&mut backlog, &mut programme, begin + SECOND * 19);
+        let now = begin + SECOND * 20;
+        assert_eq!(given_up(&mut backlog, begin, now), 1);
+        for (msn, expected) in [(3, 1), (4, 1), (5, 0)] {
+            programme.segment(false);
+            see(&mut backlog, &programme, now);
+            if msn == 5 {
+                backlog.stored(&key(2));
+            }
+            assert_eq!(given_up(&mut backlog, now, now), 0, "before it has failed");
+            backlog.failed(&key(msn), now);
+            backlog.failed("live/demo/720p/1/init.mp4", now);
+            assert_eq!(given_up(&mut backlog, now, now), expected, "{msn}");
+        }
+    }
+
+    #[test]
+    fn while_nothing_can_be_put_nothing_becomes_a_gap() {
+        let begin = Instant::now();
+        let (mut backlog, mut programme) = backlog(begin);
+        backlog.works(begin, PATIENCE);
+        backlog.failed(KEY, begin);
+        let hasty = Patience { segment: SECOND * 5, ..PATIENCE };
+        for second in 5..100 {
+            let now = begin + SECOND * second;
+            assert_eq!(backlog.give_up(now, begin, hasty, &mut Left::default()), 0, "after {second} s");
+        }
+        // The store is back: there is as much time again, and what failed before is not held against it.
+        let back = begin + SECOND * 100;
+        backlog.works(back, PATIENCE);
+        assert!(!backlog.has_failed(KEY));
+        for second in 1..25 {
+            let now = back + SECOND * second;
+            backlog.failed(KEY, now);
+            another(&mut backlog, &mut programme, now);
+            assert_eq!(given_up(&mut backlog, begin, now), u64::from(second == 20), "after {second} s");
+        }
+    }
+
+    #[test]
+    fn a_header_is_waited_for() {
+        let begin = Instant::now();
+        let (mut backlog, mut programme) = backlog(begin);
+        let init = "live/demo/720p/1/init.mp4";
+        for second in 1..25 {
+            let now = begin + SECOND * second;
+            backlog.failed(init, now);
+            another(&mut backlog, &mut programme, now);
+            assert_eq!(given_up(&mut backlog, begin, now), 0);
+        }
+        assert!(backlog.has_failed(init) && !backlog.has_failed(KEY));
+    }
+}

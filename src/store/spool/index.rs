@@ -1,0 +1,294 @@
+//! What waits in the spool: how much, in which order, and what is given up where there is no room.
+//!
+//! A pure state machine: no I/O; the time is given.
+
+use std::collections::BTreeMap;
+
+use tokio::time::Instant;
+
+use crate::layout::Resource;
+use crate::source::ChannelName;
+
+/// The objects that wait; see the module.
+#[derive(Debug)]
+pub(super) struct Index {
+    bytes_max: u64,
+    bytes: u64,
+    /// By age, the oldest first.
+    entries: BTreeMap<u64, Entry>,
+    ages: BTreeMap<String, u64>,
+    next: u64,
+    /// How many of each channel.
+    channels: BTreeMap<ChannelName, u64>,
+    /// What waits no more, and is still on the disk.
+    doomed: Vec<String>,
+}
+
+/// One object.
+#[derive(Debug)]
+struct Entry {
+    key: String,
+    bytes: u64,
+    at: Place,
+    /// An uploader still tries to store it itself.
+    held: bool,
+    /// The store has refused it, and it is not its turn before.
+    not_before: Option<Instant>,
+    refusals: Option<Refusals>,
+}
+
+/// How often the store has refused an object, and when first.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(in crate::store) struct Refusals {
+    pub(in crate::store) count: u32,
+    pub(in crate::store) first: Instant,
+}
+
+/// Where an object is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Place {
+    /// On its way to the disk.
+    Coming,
+    /// On the disk.
+    Here,
+    /// On the disk, and on its way to the store.
+    Going,
+}
+
+/// How much waits.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) struct Depth {
+    pub(super) objects: u64,
+    pub(super) bytes: u64,
+}
+
+/// What becomes of an object that is to wait.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) enum Admission {
+    /// It is to be written, once these are deleted, which are given up for it.
+    Write(Vec<String>),
+    /// It waits already.
+    Known,
+    /// There is no room for it, whatever is given up.
+    TooLarge,
+}
+
+impl Index {
+    /// Of a spool that takes so many bytes.
+    pub(super) fn new(bytes_max: u64) -> Self {
+        Self {
+            bytes_max,
+            bytes: 0,
+            entries: BTreeMap::new(),
+            ages: BTreeMap::new(),
+            next: 0,
+            channels: BTreeMap::new(),
+            doomed: Vec::new(),
+        }
+    }
+
+    /// An object that a process before this one left; the oldest first.
+    pub(super) fn found(&mut self, key: &str, bytes: u64) {
+        self.insert(key, bytes, Place::Here, false);
+    }
+
+    /// An object of an uploader is to wait: it is held, and followed by [`Index::written`].
+    pub(super) fn admit(&mut self, key: &str, bytes: u64) -> Admission {
+        if self.ages.contains_key(key) {
+            return Admission::Known;
+        }
+        let fixed = self.entries.values().filter(|entry| entry.at != Place::Here).map(|entry| entry.bytes);
+        if fixed.sum::<u64>().saturating_add(bytes) > self.bytes_max {
+            return Admission::TooLarge;
+        }
+        let excess = self.bytes.saturating_add(bytes).saturating_sub(self.bytes_max);
+        let given_up = self.give_up(excess);
+        self.insert(key, bytes, Place::Coming, true);
+        Admission::Write(given_up)
+    }
+
+    /// An admitted object is on the disk, or could not be written.
+    pub(super) fn written(&mut self, key: &str, is_there: bool) {
+        if !is_there {
+            self.remove(key);
+        } else if let Some(entry) = self.entry(key) {
+            entry.at = Place::Here;
+        }
+    }
+
+    /// Takes the oldest objects off that have so many bytes together, or as many as there are; they are to be deleted.
+    pub(super) fn give_up(&mut self, bytes: u64) -> Vec<String> {
+        let mut freed = 0u64;
+        let oldest = self.entries.values().filter(|entry| entry.at == Place::Here).take_while(|entry| {
+            let more = freed < bytes;
+            freed = freed.saturating_add(entry.bytes);
+            more
+        });
+        let given_up: Vec<_> = oldest.map(|entry| entry.key.clone()).collect();
+        given_up.iter().for_each(|key| drop(self.remove(key)));
+        given_up
+    }
+
+    /// What is more than may wait, after the limit was lowered.
+    pub(super) fn give_up_excess(&mut self) -> Vec<String> {
+        self.give_up(self.bytes.saturating_sub(self.bytes_max))
+    }
+
+    /// The uploader leaves an object to the spool. False where it does not wait there any more.
+    pub(super) fn release(&mut self, key: &str) -> bool {
+        self.entry(key).map(|entry| entry.held = false).is_some()
+    }
+
+    /// The object is in the store, by whomever; its file is doomed.
+    pub(super) fn stored(&mut self, key: &str) {
+        if self.remove(key).is_some() {
+            self.doomed.push(key.to_owned());
+        }
+    }
+
+    /// Files to be deleted.
+    pub(super) fn take_doomed(&mut self) -> Vec<String> {
+        std::mem::take(&mut self.doomed)
+    }
+
+    /// The oldest object that is to go to the store now, and its bytes. It is to be followed by [`Index::stored`],
+    /// [`Index::lost`] or [`Index::refused`].
+    pub(super) fn go(&mut self, now: Instant) -> Option<(String, u64)> {
+        let due = |entry: &&mut Entry| entry.is_free() && entry.not_before.is_none_or(|not_before| not_before <= now);
+        let entry = self.entries.values_mut().find(due)?;
+        entry.at = Place::Going;
+        Some((entry.key.clone(), entry.bytes))
+    }
+
+    /// The store has refused an object at `now`, and the others have their turn until then.
+    pub(super) fn refused(&mut self, key: &str, now: Instant, not_before: Option<Instant>) -> Refusals {
+        let none = Refusals { count: 0, first: now };
+        let Some(entry) = self.entry(key) else { return none };
+        (entry.at, entry.not_before) = (Place::Here, not_before);
+        let before = entry.refusals.unwrap_or(none);
+        let refusals = Refusals { count: before.count.saturating_add(1), ..before };
+        entry.refusals = Some(refusals);
+        refusals
+    }
+
+    /// The object's file has vanished.
+    pub(super) fn lost(&mut self, key: &str) {
+        self.remove(key);
+    }
+
+    /// When an object that was refused has its turn again.
+    pub(super) fn next_turn(&self) -> Option<Instant> {
+        self.entries.values().filter(|entry| entry.is_free()).filter_map(|entry| entry.not_before).min()
+    }
+
+    /// How much waits.
+    pub(super) fn depth(&self) -> Depth {
+        Depth { objects: u64::try_from(self.entries.len()).unwrap_or(u64::MAX), bytes: self.bytes }
+    }
+
+    /// How many objects of a channel wait.
+    pub(super) fn of(&self, channel: &ChannelName) -> u64 {
+        self.channels.get(channel).copied().unwrap_or_default()
+    }
+
+    fn entry(&mut self, key: &str) -> Option<&mut Entry> {
+        self.entries.get_mut(self.ages.get(key)?)
+    }
+
+    fn insert(&mut self, key: &str, bytes: u64, at: Place, held: bool) {
+        self.entries
+            .insert(self.next, Entry { key: key.to_owned(), bytes, at, held, not_before: None, refusals: None });
+        self.ages.insert(key.to_owned(), self.next);
+        self.next = self.next.saturating_add(1);
+        self.bytes = self.bytes.saturating_add(bytes);
+        if let Some((channel, _)) = Resource::parse(key) {
+            let count = self.channels.entry(channel).or_default();
+            *count = count.saturating_add(1);
+        }
+    }
+
+    fn remove(&mut self, key: &str) -> Option<Entry> {
+        let entry = self.entries.remove(&self.ages.remove(key)?)?;
+        self.bytes = self.bytes.saturating_sub(entry.bytes);
+        if let Some((channel, _)) = Resource::parse(key)
+            && let Some(count) = self.channels.get_mut(&channel)
+        {
+            *count = count.saturating_sub(1);
+            self.channels.retain(|_, count| *count > 0);
+        }
+        Some(entry)
+    }
+}
+
+impl Entry {
+    fn is_free(&self) -> bool {
+        self.at == Place::Here && !self.held
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+
+    fn key(n: u64) -> String {
+        format!("live/demo/720p/1/{n}.m4s")
+    }
+
+    /// Takes what there is, of 10 bytes each, and lets go of it.
+    fn with(bytes_max: u64, count: u64) -> Index {
+        let mut index = Index::new(bytes_max);
+        for n in 0..count {
+            index.admit(&key(n), 10);
+            index.written(&key(n), true);
+            index.release(&key(n));
+        }
+        index
+    }
+
+    fn go(index: &mut Index) -> Option<String> {
+        index.go(Instant::now()).map(|(key, _)| key)
+    }
+
+    #[test]
+    fn the_oldest_is_given_up_for_the_newest() {
+        let mut index = with(30, 3);
+        assert_eq!(index.admit(&key(3), 15), Admission::Write(vec![key(0), key(1)]));
+        assert_eq!(index.depth(), Depth { objects: 2, bytes: 25 });
+        assert_eq!(index.admit(&key(4), 31), Admission::TooLarge);
+        assert_eq!(index.admit(&key(4), 16), Admission::TooLarge, "what is being written cannot be given up");
+        assert_eq!(index.admit(&key(2), 10), Admission::Known);
+        index.written(&key(3), false);
+        assert_eq!((index.depth(), index.of(&ChannelName::new("demo").unwrap())), (Depth { objects: 1, bytes: 10 }, 1));
+        assert_eq!(index.give_up(1), [key(2)]);
+        assert_eq!((index.depth(), index.of(&ChannelName::new("demo").unwrap())), (Depth::default(), 0));
+    }
+
+    #[test]
+    fn they_go_in_order_and_who_was_refused_waits_for_its_turn() {
+        let mut index = with(100, 3);
+        assert_eq!([go(&mut index), go(&mut index)], [Some(key(0)), Some(key(1))]);
+        let later = Instant::now() + Duration::from_secs(15);
+        assert_eq!(index.refused(&key(0), Instant::now(), Some(later)).count, 1);
+        assert_eq!(index.next_turn(), Some(later));
+        assert_eq!([go(&mut index), go(&mut index)], [Some(key(2)), None]);
+        assert_eq!(index.go(later), Some((key(0), 10)));
+        index.stored(&key(0));
+        assert_eq!((index.take_doomed(), index.take_doomed()), (vec![key(0)], vec![]));
+        assert_eq!(index.depth().objects, 2);
+    }
+
+    #[test]
+    fn what_an_uploader_holds_or_is_not_written_yet_does_not_go() {
+        let mut index = Index::new(100);
+        index.admit(&key(1), 10);
+        assert!(index.release(&key(1)) && go(&mut index).is_none());
+        index.written(&key(1), true);
+        index.admit(&key(2), 10);
+        index.written(&key(2), true);
+        assert_eq!([go(&mut index), go(&mut index)], [Some(key(1)), None]);
+        index.stored(&key(2));
+        assert!(!index.release(&key(2)), "it is not there any more");
+    }
+}
