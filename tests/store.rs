@@ -10,7 +10,7 @@ mod support {
 
 use std::net::TcpListener;
 use std::process::Command;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 use std::time::SystemTime;
 
 use bytes::Bytes;
@@ -24,7 +24,8 @@ use headwater::media::{Container, MediaTime};
 use headwater::metrics::Metrics;
 use headwater::source::ChannelName;
 use headwater::store::{
-    Condition, Credentials, Holder, Inherited, Listed, Object, S3Store, Setup, Store, StoreError, Writer, open, upload,
+    Classes, Condition, Credentials, Holder, Inherited, Listed, Object, S3Store, Setup, Store, StoreError, Writer,
+    open, upload,
 };
 use support::faults::{Fault, Faults};
 use support::s3::S3Server;
@@ -145,7 +146,7 @@ async fn refuses_keys_outside_the_grammar(store: &dyn Store) {
 async fn files_conform() {
     let root = tempfile::tempdir().unwrap();
     let path = root.path().join("made/by/open");
-    conforms(&*open(&StoreConfig::Fs { path }).await.unwrap()).await;
+    conforms(&*open(&StoreConfig::Fs { path }, Classes::default()).await.unwrap()).await;
 }
 
 #[tokio::test]
@@ -274,6 +275,37 @@ async fn headers_are_kept(server: &S3Server) {
 }
 
 #[tokio::test]
+async fn recordings_are_put_in_their_storage_class_or_where_that_is_refused_in_the_buckets_own() {
+    const KEYS: [&str; 3] = ["live/demo/720p/1/1.m4s", "live/demo/720p/1/init.mp4", "live/demo/720p/index.m3u8"];
+    let server = S3Server::start().await;
+    let faults = Faults::start(server.address, |_, _| {}).await;
+    let endpoint = Some(format!("http://{}", faults.address));
+    let file = tempfile::NamedTempFile::new().unwrap();
+    let text = "[recordings]\nrecord = true\nrecordings_storage_class = \"STANDARD_IA\"\n";
+    std::fs::write(&file, text).unwrap();
+    let classes = Classes::from(&headwater::config::load(Some(file.path()), []).unwrap());
+    let store = client(&server, &S3Config { endpoint, ..server.config() }).await.with_classes(classes);
+    let seen = Arc::<Mutex<Vec<Option<String>>>>::default();
+    let put = async |refused: bool| {
+        let told = Arc::clone(&seen);
+        faults.set(move |request| {
+            told.lock().unwrap().push(request.storage_class.clone());
+            let refuses = refused && request.storage_class.is_some();
+            if refuses { Fault::Answer(400, "InvalidStorageClass") } else { Fault::None }
+        });
+        for key in KEYS {
+            store.put(object(key, "x")).await.unwrap();
+        }
+        std::mem::take(&mut *seen.lock().unwrap())
+    };
+    let class = Some("STANDARD_IA".to_owned());
+    assert_eq!(put(false).await, [class.clone(), None, None], "media alone");
+    assert_eq!(put(true).await, [class, None, None, None], "the first once more");
+    assert_eq!(put(true).await, [None, None, None], "it is not asked again");
+    assert_eq!(store.get(KEYS[0]).await.unwrap(), Some("x".into()));
+}
+
+#[tokio::test]
 async fn s3_deletes_more_keys_than_one_request_takes() {
     many_keys_are_deleted(&S3Server::start().await, 1001).await;
 }
@@ -386,7 +418,7 @@ async fn child(endpoint: String) {
         endpoint: Some(endpoint),
         path_style: true,
     };
-    let outcome = open(&StoreConfig::S3(config)).await.unwrap().probe().await;
+    let outcome = open(&StoreConfig::S3(config), Classes::default()).await.unwrap().probe().await;
     let outcome = outcome.map_or_else(|error| error.kind(), |()| "ok");
     assert_eq!(outcome, std::env::var(CHILD_OUTCOME).unwrap());
 }

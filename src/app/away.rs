@@ -16,7 +16,7 @@ use crate::follow::{self, Upstream};
 use crate::guard::Guard;
 use crate::live::Directory;
 use crate::metrics::{KindLabel, Metrics};
-use crate::store::{self, Shelf};
+use crate::store::{self, Classes, Shelf};
 
 /// Serves viewers until `stop` is cancelled.
 ///
@@ -28,7 +28,7 @@ pub async fn serve_origin(config: Config, stop: CancellationToken) -> anyhow::Re
         let problem = "is no directory here; mount it, or start the server that writes it before this one";
         anyhow::ensure!(path.is_dir(), "store.path: {} {problem}", path.display());
     }
-    let store = store::open(&config.store).await?;
+    let store = store::open(&config.store, Classes::default()).await?;
     let http = Http::open(&config).await?;
     let addresses = http.addresses()?;
     for warning in config.warnings(wall_clock()) {

@@ -35,7 +35,7 @@ use crate::ingest::{self, Access, Configurator, Hooks, Ingest, Listeners, Shared
 use crate::metrics::Metrics;
 use crate::origin::Playback;
 use crate::source::{ClientConfiguration, OpenRequest};
-use crate::store::{self, Shelf, Spool};
+use crate::store::{self, Classes, Shelf, Spool};
 use crate::tls::{Certificate, TlsPort};
 use crate::transcode;
 use keys::ChannelKeys;
@@ -84,7 +84,7 @@ pub async fn serve(config: Config, demo: bool, stop: CancellationToken) -> anyho
         warn!("{lacking} It is not needed for other sources.");
     }
     let keys = keys::load(&config.data_dir, &config.channels)?;
-    let store = store::open(&config.store).await?;
+    let store = store::open(&config.store, Classes::from(&config)).await?;
     let metrics = Metrics::default();
     let spool = open_spool(config.spool.as_ref(), &metrics).await?;
     let rtmp = bind("rtmp", config.rtmp.listen).await?;

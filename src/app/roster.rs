@@ -95,7 +95,7 @@ impl Setup {
             store,
             spool,
             metrics,
-            recordings: config.recordings,
+            recordings: config.recordings.clone(),
             thumbnails: config.thumbnails,
             thumbnail_turns: Arc::new(Semaphore::new(1)),
         }
@@ -205,7 +205,7 @@ impl Roster {
         };
         info!(channel = %request.channel, ladder = ladder.name, "channel made");
         let (name, container) = (request.channel.clone(), self.setup.hls.container);
-        let (window, recording) = (self.setup.hls.window, self.setup.recordings);
+        let (window, recording) = (self.setup.hls.window, self.setup.recordings.clone());
         let ladder = Arc::clone(ladder);
         let config = ChannelConfig { name, ladder, container, window, recording, keys: Vec::new() };
         let (requests, _) = self.start_channel(config, Some(self.setup.idle));
@@ -353,6 +353,7 @@ mod tests {
     use super::*;
     use crate::config;
     use crate::source::Admission;
+    use crate::store::Classes;
 
     const HOOKS: &str = "[hooks]\non_publish = \"http://h/\"\nchannels_max = 2\nchannel_idle = \"5s\"\n";
 
@@ -371,7 +372,7 @@ mod tests {
         let mut config = config::load(Some(&file), []).unwrap();
         config.data_dir = folder.path().join("data");
         config.store = config::StoreConfig::Fs { path: folder.keep() };
-        let store = store::open(&config.store).await.unwrap();
+        let store = store::open(&config.store, Classes::default()).await.unwrap();
         let metrics = Metrics::default();
         let mut roster = Roster::new(Setup::new(&config, store, None, metrics.clone()));
         // One at a time is asked for.

@@ -165,7 +165,13 @@ impl Config {
             ))
         };
         let of = |channel| move |key| expired(channel, key);
-        self.channels.iter().flat_map(|channel| channel.keys.iter().enumerate().filter_map(of(channel))).collect()
+        let keys = self.channels.iter().flat_map(|channel| channel.keys.iter().enumerate().filter_map(of(channel)));
+        let classes = self.channels.iter().map(|channel| &channel.recording).chain([&self.recordings]);
+        let in_vain =
+            matches!(self.store, StoreConfig::Fs { .. }) && classes.filter_map(RecordingConfig::class).count() > 0;
+        let in_vain =
+            in_vain.then(|| "recordings_storage_class does nothing: files have no storage classes".to_owned());
+        keys.chain(in_vain).collect()
     }
 }
 
@@ -317,12 +323,54 @@ pub struct ThumbnailConfig {
 }
 
 /// What is kept of a channel's programmes.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct RecordingConfig {
     /// They are kept.
     pub record: bool,
     /// How long, and how much of them.
     pub rules: Rules,
+    /// In which class of the bucket; none for the bucket's own.
+    pub storage_class: Option<StorageClass>,
+}
+
+impl RecordingConfig {
+    /// The class of what is recorded; none where nothing is.
+    #[must_use]
+    pub fn class(&self) -> Option<&StorageClass> {
+        self.storage_class.as_ref().filter(|_| self.record)
+    }
+}
+
+/// A storage class of a bucket, by its name in S3 (`x-amz-storage-class`).
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct StorageClass(Arc<str>);
+
+impl StorageClass {
+    /// Its name.
+    #[must_use]
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+impl std::str::FromStr for StorageClass {
+    type Err = String;
+
+    /// Any name, as stores other than AWS have their own; but for those of AWS out of which nothing can be read before it was
+    /// restored.
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        match text {
+            "GLACIER" | "DEEP_ARCHIVE" => {
+                Err(format!("`{text}` has to be restored, for hours, before it can be watched; GLACIER_IR has not"))
+            }
+            _ if (1..=64).contains(&text.len())
+                && text.bytes().all(|b| b.is_ascii_alphanumeric() || b"_-".contains(&b)) =>
+            {
+                Ok(Self(text.into()))
+            }
+            _ => Err(format!("`{}` is not the name of a storage class, such as STANDARD_IA", text.escape_debug())),
+        }
+    }
 }
 
 /// Where segments and playlists are kept.

@@ -38,7 +38,7 @@ pub(super) fn config(root: Node, problems: &Problems) -> Option<Config> {
     let channel = channel_defaults(root.section("channel"), rtmp.as_ref());
     let ladders = ladders(root.section("ladders"));
     let mut tokens = BTreeMap::new();
-    let channels = channels(root.list("channels"), &ladders, (&hls, recordings), &mut tokens);
+    let channels = channels(root.list("channels"), &ladders, (&hls, &recordings), &mut tokens);
     let playback = viewers::playback(root.section("playback"), tokens);
     let hooks = hooks(root.section("hooks"), rtmp.as_ref());
     root.close();
@@ -175,21 +175,25 @@ fn thumbnails(mut section: Section<'_>) -> Option<ThumbnailConfig> {
 }
 
 fn recordings(mut section: Section<'_>) -> RecordingConfig {
-    let recording = recording(&mut section, RecordingConfig::default());
+    let recording = recording(&mut section, &RecordingConfig::default());
     section.close();
     recording
 }
 
 /// What a section says of recordings, and the `usual` where it says nothing.
-fn recording(section: &mut Section<'_>, usual: RecordingConfig) -> RecordingConfig {
+fn recording(section: &mut Section<'_>, usual: &RecordingConfig) -> RecordingConfig {
     let age = |text: &str| if text == "off" { Ok(None) } else { units::duration(text).map(Some) };
     let size = |text: &str| if text == "off" { Ok(None) } else { units::size(text).map(Some) };
+    let class = |text: &str| if text == "off" { Ok(None) } else { text.parse().map(Some) };
     RecordingConfig {
         record: section.optional("record", truth).unwrap_or(usual.record),
         rules: Rules {
             age_max: section.optional("recordings_max_age", age).unwrap_or(usual.rules.age_max),
             bytes_max: section.optional("recordings_max_size", size).unwrap_or(usual.rules.bytes_max),
         },
+        storage_class: section
+            .optional("recordings_storage_class", class)
+            .unwrap_or_else(|| usual.storage_class.clone()),
     }
 }
 
@@ -374,7 +378,7 @@ fn rendition(mut section: Section<'_>) -> Option<RenditionConfig> {
 fn channels(
     sections: Vec<Section<'_>>,
     ladders: &BTreeMap<String, Arc<LadderConfig>>,
-    usual: (&HlsConfig, RecordingConfig),
+    usual: (&HlsConfig, &RecordingConfig),
     tokens: &mut BTreeMap<ChannelName, bool>,
 ) -> Vec<ChannelConfig> {
     let mut names = BTreeSet::new();

@@ -6,6 +6,7 @@
 
 mod backlog;
 mod backoff;
+mod classes;
 mod drain;
 mod error;
 mod fs;
@@ -32,6 +33,7 @@ use bytes::Bytes;
 
 use crate::config::StoreConfig;
 
+pub use classes::Classes;
 pub use drain::drain;
 pub use error::{At, StoreError};
 pub use fs::FileStore;
@@ -140,15 +142,15 @@ pub trait Store: Send + Sync + Debug {
     async fn probe(&self) -> Result<(), StoreError>;
 }
 
-/// Opens the store of this configuration. A bucket that cannot be reached is no error here: that may pass, and
+/// Opens the store of this configuration, with the storage classes that a bucket is to use. A bucket that cannot be reached is no error here: that may pass, and
 /// channels go on without it.
 ///
 /// # Errors
 /// What no waiting mends: a directory that cannot be made or read, a bucket's configuration that makes no request.
-pub async fn open(config: &StoreConfig) -> Result<Arc<dyn Store>, StoreError> {
+pub async fn open(config: &StoreConfig, classes: Classes) -> Result<Arc<dyn Store>, StoreError> {
     Ok(match config {
         StoreConfig::Fs { path } => Arc::new(FileStore::open(path).await?),
-        StoreConfig::S3(config) => Arc::new(S3Store::open(config, None).await?),
+        StoreConfig::S3(config) => Arc::new(S3Store::open(config, None).await?.with_classes(classes)),
     })
 }
 

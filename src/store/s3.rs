@@ -4,6 +4,7 @@
 
 use std::error::Error;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, SystemTime};
 
 use async_trait::async_trait;
@@ -25,10 +26,10 @@ use bytes::Bytes;
 use http::Uri;
 use tokio::sync::OnceCell;
 use tokio::time::timeout;
-use tracing::info;
+use tracing::{error, info};
 
-use super::{At, Condition, Listed, Object, Store, StoreError, Version, key, probe_object, small_object};
-use crate::config::S3Config;
+use super::{At, Classes, Condition, Listed, Object, Store, StoreError, Version, key, probe_object, small_object};
+use crate::config::{S3Config, StorageClass};
 
 /// A bucket.
 #[derive(Clone, Debug)]
@@ -43,6 +44,9 @@ pub struct S3Store {
     place: String,
     /// Whether it knows `If-Match`, once that was asked.
     conditional: Arc<OnceCell<bool>>,
+    classes: Arc<Classes>,
+    /// It has refused one of them.
+    classless: Arc<AtomicBool>,
 }
 
 /// An access key, where it does not come from the AWS chain. Never shown: `Debug` hides the secret.
@@ -79,7 +83,15 @@ impl S3Store {
             signed_bodies,
             place,
             conditional: Arc::default(),
+            classes: Arc::default(),
+            classless: Arc::default(),
         })
+    }
+
+    /// Puts objects in these storage classes. Where the store refuses one, it says so once and uses its own.
+    #[must_use]
+    pub fn with_classes(self, classes: Classes) -> Self {
+        Self { classes: Arc::new(classes), ..self }
     }
 
     /// The object's name in the bucket.
@@ -108,10 +120,36 @@ impl S3Store {
     }
 
     async fn write(&self, object: Object, condition: Condition) -> Result<Option<Version>, Failure> {
+        let class = self.classes.of(&object.key).filter(|_| !self.classless.load(Ordering::Relaxed));
+        let Some(class) = class else { return self.write_in(None, object, condition).await };
+        let written = self.write_in(Some(class), object.clone(), condition.clone()).await;
+        match written {
+            Err(Failure { code, error }) if code == "InvalidStorageClass" => {
+                if !self.classless.swap(true, Ordering::Relaxed) {
+                    let class = class.as_str();
+                    error!(
+                        class,
+                        "recordings are put in the bucket's own storage class: {error}. Correct recordings_storage_class and \
+                         start again"
+                    );
+                }
+                self.write_in(None, object, condition).await
+            }
+            written => written,
+        }
+    }
+
+    async fn write_in(
+        &self,
+        class: Option<&StorageClass>,
+        object: Object,
+        condition: Condition,
+    ) -> Result<Option<Version>, Failure> {
         let limit = body_timeout(object.data.len());
         let name = self.name(&object.key).map_err(|error| Failure { code: String::new(), error })?;
         let put = self.client.put_object().bucket(&self.bucket).key(name);
         let put = put.content_type(object.content_type).cache_control(object.cache_control);
+        let put = put.set_storage_class(class.map(|class| class.as_str().into()));
         let put = match condition {
             Condition::Any => put,
             // A store that gives no tag cannot be asked for one.

@@ -32,6 +32,8 @@ pub(crate) struct Request {
     pub(crate) method: String,
     /// With its query.
     pub(crate) path: String,
+    /// `x-amz-storage-class`.
+    pub(crate) storage_class: Option<String>,
     length: usize,
     expects: bool,
 }
@@ -164,6 +166,7 @@ impl Request {
         Self {
             method: words.next().unwrap_or_default(),
             path: words.next().unwrap_or_default(),
+            storage_class: field("x-amz-storage-class"),
             length: field("content-length").and_then(|length| length.parse().ok()).unwrap_or(0),
             expects: field("expect").is_some(),
         }
