@@ -6,6 +6,8 @@
 #![expect(clippy::unwrap_used, reason = "a measurement that cannot go on has failed")]
 #![expect(clippy::disallowed_methods, reason = "it measures real time")]
 
+#[path = "../tests/support/load.rs"]
+mod load;
 #[path = "../tests/support/mod.rs"]
 #[expect(dead_code, reason = "shared with the system tests, which use more of it")]
 mod support;
@@ -17,7 +19,7 @@ use std::time::{Duration, Instant};
 use support::movie::Movie;
 use support::nginx::Nginx;
 use support::process;
-use support::publisher::{Form, Packet, Publisher, packets};
+use support::publisher::{Form, packets};
 use support::server::Builder;
 
 const MEASURED: Duration = Duration::from_secs(30);
@@ -26,8 +28,6 @@ const SETTLE: Duration = Duration::from_secs(40);
 const SETTINGS: &str =
     "[hls]\nwindow = \"16s\"\n[ladders.default]\nrenditions = [{ name = \"source\", passthrough = true }]\n";
 const PUBLISHERS: usize = 200;
-/// How often the load is looked at: messages that are due within it go out one right after the other.
-const TICK: Duration = Duration::from_millis(2);
 
 /// What one publisher costs.
 #[derive(Clone, Copy, Debug)]
@@ -40,7 +40,7 @@ struct Cost {
 fn main() {
     let count = std::env::args().filter_map(|argument| argument.parse().ok()).next().unwrap_or(PUBLISHERS);
     let directory = tempfile::tempdir().unwrap();
-    let movie = source(directory.path());
+    let movie = load::source(directory.path());
     let headwater = headwater(&movie, count);
     print("Headwater, passed through to HLS in files", count, headwater);
     for (what, hls) in [("nginx-rtmp, receiving only", false), ("nginx-rtmp, writing HLS", true)] {
@@ -58,21 +58,10 @@ fn print(what: &str, count: usize, cost: Cost) {
     );
 }
 
-fn source(directory: &Path) -> Movie {
-    let picture = "testsrc2=s=1280x720:r=30,noise=alls=12:allf=t";
-    let rate = ["-b:v", "2500k", "-maxrate", "2500k", "-bufsize", "2500k", "-g", "60", "-sc_threshold", "0"];
-    let mut arguments = vec!["-f", "lavfi", "-i", picture, "-f", "lavfi", "-i", "sine=1000:r=48000", "-t", "20"];
-    arguments.extend(["-c:v", "libx264", "-preset", "veryfast", "-bf", "2", "-pix_fmt", "yuv420p"]);
-    arguments.extend(rate);
-    arguments.extend(["-c:a", "aac", "-b:a", "128k"]);
-    Movie::make(directory, "source", &arguments)
-}
-
 fn headwater(movie: &Movie, count: usize) -> Cost {
-    let channels: String =
-        (0..count).map(|i| format!("[[channels]]\nname = \"c{i}\"\nstream_key = \"key{i}\"\n")).collect();
-    let server = Builder::new().settings(SETTINGS).settings(&channels).variable("RUST_LOG", "info").start();
-    load(movie, count, &server.rtmp, server.pid(), || assert_eq!(server.complaints(), Vec::<String>::new()))
+    let server =
+        Builder::new().settings(SETTINGS).settings(&load::channels(count)).variable("RUST_LOG", "info").start();
+    measure(movie, count, &server.rtmp, server.pid(), || assert_eq!(server.complaints(), Vec::<String>::new()))
 }
 
 fn nginx(movie: &Movie, count: usize, hls: bool, directory: &Path) -> Cost {
@@ -89,17 +78,17 @@ fn nginx(movie: &Movie, count: usize, hls: bool, directory: &Path) -> Cost {
          rtmp {{ access_log off; server {{ listen {address}; chunk_size 4096; application live {{ live on; {hls} }} }} }}\n"
     );
     let nginx = Nginx::start(&place, &config, address);
-    load(movie, count, &format!("rtmp://{address}/live"), nginx.pid(), || ())
+    measure(movie, count, &format!("rtmp://{address}/live"), nginx.pid(), || ())
 }
 
 /// Publishes, and measures the process that receives; `check` looks at it before the publishers leave.
-fn load(movie: &Movie, count: usize, url: &str, pid: u32, check: impl FnOnce()) -> Cost {
+fn measure(movie: &Movie, count: usize, url: &str, pid: u32, check: impl FnOnce()) -> Cost {
     let idle_kib = process::memory_kib(pid, "VmRSS");
-    let publishers: Vec<Publisher> = (0..count).map(|i| Publisher::start(url, &format!("key{i}")).unwrap()).collect();
+    let publishers = load::connect(url, count);
     let packets = packets(movie, Form::Legacy, Form::Legacy);
     let over = AtomicBool::new(false);
     std::thread::scope(|scope| {
-        let sender = scope.spawn(|| send(publishers, &packets, movie.millis, &over));
+        let sender = scope.spawn(|| load::send(publishers, &packets, movie.millis, &over));
         std::thread::sleep(SETTLE);
         let (before, started) = (process::cpu_seconds(pid), Instant::now());
         std::thread::sleep(MEASURED);
@@ -111,34 +100,4 @@ fn load(movie: &Movie, count: usize, url: &str, pid: u32, check: impl FnOnce()) 
         drop(publishers);
         Cost { cpu, rss_kib }
     })
-}
-
-/// One thread sends for all, each a little after the one before; tells how far it fell behind.
-fn send(mut publishers: Vec<Publisher>, packets: &[Packet], millis: u32, over: &AtomicBool) -> Vec<Publisher> {
-    let started = Instant::now();
-    let mut next = vec![(0u32, 0usize); publishers.len()];
-    let mut late = 0;
-    while !over.load(Ordering::Relaxed) {
-        let now = u32::try_from(started.elapsed().as_millis()).unwrap();
-        for (number, (publisher, (round, position))) in (0u32..).zip(publishers.iter_mut().zip(&mut next)) {
-            let own = now.saturating_sub(number * 17 % 2000);
-            while let Some(packet) = packets.get(*position).filter(|p| *round * millis + p.millis <= own) {
-                let at = *round * millis + packet.millis;
-                late = late.max(own - at);
-                if packet.is_video {
-                    publisher.video(at, &packet.body)
-                } else {
-                    publisher.audio(at, &packet.body)
-                }
-                publisher.flush().unwrap();
-                *position += 1;
-                if *position == packets.len() {
-                    (*round, *position) = (*round + 1, 0);
-                }
-            }
-        }
-        std::thread::sleep(TICK);
-    }
-    println!("  (the load was at most {late} ms late)");
-    publishers
 }
