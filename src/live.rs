@@ -312,11 +312,21 @@ impl ChannelSnapshot {
         self.renditions.iter().find(|r| r.name.as_str() == name)
     }
 
+    /// The renditions that have a playlist: those that the multivariant playlist names.
+    pub fn offered(&self) -> impl Iterator<Item = &Arc<RenditionSnapshot>> {
+        self.renditions.iter().filter(|rendition| rendition.playlist.is_some())
+    }
+
+    /// The first number that all playlists list.
+    #[must_use]
+    pub fn first(&self) -> Option<Msn> {
+        self.offered().map(|rendition| rendition.first_listed).max()
+    }
+
     /// The last number that is complete in any of the renditions that are offered.
     #[must_use]
     pub fn last(&self) -> Option<Msn> {
-        let offered = self.renditions.iter().filter(|rendition| rendition.playlist.is_some());
-        offered.filter_map(|rendition| rendition.segments.back()).map(|last| last.msn).max()
+        self.offered().filter_map(|rendition| rendition.segments.back()).map(|last| last.msn).max()
     }
 
     /// Somebody can start to watch now, and there is or will soon be more.

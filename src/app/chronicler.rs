@@ -5,7 +5,7 @@
 //! each change keeps the index in a file below the data directory: a process that is killed while the store fails loses none of it.
 //! As long as it has not read what the store has, it writes nothing there, and nobody deletes anything.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::path::{Path, PathBuf};
 use std::pin::pin;
 use std::sync::Arc;
@@ -13,21 +13,22 @@ use std::time::{Duration, SystemTime};
 
 use bytes::{Bytes, BytesMut};
 use tokio::sync::{Semaphore, mpsc, watch};
-use tokio::task::spawn_blocking;
+use tokio::task::{JoinSet, spawn_blocking};
 use tokio::time::{Instant, sleep_until, timeout};
 use tracing::{Instrument, debug, error, info, info_span, warn};
 
-use super::storyboard;
+use super::storyboard::{self, Scene};
 use crate::caching::{Cache, JSON_TYPE, PICTURE_TYPE, PLAYLIST_TYPE, STORYBOARD_TYPE};
 use crate::chronicle::{
-    Block, BlockKey, Chronicle, Clip, ClipName, Kept, Kind, Moment, Order, OrderRefusal, Removal, Rules, SHEETS_MAX,
-    Sight, Span, State, Stretch,
+    Block, BlockKey, BlockSummary, Chronicle, Clip, ClipName, Kept, Kind, Moment, Order, OrderRefusal, Programme,
+    Removal, Removed, Rules, SHEETS_MAX, Sight, Span, State, Stretch,
 };
 use crate::layout::{Excerpt, Resource};
 use crate::live::{ChannelSnapshot, Msn, SessionId, UploadStatus};
+use crate::media::MediaTime;
 use crate::source::ChannelName;
 use crate::store::{Condition, Object, Standing, Store, StoreError, Version, Writer};
-use crate::transcode::{Grid, Picture, Storyboard, webvtt};
+use crate::transcode::{Grid, Picture, Storyboard, Tile, webvtt};
 
 /// What a channel's chronicler works with.
 pub(super) struct Setup {
@@ -67,7 +68,7 @@ pub(super) struct Outlets {
 /// Keeps the index until the channel's uploader is gone and everything is written, or until another process has the channel.
 pub(super) async fn chronicle(setup: Setup, views: Views, outlets: Outlets) {
     let span = info_span!("channel", channel = %setup.channel);
-    let mut chronicler = Chronicler::new(setup, views, outlets);
+    let mut chronicler = span.in_scope(|| Chronicler::new(setup, views, outlets));
     async {
         chronicler.run().await;
         chronicler.outlets.chronicle.send_replace(None);
@@ -98,6 +99,7 @@ struct Chronicler {
     urgent: bool,
     next: Due,
     failing: bool,
+    drawing: Option<Drawing>,
 }
 
 /// When what is done now and then is due.
@@ -107,6 +109,7 @@ struct Due {
     settle: Option<Instant>,
     retention: Option<Instant>,
     clear: Option<Instant>,
+    draw: Option<Instant>,
     /// After a failure nothing is tried before.
     retry: Option<Instant>,
 }
@@ -119,7 +122,30 @@ enum Job {
     Publish(SessionId),
     Settle(Vec<Resource>),
     Remove(Removal),
-    Clear,
+    /// Of what was removed, that at this place.
+    Clear(usize),
+    /// The next picture of a recording's storyboard.
+    Draw(SessionId),
+}
+
+/// The storyboard that is being made.
+struct Drawing {
+    id: SessionId,
+    /// Still to be drawn.
+    scenes: VecDeque<Scene>,
+    board: Storyboard,
+    tiles: Vec<Tile>,
+    /// When the last picture is over.
+    end: MediaTime,
+    /// Of the next one, in a row.
+    failures: u32,
+}
+
+impl Drawing {
+    fn new(id: SessionId, stretch: &Stretch) -> Self {
+        let (scenes, end) = storyboard::scenes(stretch, GRID.columns * GRID.rows * SHEETS_MAX);
+        Self { id, scenes, board: Storyboard::new(GRID, 0), tiles: Vec::new(), end, failures: 0 }
+    }
 }
 
 /// Why a job was not done.
@@ -164,9 +190,10 @@ impl Chronicler {
             urgent: false,
             next: Due::default(),
             failing: false,
+            drawing: None,
         };
         if is_known {
-            new.publish();
+            new.publish(Arc::new(new.chronicle.clone()));
         }
         new
     }
@@ -191,9 +218,8 @@ impl Chronicler {
                 None => self.event(now).await,
             }
         }
-        if self.setup.fleeting && self.confirmed && self.written == self.chronicle.revision {
-            self.file.remove();
-        }
+        let is_stored = self.confirmed && self.written == self.chronicle.revision;
+        self.file.close(self.setup.fleeting && is_stored).await;
     }
 
     /// Takes in what has been published, and what has come into the store.
@@ -203,7 +229,7 @@ impl Chronicler {
         let snapshot = Arc::clone(&self.live.borrow_and_update());
         let mut changed = self.chronicle.follow(&snapshot, self.setup.record);
         changed |= stored.is_some_and(|stored| self.chronicle.stored(&snapshot, stored));
-        changed |= first_listed(&snapshot).is_some_and(|first| self.chronicle.forget(first));
+        changed |= snapshot.first().is_some_and(|first| self.chronicle.forget(first));
         if changed {
             self.changed();
         }
@@ -214,13 +240,22 @@ impl Chronicler {
             // So that of two copies the younger is known, whoever has written it.
             let now = Moment::from(wall_clock()).0;
             self.chronicle.revision = now.max(self.chronicle.revision.saturating_add(1));
-            self.publish();
         }
-        self.file.keep(&self.chronicle);
+        let chronicle = self.keep();
+        if self.confirmed {
+            self.publish(chronicle);
+        }
     }
 
-    fn publish(&self) {
-        self.outlets.chronicle.send_replace(Some(Arc::new(self.chronicle.clone())));
+    /// Has it written below the data directory, and gives what is written.
+    fn keep(&self) -> Arc<Chronicle> {
+        let chronicle = Arc::new(self.chronicle.clone());
+        self.file.keep(&chronicle);
+        chronicle
+    }
+
+    fn publish(&self, chronicle: Arc<Chronicle>) {
+        self.outlets.chronicle.send_replace(Some(chronicle));
         if !self.confirmed {
             return;
         }
@@ -269,7 +304,15 @@ impl Chronicler {
             return Some(Job::Remove(removal));
         }
         let may_clear = self.written >= self.unlisted && is_due(self.next.clear);
-        (may_clear && !self.chronicle.removed.is_empty()).then_some(Job::Clear)
+        let deletable = may_clear.then(|| self.chronicle.deletable(wall_clock().into())).flatten();
+        deletable.map(Job::Clear).or_else(|| {
+            // Nobody waits for pictures, and they take long.
+            let wanted = self.setup.pictures.is_some() && !over && is_due(self.next.draw);
+            let undrawn =
+                |programme: &&Programme| programme.recorded && programme.state == State::Published && !programme.drawn;
+            let programme = self.chronicle.programmes.iter().filter(|_| wanted).find(undrawn)?;
+            Some(Job::Draw(programme.id))
+        })
     }
 
     async fn perform(&mut self, job: Job) -> Result<(), Failure> {
@@ -284,15 +327,22 @@ impl Chronicler {
                 self.settle(&doubtful).await?;
             }
             Job::Remove(removal) => self.remove(removal),
-            // What cannot be deleted keeps nothing else from being done.
-            Job::Clear => match self.clear().await {
-                Ok(()) => {}
+            // What cannot be deleted or drawn keeps nothing else from being done.
+            Job::Clear(position) => match self.clear(position).await {
                 Err(Failure::Store(error)) => {
                     debug!(%error, "what was removed is not deleted yet");
                     self.next.clear = now.checked_add(CLEAR_RETRY);
                     return Ok(());
                 }
-                Err(failure) => return Err(failure),
+                cleared => cleared?,
+            },
+            Job::Draw(id) => match self.draw(id).await {
+                Err(Failure::Store(error)) => {
+                    debug!(%error, "the storyboard waits for the store");
+                    self.next.draw = now.checked_add(RETRY);
+                    return Ok(());
+                }
+                drawn => drawn?,
             },
         }
         if self.chronicle.due(&self.setup.rules, wall_clock().into()).is_none() {
@@ -381,22 +431,40 @@ impl Chronicler {
         // Behind this nobody else writes it.
         self.may_write().await?;
         let (store, key) = (Arc::clone(&self.setup.store), Resource::Chronicle.path(&self.setup.channel));
-        if let Some((text, version)) = self.during(async move { store.read(&key).await }).await? {
-            let mut stored = Chronicle::read(&text).map_err(|error| Failure::Damaged(error.to_string()))?;
-            self.written = stored.revision;
-            self.version = Some(version);
-            if stored.revision > self.chronicle.revision {
-                if !self.setup.open {
-                    stored.end();
-                }
-                self.unlisted = stored.revision;
-                let known = std::mem::replace(&mut self.chronicle, stored);
-                self.chronicle.join(known);
+        let found = self.during(async move { store.read(&key).await }).await?;
+        let mut stored = match &found {
+            Some((text, _)) => Chronicle::read(text).map_err(|error| Failure::Damaged(error.to_string()))?,
+            None => Chronicle::default(),
+        };
+        let is_another = if found.is_some() { stored.id != self.chronicle.id } else { self.chronicle.stored };
+        if is_another && self.chronicle.id != 0 {
+            self.begin_anew();
+        }
+        self.written = stored.revision;
+        self.version = found.map(|(_, version)| version);
+        if stored.revision > self.chronicle.revision || is_another {
+            if !self.setup.open {
+                stored.end();
             }
+            self.unlisted = stored.revision;
+            let known = std::mem::replace(&mut self.chronicle, stored);
+            self.chronicle.join(known);
+        }
+        if self.chronicle.id == 0 {
+            self.chronicle.id = random();
         }
         self.confirmed = true;
         self.changed();
         Ok(())
+    }
+
+    /// What this machine knows is of another store: of it only what the channel lists now goes on.
+    fn begin_anew(&mut self) {
+        let path = self.file.path.display();
+        warn!(%path, "what is kept here is of another store, or of one that was emptied: it is not gone on from");
+        self.chronicle = Chronicle::default();
+        let snapshot = Arc::clone(&self.live.borrow());
+        self.chronicle.follow(&snapshot, self.setup.record);
     }
 
     async fn write(&mut self) -> Result<(), Failure> {
@@ -413,6 +481,10 @@ impl Chronicler {
         }
         self.written = revision;
         self.urgent = false;
+        if !self.chronicle.stored {
+            self.chronicle.stored = true;
+            self.keep();
+        }
         // What is younger is in the live playlists too.
         self.next.write = Instant::now().checked_add(WRITE_EACH.min(self.setup.window / 3));
         Ok(())
@@ -486,17 +558,11 @@ impl Chronicler {
 
     async fn publish_recording(&mut self, id: SessionId) -> Result<(), Failure> {
         self.may_write().await?;
-        let programme = self.chronicle.programme(id);
-        let needed: Vec<BlockKey> = programme.iter().flat_map(|p| p.blocks.iter().map(|block| block.key())).collect();
-        let blocks = self.blocks(&needed).await?;
-        let Some((stretch, _)) = self.chronicle.whole(id, Sight { blocks: &blocks, at_hand: None }) else {
+        let Some(stretch) = self.whole(id).await? else {
             self.remove(Removal::Recording(id));
             return Ok(());
         };
         self.put_playlists(&Excerpt::Recording(id), &stretch).await?;
-        if let Some(turns) = self.setup.pictures.clone() {
-            self.put_storyboard(id, &stretch, &turns).await?;
-        }
         info!(recording = %id, segments = stretch.entries.len(), "the recording is complete");
         if let Some(programme) = self.chronicle.programmes.iter_mut().find(|programme| programme.id == id) {
             programme.state = State::Published;
@@ -506,38 +572,83 @@ impl Chronicler {
         Ok(())
     }
 
-    /// Puts small pictures of a recording, for the bar by which viewers look for a place in it. Out of the segments in the store: whoever
-    /// made them may be another process.
-    async fn put_storyboard(&mut self, id: SessionId, stretch: &Stretch, turns: &Semaphore) -> Result<(), Failure> {
-        let (mut board, mut tiles) = (Storyboard::new(GRID, 0), Vec::new());
-        for scene in storyboard::scenes(stretch, GRID.columns * GRID.rows * SHEETS_MAX) {
-            let mut media = BytesMut::new();
-            for resource in scene.media {
-                media.extend_from_slice(&self.get(&resource).await?.unwrap_or_default());
-            }
-            if board.is_full() {
-                self.put_sheet(id, &board).await?;
-            }
-            let turn = turns.acquire().await;
-            let decoded = spawn_blocking(move || Picture::decode(media.freeze(), PICTURE_LINES)).await;
-            drop(turn);
-            match decoded {
-                Ok(Ok(picture)) => tiles.extend(board.add(scene.at, &picture)),
-                Ok(Err(error)) => debug!(%error, "a picture of the recording is left out of its storyboard"),
-                Err(panic) => std::panic::resume_unwind(panic.into_panic()),
-            }
-        }
-        self.put_sheet(id, &board).await?;
-        if tiles.is_empty() {
-            return Ok(());
-        }
-        let text = webvtt(&tiles, stretch.duration(), |sheet| format!("storyboard-{sheet}.jpg"));
-        self.put(&Resource::Storyboard(id), text.into()).await
+    /// What a recording that is over lists: not more than while it went on.
+    async fn whole(&mut self, id: SessionId) -> Result<Option<Stretch>, Failure> {
+        let blocks = self.blocks(&self.chronicle.blocks_of(id)).await?;
+        Ok(self.chronicle.whole(id, Sight { blocks: &blocks, at_hand: None }).map(|(stretch, _)| stretch))
     }
 
-    async fn put_sheet(&mut self, id: SessionId, board: &Storyboard) -> Result<(), Failure> {
-        let Some((sheet, picture)) = board.sheet() else { return Ok(()) };
-        match picture.jpeg() {
+    /// Goes on with the storyboard of a recording, small pictures for the bar by which viewers look for a place in it, by one picture.
+    /// They come out of the segments in the store: whoever made those may be another process.
+    async fn draw(&mut self, id: SessionId) -> Result<(), Failure> {
+        let Some(turns) = self.setup.pictures.clone() else { return Ok(()) };
+        let mut drawing = match self.drawing.take().filter(|drawing| drawing.id == id) {
+            Some(drawing) => drawing,
+            None => match self.whole(id).await? {
+                Some(stretch) => Drawing::new(id, &stretch),
+                None => return Ok(self.drawn(id)),
+            },
+        };
+        let over = self.draw_next(&mut drawing, &turns).await;
+        match over {
+            Ok(true) => self.drawn(id),
+            _ => self.drawing = Some(drawing),
+        }
+        over.map(drop)
+    }
+
+    /// True where that was all.
+    async fn draw_next(&mut self, drawing: &mut Drawing, turns: &Semaphore) -> Result<bool, Failure> {
+        let Some(scene) = drawing.scenes.front().cloned() else {
+            self.may_write().await?;
+            self.put_sheet(drawing, turns).await?;
+            if !drawing.tiles.is_empty() {
+                let text = webvtt(&drawing.tiles, drawing.end, |sheet| format!("storyboard-{sheet}.jpg"));
+                self.put(&Resource::Storyboard(drawing.id), text.into()).await?;
+            }
+            return Ok(true);
+        };
+        if drawing.board.is_full() {
+            self.put_sheet(drawing, turns).await?;
+        }
+        let media = match self.joined(&scene.media).await {
+            Ok(media) => media,
+            Err(failure) if drawing.failures < SCENE_TRIES => {
+                drawing.failures += 1;
+                return Err(failure);
+            }
+            // One picture less does not matter.
+            Err(_) => Bytes::new(),
+        };
+        drawing.failures = 0;
+        drawing.scenes.pop_front();
+        match in_turn(turns, move || Picture::decode(media, PICTURE_LINES)).await {
+            Ok(picture) => drawing.tiles.extend(drawing.board.add(scene.at, &picture)),
+            Err(error) => debug!(%error, "a picture of the recording is left out of its storyboard"),
+        }
+        Ok(false)
+    }
+
+    /// What there is of these, one behind the other.
+    async fn joined(&mut self, resources: &[Resource]) -> Result<Bytes, Failure> {
+        let mut media = BytesMut::new();
+        for resource in resources {
+            media.extend_from_slice(&self.get(resource).await?.unwrap_or_default());
+        }
+        Ok(media.freeze())
+    }
+
+    fn drawn(&mut self, id: SessionId) {
+        if let Some(programme) = self.chronicle.programmes.iter_mut().find(|programme| programme.id == id) {
+            programme.drawn = true;
+            self.changed();
+        }
+    }
+
+    async fn put_sheet(&mut self, drawing: &Drawing, turns: &Semaphore) -> Result<(), Failure> {
+        let Some((sheet, picture)) = drawing.board.sheet() else { return Ok(()) };
+        let id = drawing.id;
+        match in_turn(turns, move || picture.jpeg()).await {
             Ok(file) => self.put(&Resource::Sheet(id, sheet), file).await,
             Err(error) => {
                 debug!(%error, "a sheet of the recording's storyboard cannot be made");
@@ -581,12 +692,14 @@ impl Chronicler {
         if lost > 0 {
             warn!(segments = lost, "segments never came into the store: recordings have gaps there");
         }
-        self.changed();
+        if lost > 0 || !present.is_empty() {
+            self.changed();
+        }
         Ok(())
     }
 
     fn remove(&mut self, removal: Removal) {
-        if self.chronicle.remove(removal) {
+        if self.chronicle.remove(removal, Some(wall_clock().into())) {
             if let Removal::Recording(id) = removal {
                 info!(recording = %id, "the recording is removed: it is too old, or there is too much");
             }
@@ -602,25 +715,37 @@ impl Chronicler {
     }
 
     /// Deletes some of what was removed, but for what something else names. The index in the store does not list it any more.
-    async fn clear(&mut self) -> Result<(), Failure> {
-        let Some(removed) = self.chronicle.removed.first().cloned() else { return Ok(()) };
+    async fn clear(&mut self, position: usize) -> Result<(), Failure> {
+        let Some(removed) = self.chronicle.removed.get(position).cloned() else { return Ok(()) };
         self.may_write().await?;
-        self.delete(removed.texts()).await?;
-        if let Some(key) = removed.blocks.first() {
-            let block = self.block(*key).await?;
+        if removed.excerpt.is_some() {
+            // Another may have the name of a clip by now.
+            let kept = self.chronicle.kept();
+            self.delete(removed.texts().into_iter().filter(|text| !kept.holds(text)).collect()).await?;
+            self.cleared(position, |removed| removed.excerpt = None);
+        } else if removed.stays_until.is_some() {
+            // From here on nothing keeps it.
+            self.cleared(position, |removed| removed.stays_until = None);
+        } else if let Some((session, first)) = removed.blocks.first().map(BlockSummary::key) {
+            let block = self.block((session, first)).await?;
             self.delete_media(removed.media(&block.entries)).await?;
-            self.delete(vec![Resource::Block(key.0, key.1)]).await?;
+            self.delete(vec![Resource::Block(session, first)]).await?;
+            self.cleared(position, |removed| _ = removed.blocks.remove(0));
         } else {
             self.delete_media(removed.media(&removed.entries)).await?;
             self.delete_media(removed.inits()).await?;
+            self.chronicle.removed.remove(position);
+            self.changed();
         }
-        if let Some(removed) = self.chronicle.removed.first_mut().filter(|removed| !removed.blocks.is_empty()) {
-            removed.blocks.remove(0);
-        } else {
-            self.chronicle.removed.remove(0);
-        }
-        self.changed();
         Ok(())
+    }
+
+    /// Notes what has become of something that was removed.
+    fn cleared(&mut self, position: usize, note: impl FnOnce(&mut Removed)) {
+        if let Some(removed) = self.chronicle.removed.get_mut(position) {
+            note(removed);
+            self.changed();
+        }
     }
 
     async fn delete_media(&mut self, media: Vec<Resource>) -> Result<(), Failure> {
@@ -665,16 +790,20 @@ impl Chronicler {
 
     async fn clip(&mut self, name: ClipName, span: Span) -> Result<Clip, OrderRefusal> {
         self.may_order()?;
-        let Some(end) = span.end.filter(|end| *end <= wall_clock().into()) else { return Err(OrderRefusal::NotOver) };
+        if span.end.is_none_or(|end| end > wall_clock().into()) {
+            return Err(OrderRefusal::NotOver);
+        }
         if self.chronicle.clip(&name).is_some() {
             return Err(OrderRefusal::Taken);
         }
         let needed = self.chronicle.blocks(span).map_err(|_| OrderRefusal::TooLong)?;
         let blocks = self.blocks(&needed).await.map_err(refusal)?;
+        if blocks.values().any(|block| block.entries.is_empty()) {
+            return Err(OrderRefusal::Failing("a block of its index is gone or damaged".to_owned()));
+        }
         let sight = Sight { blocks: &blocks, at_hand: Some(Msn(0)) };
         let (stretch, kind) = self.chronicle.stretch(span, sight).ok_or(OrderRefusal::Nothing)?;
-        let reaches = kind == Kind::Vod || stretch.entries.last().is_some_and(|last| end <= last.ends());
-        if !reaches || stretch.entries.iter().any(|entry| entry.unproven) {
+        if kind != Kind::Vod || stretch.entries.iter().any(|entry| entry.unproven) {
             return Err(OrderRefusal::TooEarly);
         }
         let clip = stretch.clip(name.clone()).ok_or(OrderRefusal::Nothing)?;
@@ -687,8 +816,9 @@ impl Chronicler {
                 Ok(clip)
             }
             Err(failure) => {
-                self.chronicle.clips.retain(|clip| clip.name != name);
-                self.changed();
+                // Something of it may be in the store.
+                self.chronicle.remove_clip(&name, stretch);
+                self.unlist();
                 Err(refusal(failure))
             }
         }
@@ -724,7 +854,7 @@ impl Chronicler {
         if programme.ok_or(OrderRefusal::Unknown)?.state != State::Published {
             return Err(OrderRefusal::Unfinished);
         }
-        if self.chronicle.remove(Removal::Recording(id)) {
+        if self.chronicle.remove(Removal::Recording(id), None) {
             info!(recording = %id, "the recording is removed");
             self.unlist();
         }
@@ -741,9 +871,10 @@ fn refusal(failure: Failure) -> OrderRefusal {
     })
 }
 
-/// The first number that all playlists list.
-fn first_listed(snapshot: &ChannelSnapshot) -> Option<Msn> {
-    snapshot.renditions.iter().filter(|rendition| rendition.playlist.is_some()).map(|r| r.first_listed).max()
+/// The result of work that takes a processor for long, and of which there is only so much at one time.
+async fn in_turn<T: Send + 'static>(turns: &Semaphore, work: impl FnOnce() -> T + Send + 'static) -> T {
+    let _turn = turns.acquire().await;
+    spawn_blocking(work).await.unwrap_or_else(|panic| std::panic::resume_unwind(panic.into_panic()))
 }
 
 /// It is in the live window, or has just left it: the uploader deletes it.
@@ -758,15 +889,31 @@ fn is_live(snapshot: &ChannelSnapshot, media: &Resource) -> bool {
     })
 }
 
-/// The copy of the index below the data directory.
+/// The copy of the index below the data directory. It is written beside everything else, as a disk may take its time: the newest counts.
 struct LocalFile {
     path: PathBuf,
-    failing: bool,
+    newest: watch::Sender<Option<Arc<Chronicle>>>,
+    writer: JoinSet<()>,
 }
 
 impl LocalFile {
     fn new(data_dir: &Path, channel: &ChannelName) -> Self {
-        Self { path: data_dir.join("chronicle").join(format!("{channel}.json")), failing: false }
+        let path = data_dir.join("chronicle").join(format!("{channel}.json"));
+        let (newest, mut wanted) = watch::channel::<Option<Arc<Chronicle>>>(None);
+        let (target, mut writer, span) = (path.clone(), JoinSet::new(), tracing::Span::current());
+        let write = async move {
+            let mut failing = false;
+            while wanted.changed().await.is_ok() {
+                let Some(chronicle) = wanted.borrow_and_update().clone() else { continue };
+                let path = target.clone();
+                let written = spawn_blocking(move || write_whole(&path, &chronicle)).await;
+                let written = written.unwrap_or_else(|panic| std::panic::resume_unwind(panic.into_panic()));
+                tell_written(&target, &written, failing);
+                failing = written.is_err();
+            }
+        };
+        writer.spawn(write.instrument(span));
+        Self { path, newest, writer }
     }
 
     fn read(&self) -> Option<Chronicle> {
@@ -776,26 +923,37 @@ impl LocalFile {
         read.ok()
     }
 
-    /// In one step, so that it is whole whenever the process is killed.
-    fn keep(&mut self, chronicle: &Chronicle) {
-        let whole = self.path.with_extension("tmp");
-        let made = self.path.parent().map_or(Ok(()), std::fs::create_dir_all);
-        let written = made.and_then(|()| std::fs::write(&whole, chronicle.text()));
-        let written = written.and_then(|()| std::fs::rename(&whole, &self.path));
-        let path = self.path.display();
-        match (&written, self.failing) {
-            (Err(error), false) => {
-                warn!(%path, %error, "what is kept is not noted here: should this process be killed while the store fails, recordings lose what came last");
-            }
-            (Ok(()), true) => info!(%path, "what is kept is noted here again"),
-            _ => {}
-        }
-        self.failing = written.is_err();
+    fn keep(&self, chronicle: &Arc<Chronicle>) {
+        self.newest.send_replace(Some(Arc::clone(chronicle)));
     }
 
-    fn remove(&self) {
-        // One that stays does no harm.
-        drop(std::fs::remove_file(&self.path));
+    /// Everything is written then, or nothing is left here.
+    async fn close(&mut self, remove: bool) {
+        drop(std::mem::replace(&mut self.newest, watch::channel(None).0));
+        while self.writer.join_next().await.is_some() {}
+        if remove {
+            // One that stays does no harm.
+            drop(std::fs::remove_file(&self.path));
+        }
+    }
+}
+
+/// In one step, so that it is whole whenever the process is killed.
+fn write_whole(path: &Path, chronicle: &Chronicle) -> std::io::Result<()> {
+    let whole = path.with_extension("tmp");
+    path.parent().map_or(Ok(()), std::fs::create_dir_all)?;
+    std::fs::write(&whole, chronicle.text())?;
+    std::fs::rename(&whole, path)
+}
+
+fn tell_written(path: &Path, written: &std::io::Result<()>, failed_before: bool) {
+    let path = path.display();
+    match (written, failed_before) {
+        (Err(error), false) => {
+            warn!(%path, %error, "what is kept is not noted here: should this process be killed while the store fails, recordings lose what came last");
+        }
+        (Ok(()), true) => info!(%path, "what is kept is noted here again"),
+        _ => {}
     }
 }
 
@@ -803,6 +961,14 @@ impl LocalFile {
 fn wall_clock() -> SystemTime {
     SystemTime::now()
 }
+
+/// So large that no two histories have the same; never 0.
+fn random() -> u64 {
+    getrandom::u64().unwrap_or_default().max(1)
+}
+
+/// How often a picture of a storyboard is tried to be had.
+const SCENE_TRIES: u32 = 3;
 
 /// How long the store may take for one request.
 const PATIENCE: Duration = Duration::from_secs(20);
@@ -840,7 +1006,6 @@ const DELETED_AT_ONCE_MAX: usize = 250;
 #[cfg(test)]
 mod tests {
     use proptest::prelude::*;
-    use tokio::task::JoinSet;
     use tokio::time::sleep;
     use tokio_util::sync::CancellationToken;
 
@@ -1049,6 +1214,14 @@ mod tests {
         assert_eq!(clip("some", Span { end: None, ..all }).await, Err(OrderRefusal::NotOver));
         let late = Span { start: Moment(2_000_000), end: Some(Moment(3_000_000)) };
         assert_eq!(clip("some", late).await, Err(OrderRefusal::Nothing));
+        // Its name is used again before what it was is deleted.
+        let (reply, answer) = tokio::sync::oneshot::channel();
+        process.orders.send(Order::RemoveClip { name: made.name.clone(), reply }).await.unwrap();
+        answer.await.unwrap().unwrap();
+        let again = clip("all", all).await.unwrap();
+        sleep(Duration::from_secs(60)).await;
+        let clips = store.contents.lock().unwrap().objects.keys().filter(|key| key.contains("/clips/all/")).count();
+        assert_eq!((again, clips), (made.clone(), 5), "its list, and four playlists");
         programme.end();
         process.live.send_replace(programme.snapshot());
         let id = process.chronicle.borrow().as_ref().unwrap().programmes[0].id;
@@ -1079,5 +1252,31 @@ mod tests {
         assert_eq!(media(&store, 1), 0);
         assert!(!store.contents.lock().unwrap().objects.keys().any(|key| key.contains("clips")));
         process.tasks.shutdown().await;
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn what_is_known_of_another_store_is_not_gone_on_from() {
+        let folder = tempfile::tempdir().unwrap();
+        let [one, other] = [(); 2].map(|()| ScriptedStore::new(|_| Outcome::Done(Duration::from_millis(5))));
+        let mut programme = Programme::new(4);
+        let mut found = Vec::new();
+        for (number, store) in [(1, &one), (2, &other), (3, &one), (4, &one)] {
+            let mut process = Process::start(number, store, folder.path(), Arc::default());
+            for _ in 0..6 {
+                programme.segment(false);
+                process.live.send_replace(programme.snapshot());
+                sleep(SEGMENT).await;
+            }
+            programme.end();
+            process.live.send_replace(programme.snapshot());
+            sleep(Duration::from_secs(60)).await;
+            programme.restart();
+            let known = process.chronicle.borrow().clone().unwrap();
+            let of = |it: &crate::chronicle::Programme| (it.first().unwrap().0, it.state);
+            found.push(known.programmes.iter().map(of).collect::<Vec<_>>());
+            process.tasks.shutdown().await;
+        }
+        let published = |firsts: &[u64]| firsts.iter().map(|first| (*first, State::Published)).collect::<Vec<_>>();
+        assert_eq!(found, [published(&[1]), published(&[7]), published(&[1, 13]), published(&[1, 13, 19])]);
     }
 }

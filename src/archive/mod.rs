@@ -21,7 +21,7 @@ use crate::source::ChannelName;
 
 pub use copies::{Copies, Limits};
 pub use disk::{Disk, Keeper};
-pub use past::{Blocks, Past};
+pub use past::{Blocks, List, Past};
 
 /// What is asked for.
 #[derive(Clone, Copy, Debug)]

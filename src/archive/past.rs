@@ -4,14 +4,18 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
+use bytes::Bytes;
 use moka::sync::Cache as Moka;
-use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio::sync::Semaphore;
+use tokio::task::spawn_blocking;
 use tokio::time::timeout;
 use tracing::warn;
 
 use super::{Archive, Content, Found, Lack, Wanted};
+use crate::caching::Cache;
 use crate::chronicle::{Block, BlockKey, Chronicle};
 use crate::layout::Resource;
+use crate::live::Playlist;
 use crate::source::ChannelName;
 
 /// Reads what is kept of channels. Clones share the archive, and what was read.
@@ -22,16 +26,34 @@ pub struct Past {
     turns: Arc<Semaphore>,
     /// By their paths: blocks never change.
     blocks: Moka<String, Arc<Block>>,
+    /// By what they are made of.
+    lists: Moka<String, Arc<List>>,
     /// By their channels: the tag of a text, and what it says.
     chronicles: Moka<ChannelName, (String, Arc<Chronicle>)>,
 }
 
-/// The blocks of a list, and the leave to make it.
-#[derive(Debug)]
-pub struct Blocks {
-    /// By what they are found by.
-    pub blocks: BTreeMap<BlockKey, Arc<Block>>,
-    _turn: Option<OwnedSemaphorePermit>,
+/// Blocks, by what they are found by.
+pub type Blocks = BTreeMap<BlockKey, Arc<Block>>;
+
+/// A playlist of what was, as it is served.
+#[derive(Clone, Debug)]
+pub struct List {
+    /// The text.
+    pub text: Playlist,
+    /// How long others may use it.
+    pub cache: Cache,
+}
+
+impl List {
+    /// With everything made that is made once.
+    fn compressed(self) -> Self {
+        let _: &Bytes = self.text.gzip();
+        self
+    }
+
+    fn weight(&self) -> u32 {
+        u32::try_from(self.text.text.len().saturating_add(self.text.gzip().len())).unwrap_or(u32::MAX)
+    }
 }
 
 impl Past {
@@ -39,7 +61,16 @@ impl Past {
     #[must_use]
     pub fn new(archive: Arc<dyn Archive>) -> Self {
         let turns = Arc::new(Semaphore::new(TURNS));
-        Self { archive, turns, blocks: Moka::new(BLOCKS_MAX), chronicles: Moka::new(CHRONICLES_MAX) }
+        let weigh = |name: &String, list: &Arc<List>| {
+            list.weight().saturating_add(u32::try_from(name.len()).unwrap_or(u32::MAX))
+        };
+        Self {
+            archive,
+            turns,
+            blocks: Moka::new(BLOCKS_MAX),
+            lists: Moka::builder().weigher(weigh).max_capacity(LISTS_BYTES_MAX).build(),
+            chronicles: Moka::new(CHRONICLES_MAX),
+        }
     }
 
     /// A thing as it is stored.
@@ -66,21 +97,53 @@ impl Past {
         Ok(chronicle)
     }
 
-    /// These blocks of a channel's index. As long as they are not dropped, few others are given any.
+    /// The list of this name, which says what it is made of: `make` makes it of `needed` blocks, where nobody has asked for it lately.
     ///
     /// # Errors
-    /// Where one of them is not there, or cannot be had; [`Lack::Busy`] where many want some.
-    pub async fn blocks(&self, channel: &ChannelName, needed: &[BlockKey]) -> Result<Blocks, Lack> {
-        if needed.is_empty() {
-            return Ok(Blocks { blocks: BTreeMap::new(), _turn: None });
+    /// As [`Past::made`]; [`Lack::Absent`] where there is nothing to list.
+    pub async fn list(
+        &self,
+        name: String,
+        channel: &ChannelName,
+        needed: &[BlockKey],
+        make: impl FnOnce(&Blocks) -> Option<List> + Send + 'static,
+    ) -> Result<Arc<List>, Lack> {
+        if let Some(known) = self.lists.get(&name) {
+            return Ok(known);
         }
+        let (lists, key) = (self.lists.clone(), name.clone());
+        let make = move |blocks: &Blocks| {
+            // Many ask for a new one at the same time.
+            lists.get(&key).or_else(|| make(blocks).map(List::compressed).map(Arc::new))
+        };
+        let made = self.made(channel, needed, make).await?.ok_or(Lack::Absent)?;
+        self.lists.insert(name, Arc::clone(&made));
+        Ok(made)
+    }
+
+    /// What `make` makes of these blocks of a channel's index. A few are made at one time, on threads where nothing waits for them: a
+    /// list of a day has some megabytes.
+    ///
+    /// # Errors
+    /// Where one of the blocks is not there, or cannot be had; [`Lack::Busy`] where many want something.
+    pub async fn made<T: Send + 'static>(
+        &self,
+        channel: &ChannelName,
+        needed: &[BlockKey],
+        make: impl FnOnce(&Blocks) -> T + Send + 'static,
+    ) -> Result<T, Lack> {
         let turn = timeout(PATIENCE, Arc::clone(&self.turns).acquire_owned()).await;
         let Ok(Ok(turn)) = turn else { return Err(Lack::Busy) };
         let mut blocks = BTreeMap::new();
         for key in needed {
             blocks.insert(*key, self.block(channel, *key).await?);
         }
-        Ok(Blocks { blocks, _turn: Some(turn) })
+        let made = spawn_blocking(move || {
+            let made = make(&blocks);
+            drop(turn);
+            made
+        });
+        Ok(made.await.unwrap_or_else(|panic| std::panic::resume_unwind(panic.into_panic())))
     }
 
     async fn block(&self, channel: &ChannelName, (session, first): BlockKey) -> Result<Arc<Block>, Lack> {
@@ -100,8 +163,8 @@ impl Past {
     }
 }
 
-/// A list of a day is some megabytes of blocks.
-const TURNS: usize = 4;
+/// What takes longest has a tenth of a second of a processor, which live channels need too.
+const TURNS: usize = 2;
 
 /// How long a turn is waited for.
 const PATIENCE: Duration = Duration::from_secs(5);
@@ -109,5 +172,67 @@ const PATIENCE: Duration = Duration::from_secs(5);
 /// Blocks in memory: some 30 KiB each of a ladder of four.
 const BLOCKS_MAX: u64 = 512;
 
+/// Lists in memory: of a day one has 4 MB.
+const LISTS_BYTES_MAX: u64 = 64 << 20;
+
 /// Indexes in memory.
 const CHRONICLES_MAX: u64 = 256;
+
+#[cfg(test)]
+mod tests {
+    use std::sync::atomic::{AtomicUsize, Ordering};
+    use std::time::SystemTime;
+
+    use async_trait::async_trait;
+
+    use super::super::Found;
+    use super::*;
+
+    #[derive(Debug)]
+    struct Empty;
+
+    #[async_trait]
+    impl Archive for Empty {
+        fn peek(&self, _: Wanted<'_>) -> Option<Found> {
+            None
+        }
+
+        async fn fetch(&self, _: Wanted<'_>) -> Found {
+            Err(Lack::Absent)
+        }
+
+        async fn listing(&self) -> Option<Bytes> {
+            None
+        }
+
+        async fn failing(&self) -> Option<String> {
+            None
+        }
+    }
+
+    #[tokio::test]
+    async fn a_list_is_made_once_for_all_who_ask() {
+        let (past, made) = (Past::new(Arc::new(Empty)), Arc::new(AtomicUsize::new(0)));
+        let channel = ChannelName::new("demo").unwrap();
+        let list = async |name: &str, there_is_one: bool| {
+            let count = Arc::clone(&made);
+            let make = move |_: &Blocks| {
+                count.fetch_add(1, Ordering::Relaxed);
+                let text = Playlist::tagged("#EXTM3U\n".into(), SystemTime::UNIX_EPOCH);
+                there_is_one.then_some(List { text, cache: Cache::OVER })
+            };
+            past.list(name.to_owned(), &channel, &[], make).await.map(|list| list.text.etag.clone())
+        };
+        let all = tokio::join!(list("one", true), list("one", true), list("one", true), list("one", true));
+        assert!(all.0.is_ok() && all.0 == all.1 && all.1 == all.2 && all.2 == all.3);
+        assert!(made.load(Ordering::Relaxed) <= TURNS, "those who are at it in that moment");
+        made.store(0, Ordering::Relaxed);
+        assert!(list("one", true).await.is_ok());
+        assert_eq!(made.load(Ordering::Relaxed), 0);
+        assert_eq!((list("two", false).await, list("two", false).await), (Err(Lack::Absent), Err(Lack::Absent)));
+        assert_eq!(made.load(Ordering::Relaxed), 2);
+        let missing =
+            past.list("three".to_owned(), &channel, &[(crate::live::SessionId(1), crate::live::Msn(1))], |_| None);
+        assert_eq!(missing.await.map(drop), Err(Lack::Absent));
+    }
+}

@@ -17,7 +17,7 @@ impl Chronicle {
         let Some((first, last)) = listed(snapshot) else { return false };
         let mut changed = false;
         for msn in (self.next(snapshot).max(first).0..=last.0).map(Msn) {
-            let Some(segment) = offered(snapshot).find_map(|rendition| segment(rendition, msn)) else { continue };
+            let Some(segment) = snapshot.offered().find_map(|rendition| segment(rendition, msn)) else { continue };
             self.make_way(segment);
             if !self.goes_on_with(segment) {
                 self.begin(snapshot, segment.session);
@@ -43,7 +43,8 @@ impl Chronicle {
             changed = true;
         }
         // Not what is served on of a programme before, while the next one has no playlist yet.
-        let newest = offered(snapshot).filter_map(|rendition| rendition.segments.back()).map(|last| last.session).max();
+        let newest =
+            snapshot.offered().filter_map(|rendition| rendition.segments.back()).map(|last| last.session).max();
         if snapshot.ended && newest.is_some_and(|newest| programme.head.sessions.contains(&newest)) {
             programme.state = State::Ended;
             changed = true;
@@ -57,17 +58,24 @@ impl Chronicle {
         let is_new = |entry: &Entry| known.is_none_or(|known| known < (entry.session, entry.msn));
         for mut programme in other.programmes {
             programme.tail.retain(is_new);
-            let last = programme.tail.last().map(|entry| (entry.session, entry.msn));
-            let Some(last) = last else { continue };
-            match self.programmes.iter_mut().find(|own| own.id == programme.id) {
+            let ends = programme.tail.first().zip(programme.tail.last());
+            let Some((first, last)) = ends.map(|(first, last)| (first, (last.session, last.msn))) else { continue };
+            match self.programmes.iter_mut().rfind(|own| own.goes_on_as(&programme, first)) {
                 Some(own) => {
                     own.head.sessions.extend(programme.head.sessions);
+                    own.head.target_duration_secs =
+                        own.head.target_duration_secs.max(programme.head.target_duration_secs);
                     own.tail.extend(programme.tail);
                     own.state = programme.state;
                 }
                 None => self.programmes.push(programme),
             }
             self.last = self.last.max(Some(last));
+        }
+        // Only the last one can go on.
+        let before = self.programmes.len().saturating_sub(1);
+        for programme in self.programmes.iter_mut().take(before).filter(|programme| programme.state == State::Open) {
+            programme.state = State::Ended;
         }
     }
 
@@ -84,7 +92,8 @@ impl Chronicle {
         let is_younger = |segment: &&Arc<Segment>| segment.session > session;
         let has_younger =
             |rendition: &&Arc<RenditionSnapshot>| rendition.segments.back().as_ref().is_some_and(is_younger);
-        let younger = offered(snapshot).filter(has_younger).flat_map(|rendition| rendition.listed().filter(is_younger));
+        let younger =
+            snapshot.offered().filter(has_younger).flat_map(|rendition| rendition.listed().filter(is_younger));
         let next = Msn(known.0.saturating_add(1));
         younger.map(|segment| segment.msn).min().map_or(next, |first| first.min(next))
     }
@@ -113,11 +122,12 @@ impl Chronicle {
             before.state = State::Ended;
         }
         let renditions =
-            offered(snapshot).map(|rendition| Rendition { name: rendition.name.clone(), kind: rendition.kind });
-        let container = offered(snapshot).next().map(|rendition| rendition.container).unwrap_or_default();
+            snapshot.offered().map(|rendition| Rendition { name: rendition.name.clone(), kind: rendition.kind });
+        let container = snapshot.offered().next().map(|rendition| rendition.container).unwrap_or_default();
         self.programmes.push(Programme {
             id: session,
             recorded: false,
+            drawn: false,
             state: State::Open,
             head: Head {
                 target_duration_secs: snapshot.target_duration_secs,
@@ -209,6 +219,19 @@ impl Chronicle {
     }
 }
 
+impl Programme {
+    /// `other`, of which `first` is the first entry that is not known here, is the rest of this: whoever followed that may have begun in
+    /// the middle, with what was listed then.
+    fn goes_on_as(&self, other: &Self, first: &Entry) -> bool {
+        let is_behind = self.last().is_none_or(|last| last < first.msn);
+        let is_rest = is_behind
+            && self.state != State::Published
+            && self.head.renditions == other.head.renditions
+            && (self.head.sessions.contains(&first.session) || self.state == State::Open && first.discontinuity);
+        self.id == other.id || is_rest
+    }
+}
+
 /// Nobody has seen it in the store, and nobody will by what is said of the live window: it is not there, or nothing more is.
 fn is_doubtful(snapshot: &ChannelSnapshot, state: State, head: &Head, entry: &Entry) -> bool {
     entry.unproven && (state != State::Open || !is_listed(snapshot, head, entry))
@@ -228,16 +251,11 @@ fn rounded_secs(micros: u64) -> u32 {
     u32::try_from(micros.saturating_add(500_000) / 1_000_000).unwrap_or(u32::MAX)
 }
 
-/// The renditions that the multivariant playlist names.
-fn offered(snapshot: &ChannelSnapshot) -> impl Iterator<Item = &Arc<RenditionSnapshot>> {
-    snapshot.renditions.iter().filter(|rendition| rendition.playlist.is_some())
-}
-
 /// The numbers that the playlists list in all renditions, first and last.
 fn listed(snapshot: &ChannelSnapshot) -> Option<(Msn, Msn)> {
-    let lasts = || offered(snapshot).filter_map(|rendition| rendition.segments.back());
+    let lasts = || snapshot.offered().filter_map(|rendition| rendition.segments.back());
     let (foremost, hindmost) = (lasts().map(|last| last.msn).max()?, lasts().map(|last| last.msn).min()?);
-    let first = offered(snapshot).map(|rendition| rendition.first_listed).min()?;
+    let first = snapshot.offered().map(|rendition| rendition.first_listed).min()?;
     let last = if snapshot.ended { foremost } else { hindmost.max(Msn(foremost.0.saturating_sub(LAG_MAX))) };
     Some((first, last))
 }

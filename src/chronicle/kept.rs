@@ -36,6 +36,14 @@ impl Kept {
                 kept.open = Some((first, programme.id));
             }
         }
+        // By a block it is known what is still to be deleted.
+        kept.blocks.extend(chronicle.removed.iter().flat_map(|removed| &removed.blocks).map(super::BlockSummary::key));
+        for removed in chronicle.removed.iter().filter(|removed| removed.stays_until.is_some()) {
+            let blocks = removed.blocks.iter().map(|block| (block.first, block.last));
+            let tail = removed.entries.first().zip(removed.entries.last()).map(|(first, last)| (first.msn, last.msn));
+            let stretch = |(first, last)| Stretch { first, last, sessions: removed.head.sessions.clone() };
+            kept.stretches.extend(blocks.chain(tail).map(stretch));
+        }
         for clip in &chronicle.clips {
             kept.excerpts.insert(Excerpt::Clip(clip.name.clone()));
             kept.stretches.push(Stretch { first: clip.first, last: clip.last, sessions: clip.sessions.clone() });

@@ -9,7 +9,7 @@ use super::{Block, BlockKey, BlockSummary, Chronicle, Clip, ClipName, Entry, Hea
 use crate::ladder::{RenditionKind, RenditionName};
 use crate::layout::Resource;
 use crate::live::{Msn, SessionId};
-use crate::media::{Container, MediaTime};
+use crate::media::Container;
 use crate::playlist::{Listing, MediaPlaylist, Writer};
 
 /// Blocks that one playlist of a range may list: some 36 hours at 4 s.
@@ -69,7 +69,7 @@ impl Chronicle {
     #[must_use]
     pub fn stretch(&self, span: Span, sight: Sight<'_>) -> Option<(Stretch, Kind)> {
         let in_span = |entry: &&Entry| span.overlaps(entry.begins(), entry.ends());
-        let mut stretch: Option<Stretch> = None;
+        let (mut stretch, mut is_cut): (Option<Stretch>, bool) = (None, false);
         for programme in &self.programmes {
             let entries: Vec<Entry> = entries(programme, sight.blocks).filter(in_span).cloned().collect();
             if entries.is_empty() {
@@ -77,8 +77,13 @@ impl Chronicle {
             }
             let before = stretch.take().filter(|before| before.head.container == programme.head.container);
             let mut next = Stretch { head: programme.head.clone(), entries: Vec::new(), seams: 0 };
-            if let Some(before) = before {
-                next.take_over(before);
+            match before {
+                Some(before) => next.take_over(before),
+                None => {
+                    next.seams = programme.seams_before(&entries, sight.blocks);
+                    is_cut = !programme.recorded
+                        || programme.gone.is_some() && programme.begins().is_some_and(|begins| span.start < begins);
+                }
             }
             let seam = !next.entries.is_empty();
             next.entries.extend(entries);
@@ -89,11 +94,16 @@ impl Chronicle {
         }
         let mut stretch = stretch?;
         let whole = stretch.leave_out_doubtful(sight.at_hand);
-        let last = stretch.entries.last()?;
-        let is_open = self.programmes.last().is_some_and(|programme| programme.state == State::Open);
-        let has_end = span.end.is_some_and(|end| end <= last.ends());
-        let kind = if whole && (has_end || !is_open) { Kind::Vod } else { Kind::Event };
-        Some((stretch, kind))
+        let newest = self.programmes.last()?;
+        let has_end = span.end.is_some_and(|end| newest.ends().is_some_and(|known| end <= known));
+        let kind = match newest.state {
+            _ if whole && has_end => Kind::Vod,
+            State::Ended | State::Published if whole => Kind::Vod,
+            // Its beginning goes, with the window or by age.
+            _ if is_cut => Kind::Sliding,
+            _ => Kind::Event,
+        };
+        (!stretch.entries.is_empty()).then_some((stretch, kind))
     }
 
     /// The blocks that the list of a programme needs: the newest, where there are more than may be listed.
@@ -135,6 +145,17 @@ impl Chronicle {
     }
 }
 
+impl Programme {
+    /// Discontinuities of it before the first of `listed`, as far back as there ever was something.
+    fn seams_before(&self, listed: &[Entry], blocks: &BTreeMap<BlockKey, Arc<Block>>) -> u64 {
+        let is_before = |msn: Msn| listed.first().is_some_and(|first| msn < first.msn);
+        let absent = self.blocks.iter().filter(|block| !blocks.contains_key(&block.key()) && is_before(block.last));
+        let passed = entries(self, blocks).filter(|entry| entry.discontinuity && is_before(entry.msn));
+        let passed = passed.map(|_| 1);
+        absent.map(|block| block.seams).chain(passed).fold(self.gone.unwrap_or(0), u64::saturating_add)
+    }
+}
+
 /// All entries of a programme; those of blocks that are not at hand are left out.
 fn entries<'a>(
     programme: &'a Programme,
@@ -156,6 +177,7 @@ impl Stretch {
             entry.pieces = positions.iter().map(piece).collect();
             self.entries.push(entry);
         }
+        self.seams = before.seams;
         self.head.sessions.extend(before.head.sessions);
         self.head.target_duration_secs = self.head.target_duration_secs.max(before.head.target_duration_secs);
     }
@@ -211,12 +233,6 @@ impl Stretch {
             expected = Msn(entry.msn.0.saturating_add(1));
         }
         Some(writer.end(playlist.ended))
-    }
-
-    /// The time that it covers, without what is missing between its entries.
-    #[must_use]
-    pub fn duration(&self) -> MediaTime {
-        self.entries.iter().fold(MediaTime::ZERO, |sum, entry| sum + entry.duration())
     }
 
     /// The segments of a rendition, and those of the sound beside it where it has none of its own; none where there is no such rendition.

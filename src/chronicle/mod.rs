@@ -40,6 +40,12 @@ pub const BLOCK_ENTRIES: usize = 256;
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Chronicle {
     version: u32,
+    /// Which history it is: a copy of another one says nothing of what a store has. 0 before it is known.
+    #[serde(default)]
+    pub id: u64,
+    /// It was stored.
+    #[serde(default)]
+    pub stored: bool,
     /// Higher in each text than in the one before.
     pub revision: u64,
     /// The last number that was taken in, and its run: what is older is known, or was let go.
@@ -56,6 +62,8 @@ impl Default for Chronicle {
     fn default() -> Self {
         Self {
             version: VERSION,
+            id: 0,
+            stored: false,
             revision: 0,
             last: None,
             programmes: Vec::new(),
@@ -96,6 +104,9 @@ pub struct Programme {
     pub id: SessionId,
     /// It is kept as a recording.
     pub recorded: bool,
+    /// Its storyboard is made, as far as it could be.
+    #[serde(default)]
+    pub drawn: bool,
     /// Where in its life it is.
     pub state: State,
     /// What holds for all of it.
@@ -218,12 +229,6 @@ impl Entry {
         self.pieces.iter().map(Piece::ends).max().unwrap_or(Moment(0))
     }
 
-    /// The time that it covers, in the rendition in which that is longest.
-    #[must_use]
-    pub fn duration(&self) -> MediaTime {
-        self.pieces.iter().map(Piece::duration).max().unwrap_or(MediaTime::ZERO)
-    }
-
     /// Bytes of all its segments.
     #[must_use]
     pub fn bytes(&self) -> u64 {
@@ -299,6 +304,22 @@ impl Chronicle {
     #[must_use]
     pub fn clip(&self, name: &ClipName) -> Option<&Clip> {
         self.clips.iter().find(|clip| clip.name == *name)
+    }
+
+    /// There is such a recording, clip or block: what else is asked for is not in the store, or about to be deleted.
+    #[must_use]
+    pub fn lists(&self, resource: &Resource) -> bool {
+        match resource {
+            Resource::Excerpt(Excerpt::Recording(id), _) | Resource::Storyboard(id) | Resource::Sheet(id, _) => {
+                self.programme(*id).is_some_and(|programme| programme.recorded)
+            }
+            Resource::Excerpt(Excerpt::Clip(name), _) | Resource::Clip(name) => self.clip(name).is_some(),
+            Resource::Block(session, first) => {
+                let mut blocks = self.programmes.iter().flat_map(|programme| &programme.blocks);
+                blocks.any(|block| block.key() == (*session, *first))
+            }
+            _ => true,
+        }
     }
 
     /// All that is kept for other reasons than that a live playlist names it.

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
-use super::{BlockKey, BlockSummary, Chronicle, ClipName, Entry, Head, Moment, Programme, State, Stretch};
+use super::{BlockSummary, Chronicle, ClipName, Entry, Head, Moment, Programme, State, Stretch};
 use crate::layout::{Excerpt, Resource};
 use crate::live::{Msn, SessionId};
 use crate::media::Container;
@@ -35,7 +35,9 @@ pub struct Removed {
     /// Entries whose media is to be deleted.
     pub entries: Vec<Entry>,
     /// Blocks whose entries' media is to be deleted, and they after it.
-    pub blocks: Vec<BlockKey>,
+    pub blocks: Vec<BlockSummary>,
+    /// Until then its media stays, for those who watch by a list that they fetched before.
+    pub stays_until: Option<Moment>,
     /// What holds for all of them.
     #[serde(flatten)]
     pub head: Head,
@@ -62,15 +64,22 @@ impl Chronicle {
         old.or_else(|| recordings().filter(|_| too_many).find_map(|programme| of(programme, &|_| true)))
     }
 
-    /// Takes it off the list of what there is. False where it is not there.
-    pub fn remove(&mut self, removal: Removal) -> bool {
+    /// Takes it off the list of what there is. False where it is not there. What is taken off because it is due stays for as long as it
+    /// lasts (RFC 8216bis, 6.2.2), six hours at most; without a `now` it is to go at once.
+    pub fn remove(&mut self, removal: Removal, now: Option<Moment>) -> bool {
+        let programme = match removal {
+            Removal::Recording(id) | Removal::Block(id) => self.programme(id),
+        };
+        let lasted = programme.and_then(|programme| Some(programme.ends()?.since(programme.begins()?)));
+        let stays_until = now.zip(lasted).map(|(now, lasted)| now.after(lasted.min(LINGER_MAX)));
         let removed = match removal {
             Removal::Recording(id) => {
                 let position = self.programmes.iter().position(|programme| programme.id == id);
                 position.map(|position| self.programmes.remove(position)).map(|programme| Removed {
                     excerpt: Some(Excerpt::Recording(id)),
                     entries: programme.tail,
-                    blocks: programme.blocks.iter().map(BlockSummary::key).collect(),
+                    blocks: programme.blocks,
+                    stays_until,
                     head: programme.head,
                 })
             }
@@ -79,8 +88,8 @@ impl Chronicle {
                 programme.filter(|programme| !programme.blocks.is_empty()).map(|programme| {
                     let block = programme.blocks.remove(0);
                     programme.gone = Some(programme.gone.unwrap_or(0).saturating_add(block.seams));
-                    let (blocks, head) = (vec![block.key()], programme.head.clone());
-                    Removed { excerpt: None, entries: Vec::new(), blocks, head }
+                    let (blocks, head) = (vec![block], programme.head.clone());
+                    Removed { excerpt: None, entries: Vec::new(), blocks, stays_until, head }
                 })
             }
         };
@@ -94,16 +103,28 @@ impl Chronicle {
         self.clips.retain(|clip| clip.name != *name);
         let excerpt = Some(Excerpt::Clip(name.clone()));
         let (entries, blocks, head) = (stretch.entries, Vec::new(), stretch.head);
-        self.removed.push(Removed { excerpt, entries, blocks, head });
+        self.removed.push(Removed { excerpt, entries, blocks, stays_until: None, head });
+    }
+
+    /// The first of what was removed of which something can be deleted now: playlists at once.
+    #[must_use]
+    pub fn deletable(&self, now: Moment) -> Option<usize> {
+        let is_due = |until: Option<Moment>| until.is_none_or(|until| until <= now);
+        self.removed.iter().position(|removed| removed.excerpt.is_some() || is_due(removed.stays_until))
     }
 
     /// Lets go of what is not kept and no live playlist lists any more: numbers below `first`. True where there was something.
     pub fn forget(&mut self, first: Msn) -> bool {
         let mut changed = false;
         for programme in self.programmes.iter_mut().filter(|programme| !programme.recorded) {
-            let before = programme.tail.len();
-            programme.tail.retain(|entry| entry.msn >= first);
-            changed |= programme.tail.len() < before;
+            let gone = programme
+                .tail
+                .extract_if(.., |entry| entry.msn < first)
+                .fold(None, |seams, entry| Some(seams.unwrap_or(0_u64).saturating_add(entry.discontinuity.into())));
+            if let Some(seams) = gone {
+                programme.gone = Some(programme.gone.unwrap_or(0).saturating_add(seams));
+                changed = true;
+            }
         }
         let is_over = |programme: &Programme| programme.state != State::Open && programme.last().is_none();
         let before = self.programmes.len();
@@ -111,6 +132,9 @@ impl Chronicle {
         changed || self.programmes.len() < before
     }
 }
+
+/// A place would not be bounded by how much may be kept if what is removed stayed for long.
+const LINGER_MAX: Duration = Duration::from_secs(6 * 3600);
 
 /// Sheets of a storyboard, at most.
 pub const SHEETS_MAX: u32 = 16;

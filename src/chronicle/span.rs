@@ -23,13 +23,21 @@ impl Moment {
     /// The time.
     #[must_use]
     pub fn time(self) -> SystemTime {
-        SystemTime::UNIX_EPOCH.checked_add(Duration::from_millis(self.0)).unwrap_or(SystemTime::UNIX_EPOCH)
+        // What is read from a store may be anything, and not every calendar goes further.
+        let since = Duration::from_millis(self.0.min(MILLIS_MAX));
+        SystemTime::UNIX_EPOCH.checked_add(since).unwrap_or(SystemTime::UNIX_EPOCH)
     }
 
     /// So much later.
     #[must_use]
     pub fn after(self, time: Duration) -> Self {
         Self(self.0.saturating_add(u64::try_from(time.as_millis()).unwrap_or(u64::MAX)))
+    }
+
+    /// The time from `earlier` until this; none at all where that is later.
+    #[must_use]
+    pub fn since(self, earlier: Self) -> Duration {
+        Duration::from_millis(self.0.saturating_sub(earlier.0))
     }
 
     /// So much earlier.

@@ -272,11 +272,70 @@ fn what_was_followed_before_the_store_could_be_read_is_joined_to_it() {
     live.window(2);
     live.segments(2);
     own.follow(&live.snapshot, true);
-    let mut joined = stored;
-    joined.join(own);
-    let tail: Vec<u64> = joined.programmes.iter().flat_map(|p| p.tail.iter().map(|entry| entry.msn.0)).collect();
-    assert_eq!(tail, [1, 2, 3, 4, 5, 6, 7, 8]);
+    let mut joined = stored.clone();
+    joined.join(own.clone());
+    let numbers = |chronicle: &Chronicle| -> Vec<Vec<u64>> {
+        let of = |programme: &Programme| programme.tail.iter().map(|entry| entry.msn.0).collect();
+        chronicle.programmes.iter().map(of).collect()
+    };
+    // Who began in the middle did not see the programme's first run.
+    assert_ne!(own.programmes[0].id, stored.programmes[0].id);
+    assert_eq!(numbers(&joined), [(1..=8).collect::<Vec<_>>()]);
     assert_eq!(joined.last, Some((SessionId(1_800_000_000_001), Msn(8))));
+    // Nor whoever began with the encoder's return.
+    live.seam();
+    live.segments(2);
+    live.window(2);
+    let mut own = Chronicle::default();
+    own.follow(&live.snapshot, true);
+    joined.join(own);
+    assert_eq!(numbers(&joined), [(1..=10).collect::<Vec<_>>()]);
+    live.end();
+    live.segments(2);
+    live.window(2);
+    let mut own = Chronicle::default();
+    own.follow(&live.snapshot, true);
+    joined.join(own);
+    assert_eq!(numbers(&joined), [(1..=10).collect::<Vec<_>>(), vec![11, 12]], "another programme");
+    let states: Vec<State> = joined.programmes.iter().map(|programme| programme.state).collect();
+    assert_eq!(states, [State::Ended, State::Open]);
+}
+
+#[test]
+fn a_range_that_ends_in_a_pause_is_over_when_the_pause_is() {
+    let (mut live, mut chronicle) = recorded();
+    let kind =
+        |chronicle: &Chronicle| chronicle.stretch(span(0, 40), sight(None)).map(|(list, kind)| (numbers(&list), kind));
+    assert_eq!(kind(&chronicle), Some((vec![1, 2, 3, 4, 5, 6], Kind::Event)));
+    live.now += 60 * SECOND;
+    live.seam();
+    live.segment();
+    chronicle.follow(&live.snapshot, true);
+    assert_eq!(kind(&chronicle), Some((vec![1, 2, 3, 4, 5, 6], Kind::Vod)), "nothing of it is to come");
+}
+
+#[test]
+fn a_range_whose_beginning_goes_is_none_that_only_grows_and_counts_its_seams() {
+    let (mut live, mut chronicle) = (Live::new(), Chronicle::default());
+    live.segments(3);
+    live.seam();
+    live.segments(3);
+    chronicle.follow(&live.snapshot, false);
+    chronicle.stored(&live.snapshot, live.last());
+    for (first, seams) in [(1, 0), (3, 0), (4, 1), (5, 1), (6, 1)] {
+        chronicle.forget(Msn(first));
+        let (list, kind) = chronicle.stretch(Span { start: at(0), end: None }, sight(None)).unwrap();
+        let text = list.playlist(&name("720p"), "", kind).unwrap();
+        assert_eq!(kind, Kind::Sliding);
+        let expected = format!("#EXT-X-MEDIA-SEQUENCE:{first}\n");
+        assert!(text.contains(&expected), "{text}");
+        let said = text.contains("#EXT-X-DISCONTINUITY-SEQUENCE:1\n");
+        assert_eq!(said, seams == 1, "{text}");
+    }
+    // A recording that goes on, of which the list begins later: the seams before it are counted.
+    let (_, chronicle) = recorded();
+    let (list, kind) = chronicle.stretch(Span { start: at(21), end: None }, sight(None)).unwrap();
+    assert_eq!((list.seams, kind), (1, Kind::Event));
 }
 
 #[test]
@@ -352,7 +411,8 @@ fn recordings_go_by_age_and_size() {
     assert_eq!((chronicle.due(&age(60), at(68)), chronicle.due(&age(60), at(69))), (None, Some(first)));
     assert_eq!((chronicle.due(&size(12_000), at(0)), chronicle.due(&size(11_999), at(0))), (None, Some(first)));
     let head = chronicle.programmes[0].head.clone();
-    assert!(chronicle.remove(first));
+    assert!(chronicle.remove(first, None));
+    assert_eq!(chronicle.deletable(at(0)), Some(0));
     let removed = chronicle.removed[0].clone();
     let playlists = head.playlists(&Excerpt::Recording(SessionId(1_800_000_000_000)));
     assert!(removed.texts().starts_with(&playlists) && playlists.len() == 3);
@@ -369,7 +429,7 @@ fn recordings_go_by_age_and_size() {
     ];
     assert_eq!(media, expected);
     assert_eq!(chronicle.due(&size(8_000), at(0)), None);
-    assert!(!chronicle.remove(first));
+    assert!(!chronicle.remove(first, None));
     assert_eq!(Chronicle::read(&chronicle.text()).unwrap().removed, [removed], "a kill does not make it forgotten");
 }
 
@@ -403,13 +463,23 @@ fn of_a_recording_that_goes_on_the_oldest_block_goes() {
     let rules = Rules { age_max: Some(60 * SECOND), bytes_max: None };
     let oldest = Removal::Block(programme.id);
     assert_eq!(chronicle.due(&rules, at(4 * many + 61)), Some(oldest));
-    assert!(chronicle.remove(oldest));
-    assert_eq!((&chronicle.removed[0].blocks, &chronicle.removed[0].excerpt), (&vec![keys[0]], &None));
+    let now = at(10_000);
+    assert!(chronicle.remove(oldest, Some(now)));
+    let removed = &chronicle.removed[0];
+    assert_eq!((removed.blocks[0].key(), removed.blocks.len(), &removed.excerpt), (keys[0], 1, &None));
     assert_eq!(chronicle.programmes[0].first(), Some(Msn(257)));
-    let kept = chronicle.kept();
     let media = |msn| Resource::Segment(name("720p"), SessionId(run + 1), Msn(msn));
+    let block = |key: (SessionId, Msn)| Resource::Block(key.0, key.1);
+    // As long as the recording was, for those who watch it.
+    let lasted = SECOND * u32::try_from(4 * (2 * many + 5)).unwrap();
+    let last = now.after(lasted);
+    assert_eq!((chronicle.deletable(last.before(SECOND)), chronicle.deletable(last)), (None, Some(0)));
+    assert!(chronicle.kept().holds(&media(256)) && chronicle.kept().holds(&block(keys[0])));
+    chronicle.removed[0].stays_until = None;
+    let kept = chronicle.kept();
     assert!(!kept.holds(&media(256)) && kept.holds(&media(257)));
-    assert!(!kept.holds(&Resource::Block(keys[0].0, keys[0].1)) && kept.holds(&Resource::Block(keys[1].0, keys[1].1)));
+    chronicle.removed[0].blocks.clear();
+    assert!(!chronicle.kept().holds(&block(keys[0])) && kept.holds(&block(keys[1])));
     let (rest, kind) = chronicle.whole(SessionId(run), sight).unwrap();
     let text = rest.playlist(&name("720p"), "", kind).unwrap();
     assert!(text.contains("#EXT-X-MEDIA-SEQUENCE:257\n#EXT-X-DISCONTINUITY-SEQUENCE:1\n"), "{text}");

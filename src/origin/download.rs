@@ -17,9 +17,9 @@ use crate::origin::answer::{Asked, later};
 use crate::origin::representation::Representation;
 use crate::progressive::{Download, Fault, Kind, Reader};
 
-/// The answer of what was found, as a file of this name: letters, digits, `.`, `-` and `_`.
+/// The answer of what was found, as a file of this name: letters, digits, `.`, `-` and `_`; caches may keep it as `cache` says.
 #[must_use]
-pub fn answer(found: Result<Download, Fault>, file: &str, asked: &Asked<'_>) -> Response<Payload> {
+pub fn answer(found: Result<Download, Fault>, file: &str, cache: Cache, asked: &Asked<'_>) -> Response<Payload> {
     let download = match found {
         Ok(download) => download,
         Err(fault) => return refusal(&fault, asked).map(Payload::from),
@@ -29,7 +29,7 @@ pub fn answer(found: Result<Download, Fault>, file: &str, asked: &Asked<'_>) -> 
         Kind::Audio => RenditionKind::Audio,
     };
     let (etag, attachment) = (Some(download.etag().to_owned()), Some(file.to_owned()));
-    let whole = Representation::new(media_type(Container::Cmaf, kind), Cache::Immutable, Bytes::new());
+    let whole = Representation::new(media_type(Container::Cmaf, kind), cache, Bytes::new());
     let whole = Representation { etag, attachment, ..whole };
     let (response, sent) = whole.outline(asked, usize::try_from(download.length()).unwrap_or(usize::MAX));
     match sent {
@@ -86,7 +86,7 @@ mod tests {
     fn why_there_is_no_file_is_told() {
         let answered = |fault| {
             let asked = Asked { method: &Method::GET, headers: &HeaderMap::new(), reach: None };
-            let response = answer(Err(fault), "clip.mp4", &asked);
+            let response = answer(Err(fault), "clip.mp4", Cache::OVER, &asked);
             let Payload::Whole(text) = response.body() else { panic!("a text") };
             let retry = response.headers().contains_key("retry-after");
             (response.status().as_u16(), retry, String::from_utf8_lossy(text).into_owned())

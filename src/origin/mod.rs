@@ -41,11 +41,12 @@ use tokio_util::sync::CancellationToken;
 use tracing::{Instrument, info_span};
 
 use crate::archive::{Archive, Past, Wanted};
-use crate::caching::Reach;
+use crate::caching::{Cache, Reach};
 use crate::config::OriginConfig;
 use crate::guard::Guard;
 use crate::http_server::{self, BodyFault, Limits, Payload, Ports, Received};
 use crate::ladder::RenditionName;
+use crate::layout::Excerpt;
 use crate::live::{Directory, News};
 use crate::metrics::{Metrics, ResponseLabel};
 use crate::networks::plain;
@@ -177,7 +178,12 @@ impl Desk {
         let directory = Arc::clone(&self.origin.directory.borrow());
         let looker = Looker { past: &self.past, directory: &directory, now: SystemTime::now() };
         match looker.contents(channel, portion, rendition).await {
-            Ok((contents, file)) => download::answer(self.downloads.open(contents).await, &file, asked),
+            Ok((contents, file)) => {
+                // Clips' names are used again, and a range may get more when another programme begins.
+                let never_changes = matches!(portion, Portion::Excerpt(Excerpt::Recording(_)));
+                let cache = if never_changes { Cache::Immutable } else { Cache::OVER };
+                download::answer(self.downloads.open(contents).await, &file, cache, asked)
+            }
             Err(lack) => archived::lacking(lack, asked).map(Payload::from),
         }
     }

@@ -7,9 +7,11 @@ use bytes::Bytes;
 use http::{Response, StatusCode};
 use percent_encoding::percent_decode_str;
 
-use crate::archive::{Content, Copy, Lack, Past};
+use crate::archive::{Blocks, Content, Copy, Lack, List, Past};
 use crate::caching::{Cache, JSON_TYPE, PICTURE_TYPE, PLAYLIST_TYPE, STORYBOARD_TYPE};
-use crate::chronicle::{Chronicle, InvalidMoment, Kind, Moment, Sight, Span, State, Stretch, TooLong};
+use crate::chronicle::{
+    BlockKey, Chronicle, InvalidMoment, Kind, Moment, Programme, Sight, Span, State, Stretch, TooLong,
+};
 use crate::ladder::RenditionName;
 use crate::layout::{Excerpt, Resource};
 use crate::live::{Directory, Msn, Playlist, SessionId};
@@ -98,6 +100,30 @@ struct Index {
     at_hand: Option<Msn>,
 }
 
+impl Index {
+    /// What there is of a range, by these blocks.
+    fn stretch(&self, span: Span, blocks: &Blocks) -> Option<(Stretch, Kind)> {
+        self.chronicle.stretch(span, Sight { blocks, at_hand: self.at_hand })
+    }
+
+    /// What there is of a recording, by these blocks.
+    fn whole(&self, id: SessionId, blocks: &Blocks) -> Option<(Stretch, Kind)> {
+        self.chronicle.whole(id, Sight { blocks, at_hand: self.at_hand })
+    }
+
+    /// The recording of this name.
+    fn recorded(&self, id: SessionId) -> Result<&Programme, Lack> {
+        self.chronicle.programme(id).filter(|programme| programme.recorded).ok_or(Lack::Absent)
+    }
+}
+
+/// What a list made by it depends on.
+impl std::fmt::Display for Index {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "{}/{}", self.chronicle.revision, self.at_hand.map_or(0, |first| first.0))
+    }
+}
+
 /// Answers requests for what was.
 pub(super) struct Looker<'a> {
     pub(super) past: &'a Past,
@@ -128,11 +154,11 @@ impl Looker<'_> {
         form: &Form,
         asked: &Asked<'_>,
     ) -> Result<Representation, Lack> {
-        let Index { chronicle, at_hand } = self.index(channel).await?;
+        let index = self.index(channel).await?;
         let (rendition, root) = match form {
             Form::Path | Form::Query => {
                 let prefix = if *form == Form::Query { format!("range/{}/", span.steps()) } else { String::new() };
-                let head = chronicle.head(span).ok_or(Lack::Absent)?;
+                let head = index.chronicle.head(span).ok_or(Lack::Absent)?;
                 return Ok(self.representation(
                     head.multivariant(&prefix),
                     Cache::multivariant(head.target_duration_secs),
@@ -142,11 +168,11 @@ impl Looker<'_> {
             Form::PathOf(rendition) => (rendition, "../../../../"),
             Form::QueryOf(rendition) => (rendition, "../"),
         };
-        let needed = chronicle.blocks(span).map_err(|error| Lack::Refused(error.to_string()))?;
-        let blocks = self.past.blocks(channel, &needed).await?;
-        let sight = Sight { blocks: &blocks.blocks, at_hand };
-        let (stretch, kind) = chronicle.stretch(span, sight).ok_or(Lack::Absent)?;
-        self.playlist(&stretch, rendition, root, kind, asked)
+        let name = format!("{channel}/{}/{rendition}/{root} {index}", span.steps());
+        let needed = blocks_of(&index, span)?;
+        let (rendition, now) = (rendition.clone(), self.now);
+        let make = move |blocks: &Blocks| list(&index.stretch(span, blocks)?, &rendition, root, now);
+        self.past.list(name, channel, &needed, make).await.map(|list| playlist(&list.text, list.cache, asked.headers))
     }
 
     /// A recording that goes on is listed as it is now; one that is over, and a clip, as they were stored.
@@ -157,48 +183,45 @@ impl Looker<'_> {
         rendition: Option<&RenditionName>,
         asked: &Asked<'_>,
     ) -> Result<Representation, Lack> {
-        let Excerpt::Recording(id) = excerpt else { return self.stored(channel, excerpt, rendition, asked).await };
+        let resource = Resource::Excerpt(excerpt.clone(), rendition.cloned());
+        self.is_listed(channel, &resource).await?;
+        let Excerpt::Recording(id) = excerpt else { return self.stored(channel, &resource, asked).await };
         let own = self.own(channel).filter(|own| is_open(&own.chronicle, *id));
-        let Index { chronicle, at_hand } = match own {
+        let index = match own {
             Some(index) => index,
-            None => match self.stored(channel, excerpt, rendition, asked).await {
+            None => match self.stored(channel, &resource, asked).await {
                 Err(lack @ (Lack::Absent | Lack::Failing)) => self.index(channel).await.map_err(|_| lack)?,
                 found => return found,
             },
         };
-        let programme = chronicle.programme(*id).filter(|programme| programme.recorded).ok_or(Lack::Absent)?;
+        let programme = index.recorded(*id)?;
         let Some(rendition) = rendition else {
             let cache = Cache::multivariant(programme.head.target_duration_secs);
             return Ok(self.representation(programme.head.multivariant(""), cache, asked));
         };
-        let blocks = self.past.blocks(channel, &chronicle.blocks_of(*id)).await?;
-        let sight = Sight { blocks: &blocks.blocks, at_hand };
-        let (stretch, kind) = chronicle.whole(*id, sight).ok_or(Lack::Absent)?;
-        self.playlist(&stretch, rendition, "../../../", kind, asked)
+        let (name, needed) = (format!("{channel}/{id}/{rendition} {index}"), index.chronicle.blocks_of(*id));
+        let (rendition, id, now) = (rendition.clone(), *id, self.now);
+        let make = move |blocks: &Blocks| list(&index.whole(id, blocks)?, &rendition, "../../../", now);
+        self.past.list(name, channel, &needed, make).await.map(|list| playlist(&list.text, list.cache, asked.headers))
     }
 
-    fn playlist(
-        &self,
-        stretch: &Stretch,
-        rendition: &RenditionName,
-        root: &str,
-        kind: Kind,
-        asked: &Asked<'_>,
-    ) -> Result<Representation, Lack> {
-        let text = stretch.playlist(rendition, root, kind).ok_or(Lack::Absent)?;
-        let live = Cache::playlist(stretch.head.target_duration_secs);
-        Ok(self.representation(text, if kind == Kind::Vod { Cache::OVER } else { live }, asked))
+    /// What the index does not list is not asked for: random names, and what was removed.
+    async fn is_listed(&self, channel: &ChannelName, resource: &Resource) -> Result<(), Lack> {
+        match self.index(channel).await {
+            Ok(index) if !index.chronicle.lists(resource) => Err(Lack::Absent),
+            Err(Lack::Absent) => Err(Lack::Absent),
+            // The thing itself may be had nevertheless.
+            Ok(_) | Err(_) => Ok(()),
+        }
     }
 
     async fn stored(
         &self,
         channel: &ChannelName,
-        excerpt: &Excerpt,
-        rendition: Option<&RenditionName>,
+        resource: &Resource,
         asked: &Asked<'_>,
     ) -> Result<Representation, Lack> {
-        let resource = Resource::Excerpt(excerpt.clone(), rendition.cloned());
-        self.past.stored(channel, &resource).await.map(|copy| as_stored(&copy, asked))
+        self.past.stored(channel, resource).await.map(|copy| as_stored(&copy, asked))
     }
 
     async fn part_of_index(
@@ -212,6 +235,9 @@ impl Looker<'_> {
         {
             let text = Playlist::tagged(chronicle.text().into(), self.now);
             return Ok(document(&text, Cache::EDGE, asked.headers));
+        }
+        if *part != Resource::Chronicle {
+            self.is_listed(channel, part).await?;
         }
         let copy = self.past.stored(channel, part).await?;
         let content_type = match part {
@@ -235,35 +261,38 @@ impl Looker<'_> {
         portion: &Portion,
         rendition: &RenditionName,
     ) -> Result<(Contents, String), Lack> {
-        let (stretch, name) = match portion {
+        let (asked, rendition) = (rendition, rendition.clone());
+        let (tracks, name) = match portion {
             Portion::Excerpt(Excerpt::Clip(clip)) => {
-                let copy = self.past.stored(channel, &Resource::Clip(clip.clone())).await?;
-                let stretch = serde_json::from_slice(copy.data()).map_err(|_| Lack::Failing)?;
-                (stretch, clip.to_string())
+                let resource = Resource::Clip(clip.clone());
+                self.is_listed(channel, &resource).await?;
+                let copy = self.past.stored(channel, &resource).await?;
+                let make = move |_: &Blocks| {
+                    let stretch: Stretch = serde_json::from_slice(copy.data()).map_err(|_| Lack::Failing)?;
+                    Ok(stretch.tracks(&rendition))
+                };
+                (self.past.made(channel, &[], make).await?, clip.to_string())
             }
             Portion::Excerpt(Excerpt::Recording(id)) => {
-                let Index { chronicle, at_hand } = self.index(channel).await?;
-                let programme = chronicle.programme(*id).filter(|programme| programme.recorded).ok_or(Lack::Absent)?;
-                let needed = chronicle.blocks_of(*id);
-                if needed.len() < programme.blocks.len() {
+                let (index, id) = (self.index(channel).await?, *id);
+                let needed = index.chronicle.blocks_of(id);
+                if needed.len() < index.recorded(id)?.blocks.len() {
                     return Err(Lack::Refused(TooLong.to_string()));
                 }
-                let blocks = self.past.blocks(channel, &needed).await?;
-                let whole = chronicle.whole(*id, Sight { blocks: &blocks.blocks, at_hand });
-                (over(whole)?, id.to_string())
+                let make = move |blocks: &Blocks| over(&index, |index| index.whole(id, blocks), &rendition);
+                (self.past.made(channel, &needed, make).await?, id.to_string())
             }
             Portion::Range(span) => {
-                let Index { chronicle, at_hand } = self.index(channel).await?;
-                let needed = chronicle.blocks(*span).map_err(|error| Lack::Refused(error.to_string()))?;
-                let blocks = self.past.blocks(channel, &needed).await?;
-                let stretch = chronicle.stretch(*span, Sight { blocks: &blocks.blocks, at_hand });
-                (over(stretch)?, span.steps().replace('/', "-"))
+                let (index, span) = (self.index(channel).await?, *span);
+                let needed = blocks_of(&index, span)?;
+                let make = move |blocks: &Blocks| over(&index, |index| index.stretch(span, blocks), &rendition);
+                (self.past.made(channel, &needed, make).await?, span.steps().replace('/', "-"))
             }
         };
-        let tracks = stretch.tracks(rendition).ok_or(Lack::Absent)?;
+        let tracks = tracks?.ok_or(Lack::Absent)?;
         let listed = |resource| Listed { resource, shift: MediaTime::ZERO };
         let tracks = tracks.into_iter().map(|track| track.into_iter().map(listed).collect()).collect();
-        Ok((Contents { channel: channel.clone(), tracks }, format!("{channel}-{name}-{rendition}.mp4")))
+        Ok((Contents { channel: channel.clone(), tracks }, format!("{channel}-{name}-{asked}.mp4")))
     }
 
     async fn index(&self, channel: &ChannelName) -> Result<Index, Lack> {
@@ -277,8 +306,7 @@ impl Looker<'_> {
     fn own(&self, channel: &ChannelName) -> Option<Index> {
         let view = self.directory.get(channel)?;
         let chronicle = view.chronicle.borrow().clone()?;
-        let at_hand = view.live.borrow().renditions.iter().map(|rendition| rendition.first_listed).max();
-        Some(Index { chronicle, at_hand })
+        Some(Index { chronicle, at_hand: view.live.borrow().first() })
     }
 
     fn representation(&self, text: String, cache: Cache, asked: &Asked<'_>) -> Representation {
@@ -286,12 +314,34 @@ impl Looker<'_> {
     }
 }
 
-/// What will not get more.
-fn over(found: Option<(Stretch, Kind)>) -> Result<Stretch, Lack> {
-    match found.ok_or(Lack::Absent)? {
-        (stretch, Kind::Vod) => Ok(stretch),
+/// The segments of a rendition, of what will not get more and is stored; the files are made of what the store has.
+fn over(
+    index: &Index,
+    find: impl Fn(&Index) -> Option<(Stretch, Kind)>,
+    rendition: &RenditionName,
+) -> Result<Option<Vec<Vec<Resource>>>, Lack> {
+    let stored = Index { at_hand: None, chronicle: Arc::clone(&index.chronicle) };
+    if let Some((stretch, Kind::Vod)) = find(&stored) {
+        return Ok(stretch.tracks(rendition));
+    }
+    match find(index).ok_or(Lack::Absent)? {
+        // In some seconds.
+        (_, Kind::Vod) => Err(Lack::Busy),
         _ => Err(Lack::Refused("that goes on; a file is made of what is over".to_owned())),
     }
+}
+
+fn blocks_of(index: &Index, span: Span) -> Result<Vec<BlockKey>, Lack> {
+    index.chronicle.blocks(span).map_err(|error| Lack::Refused(error.to_string()))
+}
+
+/// The list of a rendition, from which `root` leads to the channel's directory.
+fn list(found: &(Stretch, Kind), rendition: &RenditionName, root: &str, now: SystemTime) -> Option<List> {
+    let (stretch, kind) = found;
+    let text = stretch.playlist(rendition, root, *kind)?;
+    let live = Cache::playlist(stretch.head.target_duration_secs);
+    let cache = if *kind == Kind::Vod { Cache::OVER } else { live };
+    Some(List { text: Playlist::tagged(text.into(), now), cache })
 }
 
 fn is_open(chronicle: &Chronicle, id: SessionId) -> bool {

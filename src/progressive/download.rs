@@ -45,6 +45,8 @@ pub enum Fault {
 pub struct Downloads {
     archive: Arc<dyn Archive>,
     places: Arc<Semaphore>,
+    /// Bounds the heads that are made at one time.
+    surveys: Arc<Semaphore>,
     heads: Arc<Mutex<Heads>>,
 }
 
@@ -81,7 +83,8 @@ impl Downloads {
     #[must_use]
     pub fn new(archive: Arc<dyn Archive>, at_once: usize) -> Self {
         let at_once = at_once.min(Semaphore::MAX_PERMITS);
-        Self { archive, places: Arc::new(Semaphore::new(at_once)), heads: Arc::default() }
+        let [places, surveys] = [at_once, SURVEYS_MAX].map(|permits| Arc::new(Semaphore::new(permits)));
+        Self { archive, places, surveys, heads: Arc::default() }
     }
 
     /// The file of these contents. For one that was not asked for lately all its segments are read, for some 25 s at most; others
@@ -92,7 +95,14 @@ impl Downloads {
     pub async fn open(&self, contents: Contents) -> Result<Download, Fault> {
         let place = Arc::clone(&self.places).try_acquire_owned().map_err(|_| Fault::Busy)?;
         let head = self.head(contents.digest(), contents);
-        let read = async { head.lock().await.ready().await };
+        let read = async {
+            let mut head = head.lock().await;
+            let _turn = match &*head {
+                Head::Reading(_) => self.surveys.acquire().await.ok(),
+                Head::Ready(_) | Head::Unfit(_) => None,
+            };
+            head.ready().await
+        };
         let found = timeout(PATIENCE, read).await.unwrap_or(Err(Fault::Later));
         self.make_room();
         Ok(Download { archive: Arc::clone(&self.archive), ready: found?, _place: place })
@@ -298,6 +308,9 @@ const PATIENCE: Duration = Duration::from_secs(25);
 
 /// Segments that are read before they are needed.
 const AHEAD: usize = 2;
+
+/// Heads that are made at one time: of a day each takes some hundred megabytes while it is.
+const SURVEYS_MAX: usize = 2;
 
 /// Heads that are kept, for those who fetch a file in ranges, and who come back.
 const HEADS_MAX: usize = 16;

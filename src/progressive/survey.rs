@@ -4,11 +4,11 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use bytes::Bytes;
-use tokio::task::JoinSet;
+use tokio::task::{JoinHandle, JoinSet};
 
 use super::download::{Fault, get};
 use super::listed::Contents;
-use super::{Init, Movie, Placed, Scan, Track, scan};
+use super::{Init, Movie, Placed, Scan, Track, Unfit, scan};
 use crate::archive::Archive;
 use crate::layout::Resource;
 
@@ -21,6 +21,8 @@ pub(super) struct Survey {
     tracks: Vec<Opened>,
     /// Segments of the track that is being read which have been read.
     read: usize,
+    /// All of it has been read, and the file is being written.
+    writing: Option<JoinHandle<Result<Movie, Unfit>>>,
 }
 
 /// A track, and the initialisation segments of its segments.
@@ -32,7 +34,7 @@ struct Opened {
 
 impl Survey {
     pub(super) fn new(archive: Arc<dyn Archive>, contents: Arc<Contents>) -> Self {
-        Self { archive, contents, tracks: Vec::new(), read: 0 }
+        Self { archive, contents, tracks: Vec::new(), read: 0, writing: None }
     }
 
     /// Reads what is still to be read, and gives the file. Where it is dropped before that, or a segment cannot be had, nothing that
@@ -41,6 +43,21 @@ impl Survey {
     /// # Errors
     /// [`Fault`]; after one that is [`Fault::Unfit`] it is of no use.
     pub(super) async fn finish(&mut self) -> Result<Movie, Fault> {
+        let writing = match &mut self.writing {
+            Some(writing) => writing,
+            None => {
+                self.read_all().await?;
+                let tracks = std::mem::take(&mut self.tracks).into_iter().map(|opened| opened.track).collect();
+                // The head of a long file takes a while to be written.
+                self.writing.insert(tokio::task::spawn_blocking(move || Movie::new(tracks)))
+            }
+        };
+        let written = writing.await;
+        self.writing = None;
+        Ok(written.map_err(|_| Fault::Later)??)
+    }
+
+    async fn read_all(&mut self) -> Result<(), Fault> {
         let contents = Arc::clone(&self.contents);
         for (index, listed) in contents.tracks.iter().enumerate() {
             if self.tracks.len() == index {
@@ -53,10 +70,7 @@ impl Survey {
                 self.read(index, listed.len()).await?;
             }
         }
-        let tracks = self.tracks.iter().map(|opened| opened.track.clone()).collect();
-        // The head of a long file takes a while to be written.
-        let written = tokio::task::spawn_blocking(move || Movie::new(tracks)).await;
-        Ok(written.map_err(|_| Fault::Later)??)
+        Ok(())
     }
 
     /// What it reads.
@@ -139,8 +153,8 @@ async fn examine(
 fn init_of(segment: &Resource) -> Result<Resource, Fault> {
     match segment {
         Resource::Segment(rendition, session, _) => Ok(Resource::Init(rendition.clone(), *session)),
-        Resource::TsSegment(..) => Err(super::Unfit::MpegTs.into()),
-        other => Err(super::Unfit::unreadable(format_args!("{} is no segment", other.below_channel())).into()),
+        Resource::TsSegment(..) => Err(Unfit::MpegTs.into()),
+        other => Err(Unfit::unreadable(format_args!("{} is no segment", other.below_channel())).into()),
     }
 }
 

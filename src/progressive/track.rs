@@ -274,5 +274,5 @@ pub(super) fn common(one: u32, other: u32) -> Option<u32> {
 /// encoder's clock. What comes after it is in step again.
 const LATE_MAX: u32 = 10;
 
-/// A day and a half at 60 frames a second.
-const SAMPLES_MAX: u32 = 8 << 20;
+/// 19 hours at 60 frames a second.
+const SAMPLES_MAX: u32 = 4 << 20;

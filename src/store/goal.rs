@@ -187,7 +187,8 @@ fn media(channel: &ChannelName, snapshot: &ChannelSnapshot) -> impl Iterator<Ite
     });
     // What is not in memory any more is in the store.
     let segments = listed(snapshot).filter_map(|(rendition, segment)| {
-        let upload = media_upload(channel, &segment_resource(rendition, segment), segment.data()?, Role::Segment);
+        let data = segment.data()?;
+        let upload = media_upload(channel, &segment_resource(rendition, segment), data, Role::Segment);
         Some((segment.msn, Upload { span: segment.duration.to_duration(), ..upload }))
     });
     inits.chain(segments)

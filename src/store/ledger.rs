@@ -199,8 +199,7 @@ impl Ledger {
             };
             rendition.listed().take_while(is_stored).last().map(|segment| segment.msn)
         };
-        let offered = snapshot.renditions.iter().filter(|rendition| rendition.playlist.is_some());
-        offered.map(|rendition| of(rendition)).min().flatten()
+        snapshot.offered().map(|rendition| of(rendition)).min().flatten()
     }
 }
 
