@@ -4,7 +4,12 @@
 //! bucket is `s3s-fs` in this process, on loopback: what a store far away adds is its own time for two requests, one after the
 //! other. Beside it stand those two requests made by the same client while nothing else asks, and while the channels do; and nginx
 //! with the same files.
-#![expect(clippy::unwrap_used, clippy::indexing_slicing, reason = "a measurement that cannot go on has failed")]
+#![expect(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::indexing_slicing,
+    reason = "a measurement that cannot go on has failed"
+)]
 #![expect(clippy::disallowed_methods, reason = "it measures real time")]
 
 #[path = "../tests/support/load.rs"]
@@ -236,9 +241,9 @@ fn copy(from: &Path, to: &Path) {
         let entry = entry.unwrap();
         let target = to.join(entry.file_name());
         if entry.file_type().unwrap().is_dir() {
-            copy(&entry.path(), &target)
+            copy(&entry.path(), &target);
         } else {
-            drop(std::fs::copy(entry.path(), &target).unwrap())
+            std::fs::copy(entry.path(), &target).unwrap();
         }
     }
 }

@@ -584,10 +584,13 @@ impl Chronicler {
         let Some(turns) = self.setup.pictures.clone() else { return Ok(()) };
         let mut drawing = match self.drawing.take().filter(|drawing| drawing.id == id) {
             Some(drawing) => drawing,
-            None => match self.whole(id).await? {
-                Some(stretch) => Drawing::new(id, &stretch),
-                None => return Ok(self.drawn(id)),
-            },
+            None => {
+                let Some(stretch) = self.whole(id).await? else {
+                    self.drawn(id);
+                    return Ok(());
+                };
+                Drawing::new(id, &stretch)
+            }
         };
         let over = self.draw_next(&mut drawing, &turns).await;
         match over {
