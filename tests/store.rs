@@ -10,6 +10,7 @@ mod support {
 
 use std::net::TcpListener;
 use std::process::Command;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::SystemTime;
 
@@ -169,7 +170,7 @@ async fn garage_conforms() {
     let elsewhere = S3Config { region: Some("elsewhere".to_owned()), ..server.config() };
     every_call_fails(&client(&server, &elsewhere).await, "wrong_region", "garage").await;
     headers_are_kept(&server).await;
-    many_keys_are_deleted(&server, 1100).await;
+    many_keys_are_deleted(&server, &server.config(), 1100).await;
 }
 
 #[tokio::test]
@@ -307,7 +308,24 @@ async fn recordings_are_put_in_their_storage_class_or_where_that_is_refused_in_t
 
 #[tokio::test]
 async fn s3_deletes_more_keys_than_one_request_takes() {
-    many_keys_are_deleted(&S3Server::start().await, 1001).await;
+    let server = S3Server::start().await;
+    many_keys_are_deleted(&server, &server.config(), 1001).await;
+}
+
+/// One that keeps its objects on several machines takes tens of milliseconds for each key, and a request must not last for long.
+#[tokio::test]
+async fn s3_is_not_asked_to_delete_many_keys_at_once() {
+    let server = S3Server::start().await;
+    let faults = Faults::start(server.address, |_, _| {}).await;
+    let requests = Arc::new(AtomicUsize::new(0));
+    let seen = Arc::clone(&requests);
+    faults.set(move |request| {
+        seen.fetch_add(usize::from(request.path.contains("?delete")), Ordering::Relaxed);
+        Fault::None
+    });
+    let place = Some(format!("http://{}", faults.address));
+    many_keys_are_deleted(&server, &S3Config { endpoint: place, ..server.config() }, 250).await;
+    assert_eq!(requests.load(Ordering::Relaxed), 3);
 }
 
 #[tokio::test]
@@ -324,8 +342,8 @@ async fn a_bucket_that_may_not_be_written_to_fails_the_probe() {
     assert_eq!(store.get("live/a").await, Ok(None));
 }
 
-async fn many_keys_are_deleted(server: &S3Server, count: usize) {
-    let store = client(server, &server.config()).await;
+async fn many_keys_are_deleted(server: &S3Server, config: &S3Config, count: usize) {
+    let store = client(server, config).await;
     let keys: Vec<_> = (0..count).map(|n| format!("live/many/{n}.m4s")).collect();
     let ends = [keys.first().unwrap(), keys.last().unwrap()];
     for key in ends {

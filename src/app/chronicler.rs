@@ -1004,7 +1004,7 @@ const PICTURE_LINES: u32 = 180;
 const TICK: Duration = Duration::from_secs(1);
 
 /// Far less than the store may take that deletes one by one.
-const DELETED_AT_ONCE_MAX: usize = 250;
+const DELETED_AT_ONCE_MAX: usize = 100;
 
 #[cfg(test)]
 mod tests {

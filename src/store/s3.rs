@@ -439,8 +439,9 @@ const CONNECT_TIMEOUT: Duration = Duration::from_secs(3);
 const REQUEST_TIMEOUT: Duration = Duration::from_secs(10);
 const STALL_TIMEOUT: Duration = Duration::from_secs(10);
 const BYTES_PER_MILLISECOND_MIN: u64 = 125;
-/// Keys that one batch may delete.
-const DELETE_KEYS_MAX: usize = 1000;
+/// Keys that one batch deletes. S3 takes ten times as many, but a store on several machines may take tens of milliseconds for each,
+/// and has to answer within [`REQUEST_TIMEOUT`]: asked again it begins anew.
+const DELETE_KEYS_MAX: usize = 100;
 
 #[cfg(test)]
 mod tests {
