@@ -62,6 +62,23 @@ pub(crate) fn flash_and_beep(directory: &Path, seconds: u32) -> PathBuf {
     path
 }
 
+/// A small picture with B-frames and AAC of which no frame is like another, made once. Keyframes each 2 s, closed. The sound begins
+/// with the picture, its encoder's priming included, for what is before it is cut off, and silence fills what is missing.
+pub(crate) fn unrepeated(directory: &Path, seconds: u64) -> PathBuf {
+    let path = directory.join("unrepeated.flv");
+    let (picture, sound) = ("testsrc2=s=320x180:r=30", "anoisesrc=r=48000:a=0.2:seed=1");
+    let priming = (1024.0 / 48_000.0).to_string();
+    ffmpeg(&["-f", "lavfi", "-i", picture, "-itsoffset", &priming, "-f", "lavfi", "-i", sound])
+        .args(["-t", &seconds.to_string()])
+        .args(["-c:v", "libx264", "-preset", "veryfast", "-bf", "2", "-g", "60", "-sc_threshold", "0"])
+        .args(["-pix_fmt", "yuv420p", "-c:a", "aac", "-b:a", "96k", "-f", "flv"])
+        .arg(&path)
+        .status()
+        .map(|status| assert!(status.success(), "ffmpeg makes a source"))
+        .unwrap();
+    path
+}
+
 /// ffmpeg pushes a file as it is, in real time.
 pub(crate) fn push_file(file: &Path, url: &str) -> Encoder {
     spawn(ffmpeg(&["-re", "-i"]).arg(file).args(["-c", "copy", "-f", "flv", url]))

@@ -57,6 +57,19 @@ fn ffprobe(arguments: &[&str], file: &Path) -> Value {
     serde_json::from_slice(&output.stdout).unwrap()
 }
 
+/// A hash of each access unit of a stream, such as `v` or `a`, as it is, in the order of decoding. `source` is a file or a URL.
+pub(crate) fn access_units(source: &str, stream: &str) -> Vec<String> {
+    let output = Command::new("ffmpeg")
+        .args(["-nostdin", "-v", "error", "-i", source, "-map", &format!("0:{stream}:0")])
+        .args(["-c", "copy", "-f", "framemd5", "-"])
+        .output()
+        .unwrap();
+    assert!(output.status.success(), "{source}: {}", String::from_utf8_lossy(&output.stderr));
+    let text = String::from_utf8(output.stdout).unwrap();
+    let units = text.lines().filter(|line| !line.starts_with('#'));
+    units.map(|line| line.rsplit(',').next().unwrap().trim().to_owned()).collect()
+}
+
 /// Decodes everything; panics if the decoder has anything to complain of. `source` is a file or a URL.
 pub(crate) fn decode(source: &str) {
     decode_with(source, &[]);

@@ -49,6 +49,9 @@ const PATIENCE: Duration = Duration::from_secs(60);
 /// Segments of 2 s, to see many of them soon.
 const SHORT_SEGMENTS: &str = "[hls]\nsegment_duration = \"2s\"\npart_duration = \"500ms\"\nwindow = \"60s\"\n";
 
+/// The least that a playlist may list, so that much leaves it soon.
+const SHORT_WINDOW: &str = "[hls]\nsegment_duration = \"2s\"\npart_duration = \"500ms\"\nwindow = \"6s\"\n";
+
 /// A ladder that costs little: what is pushed, and one small encoding.
 const SMALL_LADDER: &str = "[ladders.default]\nrenditions = [\n\
     { name = \"source\", passthrough = true },\n\

@@ -1,7 +1,7 @@
 //! A bucket that fails while a channel is live: nothing that viewers were told of is missing in it in the end, though the
-//! server is killed meanwhile, and no playlist in it ever names what is not there.
+//! server is killed meanwhile, and no playlist in it ever names what is not there. A recording is what the encoder sent.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
@@ -9,18 +9,22 @@ use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use crate::faults::{Fault, Faults, Request};
+use crate::recordings::{self, PASSTHROUGH, RECORD};
 use crate::s3::{BUCKET, S3Server};
 use crate::support::server::{Builder, Server};
-use crate::support::{encoders, free_address, hls, http, wait_for};
-use crate::{KEYFRAME_EACH_SECOND, PATIENCE, SMALL_LADDER};
+use crate::support::{encoders, free_address, hls, http, probe, wait_for};
+use crate::{KEYFRAME_EACH_SECOND, PATIENCE, SHORT_WINDOW, SMALL_LADDER};
 
 const RENDITIONS: [&str; 3] = ["source", "180p", "audio"];
 
-/// Seconds of the outage; `OUTAGE` says otherwise.
-const OUTAGE: u64 = 40;
+/// How stores fail.
+const FAILS: [Fault; 4] =
+    [Fault::Answer(503, "SlowDown"), Fault::Reset, Fault::BlackHole, Fault::Answer(403, "RequestTimeTooSkewed")];
 
-/// A window that is over soon.
-const SHORT_WINDOW: &str = "[hls]\nsegment_duration = \"2s\"\npart_duration = \"500ms\"\nwindow = \"6s\"\n";
+/// The seconds of an outage.
+fn outage() -> u64 {
+    std::env::var("OUTAGE").map_or(40, |seconds| seconds.parse().unwrap())
+}
 
 /// A bucket behind faults, and a place for the servers that write it one after the other.
 struct Place {
@@ -36,6 +40,10 @@ struct Place {
 
 impl Place {
     fn new(spool: &str) -> Self {
+        Self::of_channels(SMALL_LADDER, spool)
+    }
+
+    fn of_channels(channels: &str, spool: &str) -> Self {
         let runtime = tokio::runtime::Runtime::new().unwrap();
         let bucket = runtime.block_on(S3Server::start());
         let missing = Arc::<Mutex<Vec<String>>>::default();
@@ -43,7 +51,7 @@ impl Place {
         let witness = move |path: &str, text: &[u8]| found.lock().unwrap().extend(not_there(&folder, path, text));
         let faults = runtime.block_on(Faults::start(bucket.address, witness));
         let settings = format!(
-            "{SHORT_WINDOW}{SMALL_LADDER}[store]\nkind = \"s3\"\nbucket = \"{BUCKET}\"\nregion = \"{}\"\nendpoint = \"http://{}\"\n\
+            "{SHORT_WINDOW}{channels}[store]\nkind = \"s3\"\nbucket = \"{BUCKET}\"\nregion = \"{}\"\nendpoint = \"http://{}\"\n\
              path_style = true\n[store.spool]\n{spool}\n",
             bucket.region, faults.address
         );
@@ -82,8 +90,8 @@ impl Place {
 
     /// What a recorder has that is neither in the bucket nor in the spool.
     fn lacks(&self, recorder: &Recorder) -> Vec<String> {
-        let keys: Vec<_> = recorder.kept.lock().unwrap().keys().cloned().collect();
-        keys.into_iter().filter(|key| !self.in_bucket(key).is_file() && !self.in_spool(key).is_file()).collect()
+        let is_nowhere = |key: &String| !self.in_bucket(key).is_file() && !self.in_spool(key).is_file();
+        recorder.keys().into_iter().filter(is_nowhere).collect()
     }
 }
 
@@ -97,7 +105,7 @@ fn not_there(folder: &Path, path: &str, text: &[u8]) -> Vec<String> {
         let attribute = line.split_once("URI=\"").and_then(|(_, rest)| Some(rest.split_once('"')?.0));
         let named = if line.starts_with('#') { attribute } else { Some(line).filter(|line| !line.is_empty()) };
         if let Some(uri) = named.filter(|_| !gap)
-            && !directory.join(uri).is_file()
+            && !resolved(&directory, uri).is_file()
         {
             lacking.push(format!("{path} names {uri}"));
         }
@@ -106,8 +114,16 @@ fn not_there(folder: &Path, path: &str, text: &[u8]) -> Vec<String> {
     lacking
 }
 
+/// What a playlist names from its folder, which need not be there yet.
+fn resolved(folder: &Path, uri: &str) -> PathBuf {
+    uri.split('/').fold(folder.to_owned(), |folder, part| match part {
+        ".." => folder.parent().unwrap().to_owned(),
+        part => folder.join(part),
+    })
+}
+
 /// Someone who keeps all that the origin lists.
-struct Recorder {
+pub(crate) struct Recorder {
     /// By key.
     kept: Arc<Mutex<BTreeMap<String, Vec<u8>>>>,
     leave: Arc<AtomicBool>,
@@ -115,24 +131,36 @@ struct Recorder {
 }
 
 impl Recorder {
-    fn start(origin: &str) -> Self {
+    /// Of a channel with the renditions of [`SMALL_LADDER`].
+    pub(crate) fn start(origin: &str) -> Self {
         let (kept, leave) = (Arc::<Mutex<BTreeMap<String, Vec<u8>>>>::default(), Arc::<AtomicBool>::default());
         let base = format!("http://{origin}/");
         let (shared, left) = (Arc::clone(&kept), Arc::clone(&leave));
         let thread = std::thread::spawn(move || {
-            while !left.load(Ordering::Relaxed) {
+            loop {
+                // What is listed when it is to leave is kept too.
+                let leaves = left.load(Ordering::Relaxed);
                 RENDITIONS.iter().for_each(|name| record(&base, name, &shared));
+                if leaves {
+                    break;
+                }
                 std::thread::sleep(Duration::from_millis(100));
             }
         });
         Self { kept, leave, thread: Some(thread) }
     }
 
-    fn count(&self) -> usize {
+    pub(crate) fn count(&self) -> usize {
         self.kept.lock().unwrap().len()
     }
 
-    fn stop(mut self) -> BTreeMap<String, Vec<u8>> {
+    /// The keys of what it has.
+    pub(crate) fn keys(&self) -> Vec<String> {
+        self.kept.lock().unwrap().keys().cloned().collect()
+    }
+
+    /// By key.
+    pub(crate) fn stop(mut self) -> BTreeMap<String, Vec<u8>> {
         self.leave.store(true, Ordering::Relaxed);
         self.thread.take().unwrap().join().unwrap();
         std::mem::take(&mut self.kept.lock().unwrap())
@@ -159,7 +187,6 @@ fn record(base: &str, name: &str, kept: &Mutex<BTreeMap<String, Vec<u8>>>) {
 #[test]
 #[expect(clippy::disallowed_methods, reason = "an outage lasts a time")]
 fn an_outage_with_a_kill_in_it_loses_nothing() {
-    let outage = std::env::var("OUTAGE").map_or(OUTAGE, |seconds| seconds.parse().unwrap());
     let place = Place::new("");
     let server = place.start();
     let push = |server: &Server| encoders::push_live("320x180", 30, &KEYFRAME_EACH_SECOND, &server.publish_url());
@@ -171,10 +198,8 @@ fn an_outage_with_a_kill_in_it_loses_nothing() {
     wait_for("segments in the bucket", PATIENCE, || enough(recorder.count(), 15));
 
     let began = Instant::now();
-    let fails =
-        [Fault::Answer(503, "SlowDown"), Fault::Reset, Fault::BlackHole, Fault::Answer(403, "RequestTimeTooSkewed")];
-    let each = Duration::from_secs(outage).div_f64(8.0);
-    for fault in fails {
+    let each = Duration::from_secs(outage()).div_f64(8.0);
+    for fault in FAILS {
         place.set(move |_| fault);
         std::thread::sleep(each);
     }
@@ -188,7 +213,7 @@ fn an_outage_with_a_kill_in_it_loses_nothing() {
     let encoder = push(&server);
     hls::wait_until_live(&server, PATIENCE);
     let rest = (began + each * 8).saturating_duration_since(Instant::now()).div_f64(4.0);
-    for fault in fails {
+    for fault in FAILS {
         place.set(move |_| fault);
         std::thread::sleep(rest);
     }
@@ -197,10 +222,7 @@ fn an_outage_with_a_kill_in_it_loses_nothing() {
     let lasted = began.elapsed();
     place.set(|_| Fault::None);
     let back = Instant::now();
-    wait_for("an empty spool", PATIENCE, || match server.metric("headwater_store_spool_objects") {
-        Some(0.0) => Ok(()),
-        waiting => Err(format!("{waiting:?}")),
-    });
+    wait_for_an_empty_spool(&server);
     let drained = back.elapsed();
     encoder.stop(PATIENCE);
     wait_for("all that was listed in the bucket", PATIENCE, || lacking(place.lacks(&recorder)));
@@ -220,12 +242,63 @@ fn an_outage_with_a_kill_in_it_loses_nothing() {
     println!("{} objects; an outage of {lasted:?}; {waited} waited and were stored in {drained:?}", kept.len());
 }
 
-fn enough(count: usize, wanted: usize) -> Result<(), String> {
+fn wait_for_an_empty_spool(server: &Server) {
+    wait_for("an empty spool", PATIENCE, || match server.metric("headwater_store_spool_objects") {
+        Some(0.0) => Ok(()),
+        waiting => Err(format!("{waiting:?}")),
+    });
+}
+
+pub(crate) fn enough(count: usize, wanted: usize) -> Result<(), String> {
     if count >= wanted { Ok(()) } else { Err(format!("{count} of {wanted}")) }
 }
 
 fn lacking(lacks: Vec<String>) -> Result<(), String> {
     if lacks.is_empty() { Ok(()) } else { Err(format!("{lacks:?}")) }
+}
+
+#[test]
+#[expect(clippy::disallowed_methods, reason = "an outage lasts a time")]
+fn the_recording_of_a_programme_with_an_outage_is_the_source_frame_by_frame() {
+    let place = Place::of_channels(&format!("{PASSTHROUGH}{RECORD}"), "");
+    let works = |fault| place.faults.set(move |_| fault);
+    let folder = tempfile::tempdir().unwrap();
+    let film = encoders::unrepeated(folder.path(), outage() + 20);
+    works(Fault::Shuffled(Duration::from_millis(1_500)));
+    let server = place.start();
+    let encoder = encoders::push_file(&film, &server.publish_url());
+    wait_for("segments that have left the window", PATIENCE, || {
+        enough(usize::try_from(hls::media(&server, "source")?.media_sequence).unwrap(), 2)
+    });
+    for fault in FAILS {
+        works(fault);
+        std::thread::sleep(Duration::from_secs(outage()) / 4);
+    }
+    let waited = server.metric("headwater_store_spool_objects").unwrap();
+    assert!(waited > 0.0);
+    works(Fault::None);
+    let back = Instant::now();
+    wait_for_an_empty_spool(&server);
+    let drained = back.elapsed();
+    assert!(encoder.finish(PATIENCE));
+    let recording = recordings::recording(&server, "published");
+    let complete = back.elapsed();
+
+    for (rendition, stream) in [("source", "v"), ("audio", "a")] {
+        let key = format!("live/demo/recordings/{}/{rendition}/index.m3u8", recording["id"]);
+        let text = std::fs::read_to_string(place.in_bucket(&key)).unwrap();
+        assert!(text.contains("#EXT-X-PLAYLIST-TYPE:VOD\n") && text.ends_with("#EXT-X-ENDLIST\n"), "{text}");
+        assert!(!text.contains("#EXT-X-GAP") && !text.contains("#EXT-X-DISCONTINUITY\n"), "{text}");
+        let sent = probe::access_units(film.to_str().unwrap(), stream);
+        assert_eq!(sent.iter().collect::<BTreeSet<_>>().len(), sent.len(), "no two are the same");
+        // Anybody may read from this server, as players do.
+        let kept = probe::access_units(&format!("http://{}/{BUCKET}/{key}", place.bucket.address), stream);
+        assert_eq!(kept.len(), sent.len(), "{rendition}: {text}");
+        assert!(kept == sent, "{rendition} has other access units than were sent");
+        println!("{rendition}: {} access units", sent.len());
+    }
+    assert_eq!(*place.missing.lock().unwrap(), Vec::<String>::new());
+    println!("{waited} objects waited and were stored in {drained:?}; the recording was complete after {complete:?}");
 }
 
 #[test]
@@ -272,10 +345,7 @@ fn one_rendition_that_cannot_be_put_is_a_gap_and_does_not_hold_up_the_others() {
     let at_origin = String::from_utf8(http::fetch(&server.live("180p/index.m3u8")).unwrap()).unwrap();
     assert!(!at_origin.contains("#EXT-X-GAP"), "viewers of the origin have it: {at_origin}");
     place.set(|_| Fault::None);
-    wait_for("what was a gap", PATIENCE, || match server.metric("headwater_store_spool_objects") {
-        Some(0.0) => Ok(()),
-        waiting => Err(format!("{waiting:?}")),
-    });
+    wait_for_an_empty_spool(&server);
     drop(encoder);
     assert_eq!(*place.missing.lock().unwrap(), Vec::<String>::new());
 }

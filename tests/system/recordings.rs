@@ -8,15 +8,12 @@ use serde_json::Value;
 
 use crate::support::server::{Builder, Server};
 use crate::support::{encoders, free_address, hls, http, probe, wait_for};
-use crate::{KEYFRAME_EACH_SECOND, PATIENCE};
-
-/// The least that a playlist may list, so that much leaves it soon.
-const SHORT_WINDOW: &str = "[hls]\nsegment_duration = \"2s\"\npart_duration = \"500ms\"\nwindow = \"6s\"\n";
+use crate::{KEYFRAME_EACH_SECOND, PATIENCE, SHORT_WINDOW};
 
 /// What is pushed, and nothing else.
-const PASSTHROUGH: &str = "[ladders.default]\nrenditions = [{ name = \"source\", passthrough = true }]\n";
+pub(crate) const PASSTHROUGH: &str = "[ladders.default]\nrenditions = [{ name = \"source\", passthrough = true }]\n";
 
-const RECORD: &str = "[recordings]\nrecord = true\n";
+pub(crate) const RECORD: &str = "[recordings]\nrecord = true\n";
 
 fn builder() -> Builder {
     Builder::new().settings(SHORT_WINDOW).settings(PASSTHROUGH)
@@ -28,7 +25,7 @@ fn kept(server: &Server) -> Value {
 }
 
 /// The only recording, when it is in this state.
-fn recording(server: &Server, state: &str) -> Value {
+pub(crate) fn recording(server: &Server, state: &str) -> Value {
     wait_for(state, PATIENCE, || {
         let kept = kept(server);
         let recordings = kept["recordings"].as_array().unwrap();
