@@ -5,6 +5,7 @@
 
 mod support {
     pub(crate) mod faults;
+    pub(crate) mod garage;
     pub(crate) mod s3;
 }
 
@@ -29,6 +30,7 @@ use headwater::store::{
     open, upload,
 };
 use support::faults::{Fault, Faults};
+use support::garage::Cluster;
 use support::s3::S3Server;
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
@@ -171,6 +173,26 @@ async fn garage_conforms() {
     every_call_fails(&client(&server, &elsewhere).await, "wrong_region", "garage").await;
     headers_are_kept(&server).await;
     many_keys_are_deleted(&server, &server.config(), 1100).await;
+}
+
+#[tokio::test]
+#[ignore = "needs a Garage program: make test GARAGE=path"]
+async fn a_garage_cluster_conforms_with_a_node_dead_and_with_one_that_came_back() {
+    let mut cluster = Cluster::start().await;
+    cluster.kill(2).await;
+    let [first, second, _] = &cluster.nodes;
+    conforms(&client(first, &first.config()).await).await;
+    conforms(&client(second, &S3Config { prefix: "pre".to_owned(), ..second.config() }).await).await;
+    failures_are_told_apart(first).await;
+    headers_are_kept(second).await;
+    many_keys_are_deleted(first, &first.config(), 1100).await;
+    let left = object("live/left/1.m4s", "while one was dead");
+    client(first, &first.config()).await.put(left.clone()).await.unwrap();
+    cluster.start_again(2).await;
+    let [_, _, third] = &cluster.nodes;
+    let store = client(third, &third.config()).await;
+    assert_eq!(store.get(&left.key).await, Ok(Some(left.data)));
+    conforms(&store).await;
 }
 
 #[tokio::test]

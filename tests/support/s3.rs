@@ -1,12 +1,9 @@
-//! Really running S3 servers on loopback: one in this process, and Garage where `GARAGE` names its program.
+//! Really running S3 servers on loopback: one in this process, and where `GARAGE` names its program those of [`super::garage`].
 
-use std::net::{SocketAddr, TcpListener as StdListener};
-use std::path::Path;
-use std::process::{Child, Command, Stdio};
-use std::time::Duration;
+use std::net::SocketAddr;
 
 use headwater::config::S3Config;
-use headwater::store::{Credentials, S3Store};
+use headwater::store::Credentials;
 use hyper_util::rt::{TokioExecutor, TokioIo};
 use hyper_util::server::conn::auto::Builder;
 use s3s::access::{S3Access, S3AccessContext};
@@ -16,6 +13,8 @@ use s3s::{S3Result, s3_error};
 use tempfile::TempDir;
 use tokio::net::TcpListener;
 use tokio::task::JoinSet;
+
+use super::garage::Node;
 
 /// The bucket that the servers have.
 pub(crate) const BUCKET: &str = "live";
@@ -31,25 +30,16 @@ pub(crate) struct S3Server {
     pub(crate) credentials: Credentials,
     /// Where it keeps its data. The in-process server keeps an object as the file `BUCKET/KEY`.
     pub(crate) directory: TempDir,
-    _running: Running,
+    pub(crate) running: Running,
 }
 
+/// What serves; it is gone when dropped.
 #[derive(Debug)]
 #[expect(dead_code, reason = "held for what happens when it is dropped")]
-enum Running {
+pub(crate) enum Running {
+    No,
     InProcess(JoinSet<()>),
-    Process(Killed),
-}
-
-/// A process that is killed when dropped.
-#[derive(Debug)]
-struct Killed(Child);
-
-impl Drop for Killed {
-    fn drop(&mut self) {
-        let _ = self.0.kill();
-        let _ = self.0.wait();
-    }
+    Garage(Node),
 }
 
 impl S3Server {
@@ -75,34 +65,7 @@ impl S3Server {
         let address = listener.local_addr().unwrap();
         let mut tasks = JoinSet::new();
         tasks.spawn(accept(listener, service));
-        Self { address, region: "us-east-1", credentials, directory, _running: Running::InProcess(tasks) }
-    }
-
-    /// Starts a single Garage node of the program that the environment variable `GARAGE` names.
-    pub(crate) async fn start_garage() -> Self {
-        let program = std::env::var_os("GARAGE").expect("GARAGE names a Garage program");
-        let directory = tempfile::tempdir().unwrap();
-        let [s3, rpc, admin] = free_addresses();
-        std::fs::write(directory.path().join("garage.toml"), garage_config(directory.path(), [s3, rpc, admin]))
-            .unwrap();
-        let credentials =
-            Credentials { access_key_id: format!("GK{}", "ab12".repeat(6)), secret_access_key: "0f".repeat(32) };
-        let child = Command::new(program)
-            .arg("-c")
-            .arg(directory.path().join("garage.toml"))
-            .args(["server", "--single-node", "--default-bucket"])
-            .env("GARAGE_DEFAULT_ACCESS_KEY", &credentials.access_key_id)
-            .env("GARAGE_DEFAULT_SECRET_KEY", &credentials.secret_access_key)
-            .env("GARAGE_DEFAULT_BUCKET", BUCKET)
-            .stdin(Stdio::null())
-            .stdout(Stdio::null())
-            .stderr(Stdio::null())
-            .spawn()
-            .unwrap();
-        let running = Running::Process(Killed(child));
-        let server = Self { address: s3, region: "garage", credentials, directory, _running: running };
-        server.wait_until_ready().await;
-        server
+        Self { address, region: "us-east-1", credentials, directory, running: Running::InProcess(tasks) }
     }
 
     /// The configuration of a store in its bucket.
@@ -114,18 +77,6 @@ impl S3Server {
             endpoint: Some(format!("http://{}", self.address)),
             path_style: true,
         }
-    }
-
-    /// A program has no event to wait for but its first good answer.
-    async fn wait_until_ready(&self) {
-        use headwater::store::Store as _;
-        let store = S3Store::open(&self.config(), Some(self.credentials.clone())).await.unwrap();
-        let ready = async {
-            while store.probe().await.is_err() {
-                tokio::time::sleep(Duration::from_millis(50)).await;
-            }
-        };
-        tokio::time::timeout(Duration::from_secs(20), ready).await.expect("Garage becomes ready");
     }
 }
 
@@ -167,30 +118,4 @@ async fn accept(listener: TcpListener, service: S3Service) {
             Some(ended) = connections.join_next() => ended.unwrap(),
         }
     }
-}
-
-/// Addresses that nobody listens on now.
-fn free_addresses<const N: usize>() -> [SocketAddr; N] {
-    let listeners = [(); N].map(|()| StdListener::bind("127.0.0.1:0").unwrap());
-    listeners.map(|listener| listener.local_addr().unwrap())
-}
-
-fn garage_config(directory: &Path, [s3, rpc, admin]: [SocketAddr; 3]) -> String {
-    let secret = "5a".repeat(32);
-    let directory = directory.display();
-    format!(
-        r#"
-        metadata_dir = "{directory}/meta"
-        data_dir = "{directory}/data"
-        db_engine = "lmdb"
-        replication_factor = 1
-        rpc_bind_addr = "{rpc}"
-        rpc_secret = "{secret}"
-        [s3_api]
-        s3_region = "garage"
-        api_bind_addr = "{s3}"
-        [admin]
-        api_bind_addr = "{admin}"
-        "#
-    )
 }

@@ -15,6 +15,8 @@ mod dvr;
 #[path = "../support/faults.rs"]
 #[expect(dead_code, reason = "the tests of the store look at more of a request")]
 mod faults;
+#[path = "../support/garage.rs"]
+mod garage;
 mod hooks;
 mod hostile;
 mod https;

@@ -2,6 +2,8 @@
 
 use std::path::Path;
 
+use crate::garage::Cluster;
+use crate::outages::{Recorder, enough};
 use crate::s3::S3Server;
 use crate::support::server::{Builder, Server};
 use crate::support::{encoders, hls, http, probe, wait_for};
@@ -31,6 +33,56 @@ fn a_garage_holds_a_playable_copy() {
     download(&runtime, &bucket, copy.path());
     probe::decode(copy.path().join("live/demo/index.m3u8").to_str().unwrap());
     same_as_the_origin(&runtime, &bucket, &server);
+}
+
+#[test]
+#[ignore = "needs a Garage program: make test GARAGE=path"]
+fn a_garage_cluster_loses_nothing_when_a_node_dies_and_comes_back() {
+    let runtime = tokio::runtime::Runtime::new().unwrap();
+    let mut cluster = runtime.block_on(Cluster::start());
+    let server = start(&cluster.nodes[0]);
+    let encoder = encoders::push_live("640x360", 30, &KEYFRAME_EACH_SECOND, &server.publish_url());
+    let recorder = Recorder::start(server.origin.trim_start_matches("http://"));
+    let more = |count| {
+        let wanted = recorder.count() + count;
+        wait_for("more segments", PATIENCE, || enough(recorder.count(), wanted));
+    };
+    // All that the origin has listed until now comes into the bucket, as this node says; and what playlists name there is there.
+    let stored = |cluster: &Cluster, node: usize| {
+        let copy = tempfile::tempdir().unwrap();
+        let store = runtime.block_on(client(&cluster.nodes[node]));
+        let mut keys = recorder.keys();
+        wait_for("all that was listed in the bucket", PATIENCE, || {
+            keys.retain(|key| !matches!(runtime.block_on(store.get(key)), Ok(Some(_))));
+            if keys.is_empty() { Ok(()) } else { Err(format!("{keys:?}")) }
+        });
+        download(&runtime, &cluster.nodes[node], copy.path());
+    };
+    more(6);
+    runtime.block_on(cluster.kill(2));
+    more(15);
+    stored(&cluster, 1);
+    runtime.block_on(cluster.start_again(2));
+    more(15);
+    stored(&cluster, 2);
+    encoder.stop(PATIENCE);
+    wait_for("an end at the origin", PATIENCE, || match hls::media(&server, "source")?.end_list {
+        true => Ok(()),
+        false => Err("it is live".to_owned()),
+    });
+    stored(&cluster, 2);
+    all_is_stored(&server);
+
+    let returned = &cluster.nodes[2];
+    let store = runtime.block_on(client(returned));
+    let kept = recorder.stop();
+    for (key, media) in &kept {
+        assert!(runtime.block_on(store.get(key)).unwrap().is_some_and(|stored| stored == *media), "{key}");
+    }
+    same_as_the_origin(&runtime, returned, &server);
+    assert_eq!(server.metric("headwater_store_segments_skipped_total{channel=\"demo\"}").unwrap_or(0.0), 0.0);
+    assert_eq!(server.complaints(), Vec::<String>::new());
+    println!("{} objects", kept.len());
 }
 
 #[test]
@@ -126,6 +178,11 @@ fn push_to_the_end(server: &Server) {
     encoder.stop(PATIENCE);
     let ended = hls::record(server, &names, usize::MAX, PATIENCE);
     assert!(ended.values().all(|recording| recording.ended));
+    all_is_stored(server);
+}
+
+/// Waits until all that is listed is in the store.
+fn all_is_stored(server: &Server) {
     wait_for("everything in the store", PATIENCE, || {
         match server.metric("headwater_store_segments_behind{channel=\"demo\"}") {
             Some(0.0) => Ok(()),
@@ -154,9 +211,13 @@ fn without_parts(body: Vec<u8>) -> Vec<u8> {
     text.lines().filter(|line| !of_parts(line)).flat_map(|line| [line.as_bytes(), b"\n"].concat()).collect()
 }
 
+async fn client(bucket: &S3Server) -> S3Store {
+    S3Store::open(&bucket.config(), Some(bucket.credentials.clone())).await.unwrap()
+}
+
 /// Fetches all that the playlists in the bucket name, as files; gives the keys.
 fn download(runtime: &tokio::runtime::Runtime, bucket: &S3Server, directory: &Path) -> Vec<String> {
-    let store = runtime.block_on(S3Store::open(&bucket.config(), Some(bucket.credentials.clone()))).unwrap();
+    let store = runtime.block_on(client(bucket));
     let mut keys = vec!["live/demo/index.m3u8".to_owned()];
     let mut next = 0;
     while let Some(key) = keys.get(next).cloned() {
