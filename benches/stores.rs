@@ -12,10 +12,12 @@
 )]
 #![expect(clippy::disallowed_methods, reason = "it measures real time")]
 
+#[path = "../tests/support/garage.rs"]
+#[expect(dead_code, reason = "shared with the system tests, which start it")]
+mod garage;
 #[path = "../tests/support/load.rs"]
 mod load;
 #[path = "../tests/support/s3.rs"]
-#[expect(dead_code, reason = "shared with the system tests, which use more of it")]
 mod s3;
 #[path = "../tests/support/mod.rs"]
 #[expect(dead_code, reason = "shared with the system tests, which use more of it")]
