@@ -300,11 +300,12 @@ async fn headers_are_kept(server: &S3Server) {
 #[tokio::test]
 async fn recordings_are_put_in_their_storage_class_or_where_that_is_refused_in_the_buckets_own() {
     const KEYS: [&str; 3] = ["live/demo/720p/1/1.m4s", "live/demo/720p/1/init.mp4", "live/demo/720p/index.m3u8"];
+    // Which refuses others by itself.
     let server = S3Server::start().await;
     let faults = Faults::start(server.address, |_, _| {}).await;
     let endpoint = Some(format!("http://{}", faults.address));
     let file = tempfile::NamedTempFile::new().unwrap();
-    let text = "[recordings]\nrecord = true\nrecordings_storage_class = \"STANDARD_IA\"\n";
+    let text = "[recordings]\nrecord = true\nrecordings_storage_class = \"REDUCED_REDUNDANCY\"\n";
     std::fs::write(&file, text).unwrap();
     let classes = Classes::from(&headwater::config::load(Some(file.path()), []).unwrap());
     let store = client(&server, &S3Config { endpoint, ..server.config() }).await.with_classes(classes);
@@ -321,7 +322,7 @@ async fn recordings_are_put_in_their_storage_class_or_where_that_is_refused_in_t
         }
         std::mem::take(&mut *seen.lock().unwrap())
     };
-    let class = Some("STANDARD_IA".to_owned());
+    let class = Some("REDUCED_REDUNDANCY".to_owned());
     assert_eq!(put(false).await, [class.clone(), None, None], "media alone");
     assert_eq!(put(true).await, [class, None, None, None], "the first once more");
     assert_eq!(put(true).await, [None, None, None], "it is not asked again");
