@@ -708,6 +708,9 @@ mod tests {
         let spool = wrong("[store]\npath = \"a/b\"\n[store.spool]\npath = \"a\"");
         assert!(spool.starts_with("h.toml:4: store.spool.path: is above or below store.path"), "{spool}");
         assert!(wrong("[hls]\nwindow = \"8s\"").contains("shorter than three segments"));
+        assert!(
+            wrong("[hls]\nwindow = \"25h\"").contains("longer than 24h; what is to be watched for longer is recorded")
+        );
         assert!(wrong("[channel]\ntakeover_silence = \"10s\"").contains("is not shorter than rtmp.publish_timeout"));
         assert!(
             wrong("[hooks]\non_publish = \"http://a/\"\ntimeout = \"1m\"")

@@ -158,7 +158,16 @@ fn check_window(section: &Section<'_>, window: Duration, hls: &HlsConfig) {
     if window < hls.segment_duration * 3 {
         section.complain("window", "is shorter than three segments, the least that a live playlist may list");
     }
+    if window > WINDOW_MAX {
+        section.complain(
+            "window",
+            "is longer than 24h; what is to be watched for longer is recorded (docs/recordings.md)",
+        );
+    }
 }
+
+/// A longer one is too much to be listed again and again, and to be read back at each start.
+const WINDOW_MAX: Duration = Duration::from_secs(24 * 3600);
 
 fn thumbnails(mut section: Section<'_>) -> Option<ThumbnailConfig> {
     let off_or = |text: &str| if text == "off" { Ok(None) } else { units::duration(text).map(Some) };
