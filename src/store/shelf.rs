@@ -60,25 +60,26 @@ impl Shelf {
 
 impl Reader {
     async fn load(self: Arc<Self>, key: String, resource: Resource) -> Found {
-        let data = self.read(&key).await.map_err(|()| Lack::Failing)?.ok_or(Lack::Absent)?;
+        let data = self.read(&key).await?.ok_or(Lack::Absent)?;
         let cache = if resource.is_text() { Cache::EDGE } else { Cache::Immutable };
         Ok(Arc::new(Copy::new(&resource, data, cache, None)))
     }
 
-    /// An object, within [`PATIENCE`] in all; none where there is none.
-    async fn read(&self, key: &str) -> Result<Option<Bytes>, ()> {
+    /// An object, within [`PATIENCE`] for the store and as long for the wait for its turn; none where there is none.
+    async fn read(&self, key: &str) -> Result<Option<Bytes>, Lack> {
+        // That many ask does not tell how the store does.
+        let Ok(Ok(_turn)) = timeout(PATIENCE, self.requests.acquire()).await else { return Err(Lack::Busy) };
         let patience = PATIENCE.as_secs();
         let answer = timeout(PATIENCE, self.get(key)).await;
         let outcome = answer.unwrap_or_else(|_| Err(format!("the store did not answer within {patience} s")));
         let kind = if outcome.is_ok() { "store" } else { "store_failed" };
         self.metrics.archive_fetches.get_or_create(&KindLabel { kind }).inc();
         self.tell(outcome.as_ref().err());
-        outcome.map_err(drop)
+        outcome.map_err(|_| Lack::Failing)
     }
 
     /// Asks once more where that may help: a store under load refuses a request now and then.
     async fn get(&self, key: &str) -> Result<Option<Bytes>, String> {
-        let Ok(_turn) = self.requests.acquire().await else { return Err("it is closed".to_owned()) };
         match self.store.get(key).await {
             Err(error) if error.may_pass() => {
                 sleep(PAUSE).await;
@@ -148,7 +149,7 @@ impl Archive for Shelf {
 /// Requests to the store at one time. Further ones wait.
 const REQUESTS_MAX: usize = 64;
 
-/// For one request, with the wait for its turn.
+/// For one request, and for the wait for its turn.
 const PATIENCE: Duration = Duration::from_secs(10);
 
 /// Before a second try.
@@ -165,11 +166,13 @@ mod tests {
     use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
     use tokio::time::advance;
+    use tracing::Level;
 
     use super::super::scripted::{Outcome, Request, ScriptedStore};
     use super::super::{Object, small_object};
     use super::*;
     use crate::archive::Content;
+    use crate::captured_log::capture;
 
     const LIMITS: Limits = Limits { bytes_max: 1 << 20, stale_max: Duration::from_secs(60) };
 
@@ -215,6 +218,23 @@ mod tests {
             assert_eq!(fetch(&shelf, never).await.unwrap_err(), Lack::Absent);
         }
         assert_eq!(reads.load(Ordering::Relaxed), 3, "those are not in a store");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn that_many_ask_is_no_failure_of_the_store() {
+        let (log, _guard) = capture(Level::WARN);
+        let store = ScriptedStore::new(|_| Outcome::Done(Duration::from_millis(9_900)));
+        let shelf = Arc::new(Shelf::new(store, LIMITS, Metrics::default()));
+        let mut asking = tokio::task::JoinSet::new();
+        for msn in 0..3 * REQUESTS_MAX {
+            let shelf = Arc::clone(&shelf);
+            asking.spawn(async move { fetch(&shelf, &format!("720p/1/{msn}.m4s")).await.unwrap_err() });
+        }
+        let answers = asking.join_all().await;
+        let busy = answers.iter().filter(|answer| **answer == Lack::Busy).count();
+        let absent = answers.iter().filter(|answer| **answer == Lack::Absent).count();
+        assert_eq!((busy, absent), (REQUESTS_MAX, 2 * REQUESTS_MAX));
+        assert_eq!((log.text().as_str(), shelf.failing().await), ("", None));
     }
 
     #[tokio::test(start_paused = true)]
