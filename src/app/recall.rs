@@ -11,16 +11,19 @@ use tracing::{debug, info, warn};
 
 use super::told::ToldFile;
 use crate::config::HlsConfig;
-use crate::layout;
+use crate::layout::{self, Resource};
 use crate::live::ChannelSnapshot;
 use crate::media::MediaTime;
-use crate::packager::{Former, Objects, Packager, Reading};
+use crate::packager::{Fetched, Former, Objects, Packager, Reading};
 use crate::source::ChannelName;
 use crate::store::{Inherited, Store, StoreError, Writer};
 
-/// How long a channel may take to come back. A store that does not answer must not keep a publisher away, and what is not
-/// there by then is given up: the channel goes on with what is, or with its numbers alone.
-const DEADLINE: Duration = Duration::from_secs(5);
+/// How long a channel's playlists and initialisation segments may take to come back. A store that does not answer must not keep
+/// a publisher away: without a playlist the channel goes on with its numbers alone, and what it listed is listed no more.
+const LISTS_DEADLINE: Duration = Duration::from_secs(10);
+
+/// How long its media may take. What is not there by then is left in the store, and read when somebody asks for it.
+const MEDIA_DEADLINE: Duration = Duration::from_secs(5);
 
 /// How long it may take to claim it before that. Where it cannot be written to, it may still be read.
 const CLAIM_DEADLINE: Duration = Duration::from_secs(2);
@@ -122,7 +125,7 @@ impl Recall {
 
     /// What the store has of the channel; nothing where that cannot be gone on from.
     async fn former(&self) -> Option<Former> {
-        let deadline = Instant::now() + DEADLINE;
+        let deadline = Instant::now() + LISTS_DEADLINE;
         let mut objects = Objects::new();
         loop {
             match Former::read(&self.channel, self.hls.container, self.hls.memory.min(HOT_MAX), &objects) {
@@ -137,38 +140,69 @@ impl Recall {
         }
     }
 
-    /// Fetches objects, in their order; those that cannot be had by the deadline are as good as lost.
-    async fn fetch(&self, paths: Vec<String>, deadline: Instant, objects: &mut Objects) {
+    /// Fetches objects, in their order; of those that cannot be had in time nothing is known. Playlists and initialisation segments
+    /// are tried until `lists`, and for as long as media at least.
+    async fn fetch(&self, paths: Vec<String>, lists: Instant, objects: &mut Objects) {
+        let media = Instant::now() + MEDIA_DEADLINE;
         let mut waiting = paths.iter();
         let mut requests = JoinSet::new();
-        let mut failures = Vec::new();
+        let mut failures = Failures::default();
         loop {
             while requests.len() < PARALLEL
                 && let Some(path) = waiting.next()
             {
                 let (store, key, path) = (Arc::clone(&self.store), layout::key(&self.channel, path), path.clone());
+                let is_media = is_media(&key);
+                let deadline = if is_media { media } else { lists.max(media) };
                 requests.spawn(async move {
                     let object = tried(&key, deadline, || store.get(&key)).await;
-                    (path, object)
+                    (path, is_media, object)
                 });
             }
             match requests.join_next().await {
                 None => break,
-                Some(Ok((path, object))) => {
-                    objects.insert(
-                        path,
-                        object.unwrap_or_else(|failure| {
-                            failures.push(failure);
-                            None
-                        }),
-                    );
+                Some(Ok((path, is_media, object))) => {
+                    let object = object.map_or_else(|why| failures.add(is_media, why), Fetched::from);
+                    objects.insert(path, object);
                 }
                 Some(Err(panic)) => std::panic::resume_unwind(panic.into_panic()),
             }
         }
-        if let Some(first) = failures.first() {
-            let objects = failures.len();
-            warn!(channel = %self.channel, objects, "not all that the channel had can be read back, and it goes on without that: {first}");
+        failures.tell(&self.channel);
+    }
+}
+
+fn is_media(key: &str) -> bool {
+    let resource = Resource::parse(key).map(|(_, resource)| resource);
+    matches!(resource, Some(Resource::Segment(..) | Resource::TsSegment(..)))
+}
+
+/// What could not be had in time.
+#[derive(Default)]
+struct Failures {
+    media: usize,
+    lists: usize,
+    /// Why, the first time.
+    why: Option<String>,
+}
+
+impl Failures {
+    fn add(&mut self, is_media: bool, why: String) -> Fetched {
+        let count = if is_media { &mut self.media } else { &mut self.lists };
+        *count = count.saturating_add(1);
+        self.why.get_or_insert(why);
+        Fetched::Unknown
+    }
+
+    fn tell(&self, channel: &ChannelName) {
+        let Some(why) = &self.why else { return };
+        if self.lists > 0 {
+            let objects = self.lists;
+            warn!(%channel, objects, "not all that the channel had can be read back, and it goes on without that: {why}");
+        }
+        if self.media > 0 {
+            let objects = self.media;
+            warn!(%channel, objects, "media of the channel cannot be read back now, and is left in the store: {why}");
         }
     }
 }
@@ -321,10 +355,28 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn a_store_that_is_slow_gives_what_it_can() {
         let begun = Instant::now();
-        let slow = |key: &str| Ok(if key.ends_with("/8.ts") { 60 * SECOND } else { SECOND / 10 });
+        let slow = |key: &str| {
+            let time = match key {
+                "live/demo/a/9/8.ts" | "live/demo/a/9/10.ts" => 60 * SECOND,
+                "live/demo/index.m3u8" => MEDIA_DEADLINE + SECOND,
+                _ => SECOND,
+            };
+            Ok(time)
+        };
         let (packager, recalled) = recall(shelf(SECOND, slow)).await;
-        assert_eq!((listed(&packager), recalled.open), (vec![(9, false), (10, false)], true));
-        assert_eq!(begun.elapsed(), DEADLINE);
+        let all = vec![(7, false), (8, false), (9, false), (10, false)];
+        assert_eq!((listed(&packager), recalled.open), (all, true));
+        let cold: Vec<_> = packager.snapshot().renditions[0].listed().map(|segment| segment.is_cold()).collect();
+        assert_eq!(cold, [false, true, false, true], "who asks for it may have it later");
+        assert_eq!(begun.elapsed(), MEDIA_DEADLINE + 2 * SECOND + MEDIA_DEADLINE);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn what_is_not_there_is_given_up() {
+        let mut shelf = shelf(SECOND, |_| Ok(SECOND));
+        assert!(shelf.objects.remove("live/demo/a/9/8.ts").is_some());
+        let (packager, _) = recall(shelf).await;
+        assert_eq!(listed(&packager), [(9, false), (10, false)]);
     }
 
     #[tokio::test(start_paused = true)]
@@ -332,7 +384,7 @@ mod tests {
         let begun = Instant::now();
         let (packager, recalled) = recall(shelf(SECOND, |_| Err(broken(StoreError::Unreachable)))).await;
         assert!(!recalled.open && packager.snapshot().multivariant.is_none());
-        let longest = CLAIM_DEADLINE + DEADLINE;
+        let longest = CLAIM_DEADLINE + LISTS_DEADLINE;
         assert!(begun.elapsed() > longest - 4 * PAUSE && begun.elapsed() <= longest, "{:?}", begun.elapsed());
         let begun = Instant::now();
         drop(recall(shelf(SECOND, |_| Err(broken(StoreError::Denied)))).await);

@@ -145,7 +145,7 @@ impl Packager {
         let lost_seams = told.discontinuity_sequence.saturating_sub(self.seams().saturating_add(1));
         self.ended = ended || mixed || told.ended || lost >= self.hls.window || lost_seams > 1;
         if !mixed {
-            self.fill(next, if self.ended { next } else { behind }, told.lasted, lost_seams > 0);
+            self.fill(next, if self.ended { next } else { behind }, told, lost_seams > 0);
         }
         self.next = behind;
         self.programme = Some(first).filter(|_| !self.ended);
@@ -161,16 +161,22 @@ impl Packager {
 
     /// Brings all renditions to the same number, the one before `until`: what one of them has and another lacks is a gap there,
     /// and so is what stood from `lost` on in all, behind a `seam` if that was told and is lost. The last is as long as what was
-    /// told of it: players who have its parts have all that is before what follows, and play on without a hole.
-    fn fill(&mut self, lost: Msn, until: Msn, lasted: MediaTime, seam: bool) {
+    /// told of it: players who have its parts have all that is before what follows, and play on without a hole. The others share
+    /// the time up to where media had come: were they longer than what was lost, all dates behind them would be late for ever.
+    fn fill(&mut self, lost: Msn, until: Msn, told: Told, seam: bool) {
         let listed = self.lanes.iter().flat_map(Lane::listed).map(|segment| (segment.msn, Segment::clone(segment)));
         let mut known: BTreeMap<Msn, Segment> = listed.collect();
         let last = self.lanes.iter().filter_map(Lane::last).max_by_key(|last| last.start + last.duration);
         let Some(mut last) = last.map(|last| Segment::clone(last)) else { return };
         let longest = MediaTime::from_millis(i64::from(self.target_secs) * 1_000);
+        let open = u64::from(told.lasted > MediaTime::ZERO);
+        let whole = until.0.saturating_sub(lost.0).saturating_sub(open);
+        let span = told.edge - (last.start + last.duration);
+        let share = MediaTime::from_millis(span.as_millis() / i64::try_from(whole).unwrap_or(i64::MAX).max(1));
+        let each = if share > MediaTime::ZERO { share.min(longest) } else { longest };
         for number in lost.0..until.0 {
-            let is_open = number.saturating_add(1) == until.0 && lasted > MediaTime::ZERO;
-            let duration = if is_open { lasted.min(longest) } else { longest };
+            let is_open = number.saturating_add(1) == until.0 && told.lasted > MediaTime::ZERO;
+            let duration = if is_open { told.lasted.min(longest) } else { each };
             let (start, program_date_time) = (last.start + last.duration, last.ends_at());
             let (msn, discontinuity) = (Msn(number), seam && number == lost.0);
             last = Segment { msn, discontinuity, start, duration, program_date_time, ..last };

@@ -18,8 +18,25 @@ use crate::live::{Init, Media, Msn, Segment, SessionId};
 use crate::media::{Container, DynamicRange, MediaTime};
 use crate::source::ChannelName;
 
-/// Objects of the store by their paths below the channel; none where there is no such object.
-pub type Objects = BTreeMap<String, Option<Bytes>>;
+/// Objects of the store by their paths below the channel.
+pub type Objects = BTreeMap<String, Fetched>;
+
+/// What is known of an object.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Fetched {
+    /// It is this.
+    There(Bytes),
+    /// There is none.
+    Absent,
+    /// The store has not told.
+    Unknown,
+}
+
+impl From<Option<Bytes>> for Fetched {
+    fn from(object: Option<Bytes>) -> Self {
+        object.map_or(Self::Absent, Self::There)
+    }
+}
 
 /// How far the objects go.
 #[derive(Debug)]
@@ -52,7 +69,7 @@ pub enum Unreadable {
 }
 
 /// A channel as its stored playlists have it: of the hot end the segments that are there, and before it those that the playlists
-/// name, as a stored playlist names only what is stored.
+/// name, as a stored playlist names only what is stored. So are those of the hot end of which the store has not told.
 #[derive(Debug)]
 pub struct Former {
     pub(super) multivariant: Bytes,
@@ -87,6 +104,8 @@ pub(super) struct FormerRendition {
     pub(super) first_i_frame: u64,
     /// Without holes.
     pub(super) segments: Vec<(Segment, Vec<IFrame>)>,
+    /// Media has said when it is decoded.
+    is_timed: bool,
 }
 
 impl Former {
@@ -142,7 +161,7 @@ struct Reader<'a> {
     container: Container,
     hot: MediaTime,
     objects: &'a Objects,
-    /// What is lacking, by the number that it was made with; playlists count as the newest.
+    /// What is lacking, by the number that it was made with; what many segments need counts as the newest.
     needs: Vec<(Msn, String)>,
 }
 
@@ -239,12 +258,18 @@ impl<'a> Reader<'a> {
     fn object(&mut self, resource: &Resource, made: Msn) -> Option<&'a Bytes> {
         let path = resource.below_channel();
         match self.objects.get(&path) {
-            Some(object) => object.as_ref(),
+            Some(Fetched::There(data)) => Some(data),
+            Some(Fetched::Absent | Fetched::Unknown) => None,
             None => {
                 self.needs.push((made, path));
                 None
             }
         }
+    }
+
+    /// The store has not told of it.
+    fn is_unknown(&self, resource: &Resource) -> bool {
+        self.objects.get(&resource.below_channel()) == Some(&Fetched::Unknown)
     }
 
     /// The renditions that the multivariant playlist names, without media.
@@ -382,10 +407,12 @@ impl<'a> Reader<'a> {
         if gap {
             return Ok((segment, true));
         }
-        let has_init = self.container == Container::Ts || self.init(rendition, session, msn);
+        let has_init = self.container == Container::Ts || self.init(rendition, session);
         let media = match hot {
-            true => self.object(&resource, msn).map(|data| Media::Hot { data: data.clone(), parts: Vec::new() }),
-            false => Some(Media::Cold { bytes: None }),
+            true if !self.is_unknown(&resource) => {
+                self.object(&resource, msn).map(|data| Media::Hot { data: data.clone(), parts: Vec::new() })
+            }
+            _ => Some(Media::Cold { bytes: None }),
         };
         Ok(match media.filter(|_| has_init) {
             Some(media) => (Segment { media, ..segment }, true),
@@ -394,7 +421,7 @@ impl<'a> Reader<'a> {
     }
 
     /// Gives the rendition the initialisation segment of a run. False where it is not there.
-    fn init(&mut self, rendition: &mut FormerRendition, session: SessionId, needed_by: Msn) -> bool {
+    fn init(&mut self, rendition: &mut FormerRendition, session: SessionId) -> bool {
         if rendition.inits.iter().any(|init| init.session == session) {
             return true;
         }
@@ -402,7 +429,7 @@ impl<'a> Reader<'a> {
         if self.needs.iter().any(|(_, path)| *path == resource.below_channel()) {
             return false;
         }
-        let Some(data) = self.object(&resource, needed_by) else { return false };
+        let Some(data) = self.object(&resource, NEWEST) else { return false };
         rendition.inits.push(Init { session, data: data.clone() });
         true
     }
@@ -421,6 +448,7 @@ impl FormerRendition {
             inits: Vec::new(),
             first_i_frame: 1,
             segments: Vec::new(),
+            is_timed: false,
         }
     }
 
@@ -441,6 +469,7 @@ impl FormerRendition {
             decode_time(segment.data()?, scale?)
         };
         let first = self.segments.iter().enumerate().find_map(|(place, (segment, _))| Some((place, said(segment)?)));
+        self.is_timed = first.is_some();
         let (before, begin) = first.unwrap_or((0, MediaTime::ZERO));
         let sum = |sum, (segment, _): &(Segment, Vec<IFrame>)| sum + segment.duration;
         let mut end = begin - self.segments.iter().take(before).fold(MediaTime::ZERO, sum);
@@ -458,7 +487,7 @@ impl FormerRendition {
     pub(super) fn end_at(&mut self, edge: MediaTime) {
         let end = self.segments.last().map_or(edge, |(last, _)| last.start + last.duration);
         let late = (edge - end).max(MediaTime::ZERO);
-        if self.inits.is_empty() {
+        if !self.is_timed {
             self.segments.iter_mut().for_each(|(segment, _)| segment.start += late);
         }
     }
@@ -477,7 +506,7 @@ impl FormerRendition {
     }
 }
 
-/// Playlists are needed before all media.
+/// Playlists and initialisation segments are needed before all media.
 const NEWEST: Msn = Msn(u64::MAX);
 
 /// Before there is a run that says what is expected of it.

@@ -51,4 +51,4 @@ mod window;
 pub use channel::{Packager, Told};
 pub use driver::{Setup, run};
 pub use fact::Fact;
-pub use former::{Former, NUMBER_MAX, Objects, Reading, Unreadable};
+pub use former::{Fetched, Former, NUMBER_MAX, Objects, Reading, Unreadable};

@@ -8,6 +8,9 @@ use crate::packager::simulate::{self, RENDITIONS, Session, steady};
 use crate::packager::testing;
 use crate::packager::{Packager, Told};
 
+/// Objects by their paths below the channel.
+type Store = BTreeMap<String, Option<Bytes>>;
+
 /// All of a window.
 const HOT: Duration = Duration::from_secs(60);
 
@@ -16,8 +19,8 @@ fn channel() -> ChannelName {
 }
 
 /// What the store holds of a channel of which `snapshot` is stored.
-fn stored(snapshot: &ChannelSnapshot) -> Objects {
-    let mut objects = Objects::new();
+fn stored(snapshot: &ChannelSnapshot) -> Store {
+    let mut objects = Store::new();
     let mut put = |resource: Resource, data: &Bytes| objects.insert(resource.below_channel(), Some(data.clone()));
     put(Resource::Multivariant, &snapshot.multivariant.as_ref().unwrap().text);
     for rendition in snapshot.renditions.iter().filter(|rendition| rendition.playlist.is_some()) {
@@ -34,19 +37,27 @@ fn stored(snapshot: &ChannelSnapshot) -> Objects {
 }
 
 /// Reads it as the server does, which fetches what is needed.
-fn read(store: &Objects, container: Container) -> Result<Option<Former>, Unreadable> {
+fn read(store: &Store, container: Container) -> Result<Option<Former>, Unreadable> {
     read_hot(store, container, HOT).map(|(former, _)| former)
 }
 
 /// The same, and what was fetched.
-fn read_hot(store: &Objects, container: Container, hot: Duration) -> Result<(Option<Former>, Objects), Unreadable> {
+fn read_hot(store: &Store, container: Container, hot: Duration) -> Result<(Option<Former>, Objects), Unreadable> {
+    read_from(container, hot, |path| store.get(path).cloned().flatten().into())
+}
+
+fn read_from(
+    container: Container,
+    hot: Duration,
+    fetch: impl Fn(&str) -> Fetched,
+) -> Result<(Option<Former>, Objects), Unreadable> {
     let mut objects = Objects::new();
     for _ in 0..4 {
         match Former::read(&channel(), container, hot, &objects)? {
             Reading::Nothing => return Ok((None, objects)),
             Reading::Whole(former) => return Ok((Some(*former), objects)),
             Reading::Needs(paths) => {
-                objects.extend(paths.into_iter().map(|path| (path.clone(), store.get(&path).cloned().flatten())));
+                objects.extend(paths.into_iter().map(|path| (path.clone(), fetch(&path))));
             }
         }
     }
@@ -70,7 +81,7 @@ fn feed(packager: &mut Packager, watcher: &mut Watcher, events: Vec<LadderEvent>
     }
 }
 
-fn resume(told: Told, store: &Objects) -> Packager {
+fn resume(told: Told, store: &Store) -> Packager {
     let former = read(store, Container::Cmaf).unwrap();
     Packager::resume(simulate::hls(), told, former, testing::wall_clock(0))
 }
@@ -144,6 +155,31 @@ fn what_was_told_and_is_not_stored_is_a_gap_and_no_number_is_used_twice() {
     assert!(playlist(&after, "audio").contains("#EXT-X-DISCONTINUITY-SEQUENCE:8\n"));
 }
 
+#[test]
+fn what_is_lost_is_as_long_as_is_known() {
+    let (packager, _) = killed();
+    let store = stored(packager.snapshot());
+    let ends = packager.snapshot().renditions.iter().filter_map(|rendition| rendition.segments.back());
+    let end = ends.map(|last| last.start + last.duration).max();
+    let seconds = |seconds: i64| MediaTime::from_millis(1_000 * seconds);
+    let lasts = |edge: MediaTime, lasted: MediaTime| {
+        let told = Told { last: Msn(7), lasted, edge, ..packager.told() };
+        let after = resume(told, &store);
+        let rendition = after.snapshot().rendition("720p").unwrap().clone();
+        let lost: Vec<i64> = rendition
+            .listed()
+            .skip_while(|segment| segment.msn < Msn(5))
+            .map(|lost| lost.duration.as_millis())
+            .collect();
+        lost
+    };
+    let end = end.unwrap();
+    assert_eq!(lasts(end + seconds(3), MediaTime::ZERO), [1_000; 3]);
+    assert_eq!(lasts(end + seconds(3), MediaTime::from_millis(200)), [1_500, 1_500, 200], "the last was being made");
+    assert_eq!(lasts(end + seconds(60), MediaTime::ZERO), [2_000; 3], "at the longest");
+    assert_eq!(lasts(end, MediaTime::ZERO), [2_000; 3], "where nothing is known");
+}
+
 /// A long window, of which only the last seconds are fetched.
 #[test]
 fn of_a_long_window_the_hot_end_is_fetched_and_the_rest_is_taken_by_its_word() {
@@ -154,12 +190,12 @@ fn of_a_long_window_the_hot_end_is_fetched_and_the_rest_is_taken_by_its_word() {
     events.pop();
     feed(&mut packager, &mut watcher, events);
     let store = stored(packager.snapshot());
-    let segments = |objects: &Objects| objects.keys().filter(|path| path.ends_with(".m4s")).count();
+    let segments = |paths: Vec<&String>| paths.iter().filter(|path| path.ends_with(".m4s")).count();
     // Nothing but the six target durations that are the least.
     let (former, fetched) = read_hot(&store, Container::Cmaf, Duration::ZERO).unwrap();
-    assert_eq!(segments(&store), 3 * 24);
+    assert_eq!(segments(store.keys().collect()), 3 * 24);
     // Sound is a little shorter.
-    assert!((3 * 6..=3 * 7).contains(&segments(&fetched)), "{}", segments(&fetched));
+    assert!((3 * 6..=3 * 7).contains(&segments(fetched.keys().collect())), "{}", segments(fetched.keys().collect()));
     let mut after = Packager::resume(hls, packager.told(), former, testing::wall_clock(0));
     watcher.restart(after.told().last);
     watcher.see(after.snapshot());
@@ -200,7 +236,7 @@ fn an_ended_programme_stays_ended() {
 fn without_a_store_the_numbers_go_on() {
     let (session, edge) = (testing::SESSION, MediaTime::from_millis(77_000));
     let told = Told { session, edge, ..told(41, 3) };
-    let mut packager = resume(told, &Objects::new());
+    let mut packager = resume(told, &Store::new());
     assert_eq!((packager.is_open(), packager.told()), (false, told));
     feed(&mut packager, &mut Watcher::default(), steady(100, false).events(10_000));
     assert_eq!(listed(&packager, "720p"), [(42, false, false), (43, false, false)]);
@@ -226,6 +262,33 @@ fn media_that_is_not_there_is_not_listed() {
     assert_eq!(first_entry("360p"), first_entry("720p"));
     store.retain(|path, _| !path.ends_with("init.mp4"));
     assert_eq!(read(&store, Container::Cmaf).unwrap_err(), Unreadable::NoMedia);
+}
+
+#[test]
+fn media_of_which_the_store_does_not_tell_is_as_listed() {
+    let (packager, _) = killed();
+    let store = stored(packager.snapshot());
+    let fetch = |slow: &'static [&'static str]| {
+        let hangs = move |path: &str| slow.iter().any(|slow| path.ends_with(slow));
+        let fetch = |path: &str| if hangs(path) { Fetched::Unknown } else { store[path].clone().into() };
+        let (former, _) = read_from(Container::Cmaf, HOT, fetch).unwrap();
+        Packager::resume(simulate::hls(), packager.told(), former, testing::wall_clock(0))
+    };
+    let whole = resume(packager.told(), &store);
+    for slow in [&["360p/2.m4s", "/2.m4s"][..], &["/3.m4s"], &["/4.m4s"], &["/1.m4s", "/2.m4s", "/3.m4s", "/4.m4s"]] {
+        let after = fetch(slow);
+        for rendition in RENDITIONS {
+            assert_eq!(playlist(&after, rendition), playlist(&whole, rendition), "{slow:?}");
+            let [one, other] = [&after, &whole].map(|of| of.snapshot().rendition(rendition).unwrap());
+            for (one, other) in one.listed().zip(other.listed()) {
+                let is_slow = slow.iter().any(|slow| *slow == format!("/{}.m4s", one.msn));
+                assert_eq!((one.is_cold(), one.is_gap()), (is_slow && !other.is_gap(), other.is_gap()), "{slow:?}");
+                let apart = (one.start - other.start).as_millis().abs();
+                // By the seam a run begins where the one before ended; the clock went on by six seconds.
+                assert!(apart <= 6_100, "{slow:?}: {apart} ms");
+            }
+        }
+    }
 }
 
 #[test]
