@@ -27,6 +27,7 @@ pub mod origin;
 pub mod packager;
 pub mod playlist;
 pub mod progressive;
+mod seldom;
 pub mod source;
 pub mod store;
 pub mod tls;

@@ -1,6 +1,5 @@
-//! Brings what waits in the spool to the store, the oldest first, beside what is live and slower than that.
+//! Brings what waits in the spool to the store, the oldest first but for what was refused, beside what is live and slower than that.
 
-use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -10,10 +9,10 @@ use tokio_util::sync::CancellationToken;
 use tracing::{debug, info, warn};
 
 use super::spell::Spell;
-use super::spool::Refusals;
 use super::upload::random;
 use super::{Spool, Store, StoreError};
 use crate::metrics::{KindLabel, Metrics};
+use crate::seldom::Seldom;
 
 /// Drains the spool until `stop` is cancelled; what is left waits for the next process. What is on its way then may be put
 /// twice.
@@ -27,7 +26,7 @@ pub async fn drain(spool: Spool, store: Arc<dyn Store>, metrics: Metrics, stop: 
         next: Instant::now(),
         ebb: None,
         last_stored: None,
-        told: BTreeSet::new(),
+        never_taken: Seldom::default(),
     };
     tokio::select! {
         () = stop.cancelled() => {}
@@ -52,8 +51,8 @@ struct Drain {
     /// What went up since something did.
     ebb: Option<Ebb>,
     last_stored: Option<Instant>,
-    /// Objects in the spool that were spoken of.
-    told: BTreeSet<String>,
+    /// Objects that the store refuses while it takes others.
+    never_taken: Seldom,
 }
 
 /// A put is over.
@@ -136,7 +135,6 @@ impl Drain {
     fn stored(&mut self, key: &str, bytes: u64, now: Instant) {
         debug!(key, bytes, "stored from the spool");
         self.spool.stored(key);
-        self.told.remove(key);
         self.last_stored = Some(now);
         self.metrics.store_drained.inc();
         self.spell.succeeded(now);
@@ -159,10 +157,13 @@ impl Drain {
     fn failed(&mut self, key: &str, error: &StoreError, now: Instant) {
         debug!(key, %error, "not stored from the spool");
         self.metrics.store_errors.get_or_create(&KindLabel { kind: error.kind() }).inc();
-        let Refusals { count, first } = self.spool.refused(key, now, now.checked_add(SET_ASIDE));
-        let is_alone = self.last_stored.is_some_and(|stored| first < stored);
-        if count >= REFUSALS_TOLD && is_alone && self.told.insert(key.to_owned()) {
-            warn!(key, %error, "the store takes other objects from the spool and not this one; it is tried again and again");
+        let refusals = self.spool.refused(key, now, self.last_stored);
+        let news = u64::from(refusals == Some(REFUSALS_TOLD));
+        if let Some(objects) = self.never_taken.tell(news, now).filter(|_| news > 0) {
+            warn!(
+                objects, key, %error,
+                "the store takes other objects from the spool and not these, of which this is the last; they are tried again and again"
+            );
         }
         self.spell.failed(now, random(), &error.to_string());
     }
@@ -176,9 +177,6 @@ fn time_of(bytes: u64, bitrate: u64) -> Duration {
 
 /// One put hides the other's wait for its answer. An uploader has six: where the uplink is full, what is live gets most of it.
 const PUTS_MAX: usize = 2;
-
-/// Longer than the longest wait between tries, so that the next try is of another object.
-const SET_ASIDE: Duration = Duration::from_secs(15);
 
 /// Refusals of one object after which it is spoken of.
 const REFUSALS_TOLD: u32 = 4;

@@ -9,6 +9,7 @@ use std::io::{self, ErrorKind, Write};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
 
 use async_trait::async_trait;
 use bytes::Bytes;
@@ -54,6 +55,22 @@ impl FileStore {
     pub(super) async fn remove_unfinished(&self) -> Result<(), StoreError> {
         let (root, place) = (Arc::clone(&self.root), self.root.path.display());
         blocking(move || remove_unfinished(&root.path)).await.map_err(|error| StoreError::from_io(place, &error))
+    }
+
+    /// All objects whose keys begin with `prefix`, which ends with a slash, in no order. What a process was writing below it a day
+    /// ago was killed with it, and is removed.
+    ///
+    /// # Errors
+    /// Where it cannot be known what there is.
+    pub(super) async fn list_all(&self, prefix: &str) -> Result<Vec<Listed>, StoreError> {
+        let directory = prefix.trim_end_matches('/').to_owned();
+        let name = directory.clone();
+        self.run(&directory, move |_, path| {
+            let mut found = Vec::new();
+            walk(path, &name, &mut found)?;
+            Ok(found)
+        })
+        .await
     }
 
     /// Runs a file operation on the path of `key`, on a thread that may block.
@@ -108,16 +125,11 @@ impl Store for FileStore {
     }
 
     async fn list(&self, prefix: &str, after: Option<&str>) -> Result<Vec<Listed>, StoreError> {
-        let (directory, after) = (prefix.trim_end_matches('/').to_owned(), after.map(str::to_owned));
-        let name = directory.clone();
-        self.run(&directory, move |_, path| {
-            let mut found = Vec::new();
-            walk(path, &name, &mut found)?;
-            found.retain(|listed| after.as_ref().is_none_or(|after| listed.key > *after));
-            found.sort_unstable_by(|one, other| one.key.cmp(&other.key));
-            Ok(found)
-        })
-        .await
+        let mut found = self.list_all(prefix).await?;
+        found.retain(|listed| after.is_none_or(|after| listed.key.as_str() > after));
+        found.sort_unstable_by(|one, other| one.key.cmp(&other.key));
+        found.truncate(LISTED_AT_ONCE_MAX);
+        Ok(found)
     }
 
     async fn probe(&self) -> Result<(), StoreError> {
@@ -194,6 +206,12 @@ const LOCK: &str = ".lock";
 /// How the name of a file ends that is being written.
 const UNFINISHED: &str = ".tmp";
 
+/// No file takes so long to be written.
+const UNFINISHED_AGE: Duration = Duration::from_secs(24 * 3600);
+
+/// As many objects as one request of S3 gives.
+const LISTED_AT_ONCE_MAX: usize = 1000;
+
 /// A version of a file is what is in it.
 fn version(data: &[u8]) -> Version {
     Version(Sha256::digest(data).iter().map(|byte| format!("{byte:02x}")).collect())
@@ -231,6 +249,12 @@ fn walk(directory: &Path, name: &str, found: &mut Vec<Listed>) -> io::Result<()>
         };
         if about.is_dir() {
             walk(&entry.path(), &key, found)?;
+        } else if is_unfinished(&entry) {
+            let age = about.modified()?.elapsed().unwrap_or_default();
+            if age >= UNFINISHED_AGE {
+                // One that stays does no harm.
+                let _ = fs::remove_file(entry.path());
+            }
         } else if about.is_file() && key::check(&key).is_ok() {
             found.push(Listed { key, modified: about.modified()?, bytes: about.len() });
         }
@@ -241,15 +265,20 @@ fn walk(directory: &Path, name: &str, found: &mut Vec<Listed>) -> io::Result<()>
 fn remove_unfinished(directory: &Path) -> io::Result<()> {
     for entry in fs::read_dir(directory)? {
         let entry = entry?;
-        let name = entry.file_name();
-        let name = name.to_string_lossy();
         if entry.file_type()?.is_dir() {
             remove_unfinished(&entry.path())?;
-        } else if name.starts_with('.') && name.ends_with(UNFINISHED) {
+        } else if is_unfinished(&entry) {
             fs::remove_file(entry.path())?;
         }
     }
     Ok(())
+}
+
+/// It is being written, or was when its process was killed.
+fn is_unfinished(entry: &fs::DirEntry) -> bool {
+    let name = entry.file_name();
+    let name = name.to_string_lossy();
+    name.starts_with('.') && name.ends_with(UNFINISHED)
 }
 
 fn read(path: &Path) -> io::Result<Option<Bytes>> {
@@ -322,6 +351,36 @@ mod tests {
         store.remove_unfinished().await.unwrap();
         assert_eq!((entries(root.path()), entries(&root.path().join("a/b"))), (1, 1));
         assert_eq!(store.list("a/", None).await.unwrap().first().map(|listed| listed.bytes), Some(1));
+    }
+
+    #[tokio::test]
+    async fn what_a_process_was_writing_long_ago_goes_when_somebody_looks() {
+        let root = tempfile::tempdir().unwrap();
+        let store = FileStore::open(root.path()).await.unwrap();
+        store.put(object("a/b/1.m4s", b"1")).await.unwrap();
+        for (name, age) in [("old", UNFINISHED_AGE), ("new", UNFINISHED_AGE / 2)] {
+            let path = root.path().join(format!("a/b/.{name}.m4s.99.0.tmp"));
+            let file = File::create(&path).unwrap();
+            let now = fs::metadata(&path).unwrap().modified().unwrap();
+            file.set_modified(now.checked_sub(age).unwrap()).unwrap();
+        }
+        assert_eq!(store.list("a/", None).await.unwrap().len(), 1);
+        assert_eq!(entries(&root.path().join("a/b")), 2, "another process may be at the newer");
+    }
+
+    #[tokio::test]
+    async fn what_there_is_is_listed_page_by_page() {
+        let root = tempfile::tempdir().unwrap();
+        let store = FileStore::open(root.path()).await.unwrap();
+        fs::create_dir(root.path().join("a")).unwrap();
+        (0..2500).for_each(|n| fs::write(root.path().join(format!("a/{n:04}")), b"").unwrap());
+        let (mut after, mut pages) = (None, Vec::new());
+        loop {
+            let page = store.list("a/", after.as_deref()).await.unwrap();
+            let Some(last) = page.last() else { break };
+            (after, pages) = (Some(last.key.clone()), [pages, vec![page.len()]].concat());
+        }
+        assert_eq!((pages, after.as_deref()), (vec![1000, 1000, 500], Some("a/2499")));
     }
 
     #[tokio::test(flavor = "multi_thread", worker_threads = 4)]

@@ -17,7 +17,6 @@ mod ledger;
 mod s3;
 #[cfg(test)]
 pub(crate) mod scripted;
-mod seldom;
 mod shelf;
 mod spell;
 mod spool;

@@ -10,6 +10,7 @@ mod index;
 
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
 
 use bytes::Bytes;
 use tokio::sync::Notify;
@@ -17,15 +18,13 @@ use tokio::time::Instant;
 use tracing::{info, warn};
 
 use super::goal::media_object;
-use super::seldom::{Seldom, TELL_EACH};
 use super::{FileStore, Object, Store as _, StoreError};
 use crate::config::SpoolConfig;
 use crate::layout::Resource;
 use crate::metrics::Metrics;
+use crate::seldom::{Seldom, TELL_EACH};
 use crate::source::ChannelName;
 use index::{Admission, Depth, Index};
-
-pub(super) use index::Refusals;
 
 /// The spool of a process; clones are the same one.
 #[derive(Clone, Debug)]
@@ -53,6 +52,8 @@ struct State {
     too_large: Seldom,
     /// Writing fails, and that was said; when it failed last.
     failed: Option<Instant>,
+    /// Giving up others did not make room on the disk: nothing is given up for that before.
+    useless_until: Option<Instant>,
 }
 
 impl Spool {
@@ -64,7 +65,7 @@ impl Spool {
         let files = FileStore::open(&config.path).await?;
         // What stays takes room; that the disk takes nothing is said below.
         drop(files.remove_unfinished().await);
-        let mut found = files.list("live/", None).await?;
+        let mut found = files.list_all("live/").await?;
         found.retain(|listed| Resource::parse(&listed.key).is_some_and(|(_, resource)| !resource.is_text()));
         found.sort_by_key(|listed| listed.modified);
         let mut index = Index::new(config.bytes_max);
@@ -79,6 +80,7 @@ impl Spool {
                     given_up: Seldom::default(),
                     too_large: Seldom::default(),
                     failed: None,
+                    useless_until: None,
                 }),
                 changed: Notify::new(),
                 bytes_max: config.bytes_max,
@@ -124,14 +126,18 @@ impl Spool {
 
     /// Where the disk itself is full, others are given up as well; not all of them, should that not help.
     async fn write(&self, object: Object, bytes: u64) -> Result<(), StoreError> {
+        let is_useful = self.state(|state| state.useless_until.is_none_or(|until| until <= Instant::now()));
         let mut written = self.inner.files.put(object.clone()).await;
         for _ in 0..ROOM_TRIES {
-            if !matches!(written, Err(StoreError::Full(_))) {
-                break;
+            if !is_useful || !matches!(written, Err(StoreError::Full(_))) {
+                return written;
             }
             let given_up = self.update(|index| index.give_up(bytes.max(1)));
             self.delete_given_up(given_up).await;
             written = self.inner.files.put(object.clone()).await;
+        }
+        if matches!(written, Err(StoreError::Full(_))) {
+            self.state(|state| state.useless_until = Instant::now().checked_add(USELESS_FOR));
         }
         written
     }
@@ -165,7 +171,7 @@ impl Spool {
         self.inner.drain_bitrate
     }
 
-    /// The oldest object that is to go to the store now, and its bytes.
+    /// The object that is to go to the store now, and its bytes.
     pub(super) fn go(&self, now: Instant) -> Option<(String, u64)> {
         self.update(|index| index.go(now))
     }
@@ -180,9 +186,10 @@ impl Spool {
         Ok(data.map(|data| media_object(key.to_owned(), &resource, data)))
     }
 
-    /// The store has refused an object at `now`; it has its turn again then.
-    pub(super) fn refused(&self, key: &str, now: Instant, not_before: Option<Instant>) -> Refusals {
-        self.update(|index| index.refused(key, now, not_before))
+    /// The store has refused an object at `now`, and has taken another `last_stored`; it has its turn again later. How often it
+    /// was refused, where others were stored since the first time.
+    pub(super) fn refused(&self, key: &str, now: Instant, last_stored: Option<Instant>) -> Option<u32> {
+        self.update(|index| index.refused(key, now, last_stored))
     }
 
     /// The object's file has vanished: somebody else took it.
@@ -294,6 +301,9 @@ fn remedy(error: &StoreError) -> String {
 
 /// How often as much as an object needs is given up for it on a disk that is full.
 const ROOM_TRIES: usize = 3;
+
+/// Where that made no room, because the disk is full of other things, nothing is given up again for so long.
+const USELESS_FOR: Duration = Duration::from_secs(60);
 
 #[cfg(test)]
 mod tests;

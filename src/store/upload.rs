@@ -32,7 +32,6 @@ use super::backlog::{Backlog, Left, Patience};
 use super::goal::{Goal, Upload, same_listing};
 use super::hedge::{self, Pace, Written};
 use super::ledger::Ledger;
-use super::seldom::Seldom;
 use super::spell::Spell;
 use super::{Condition, Holder, Listed, Spool, Standing, Store, StoreError, Version, Writer};
 use crate::chronicle::Kept;
@@ -40,6 +39,7 @@ use crate::layout::{self, Resource};
 use crate::live::{ChannelSnapshot, RenditionSnapshot, UploadStatus};
 use crate::metrics::{ChannelLabel, KindLabel, Metrics};
 use crate::source::ChannelName;
+use crate::seldom::Seldom;
 
 /// What an uploader works with.
 #[derive(Clone, Debug)]

@@ -3,6 +3,7 @@
 //! A pure state machine: no I/O; the time is given.
 
 use std::collections::BTreeMap;
+use std::time::Duration;
 
 use tokio::time::Instant;
 
@@ -34,14 +35,10 @@ struct Entry {
     held: bool,
     /// The store has refused it, and it is not its turn before.
     not_before: Option<Instant>,
-    refusals: Option<Refusals>,
-}
-
-/// How often the store has refused an object, and when first.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(in crate::store) struct Refusals {
-    pub(in crate::store) count: u32,
-    pub(in crate::store) first: Instant,
+    /// How often it has done so; after the first time only where others were stored since, so that it is not for want of a store.
+    refusals: u32,
+    /// When it did so first.
+    refused: Option<Instant>,
 }
 
 /// Where an object is.
@@ -151,24 +148,31 @@ impl Index {
         std::mem::take(&mut self.doomed)
     }
 
-    /// The oldest object that is to go to the store now, and its bytes. It is to be followed by [`Index::stored`],
-    /// [`Index::lost`] or [`Index::refused`].
+    /// The object that is to go to the store now, and its bytes: of those that were refused least often the oldest. It is to be
+    /// followed by [`Index::stored`], [`Index::lost`] or [`Index::refused`].
     pub(super) fn go(&mut self, now: Instant) -> Option<(String, u64)> {
-        let due = |entry: &&mut Entry| entry.is_free() && entry.not_before.is_none_or(|not_before| not_before <= now);
-        let entry = self.entries.values_mut().find(due)?;
+        let is_due = |entry: &Entry| entry.is_free() && entry.not_before.is_none_or(|not_before| not_before <= now);
+        let due = || self.entries.iter().filter(|(_, entry)| is_due(entry));
+        // Most have never been refused, and then it is one of the first.
+        let next =
+            due().find(|(_, entry)| entry.refusals == 0).or_else(|| due().min_by_key(|(_, entry)| entry.refusals));
+        let age = *next?.0;
+        let entry = self.entries.get_mut(&age)?;
         entry.at = Place::Going;
         Some((entry.key.clone(), entry.bytes))
     }
 
-    /// The store has refused an object at `now`, and the others have their turn until then.
-    pub(super) fn refused(&mut self, key: &str, now: Instant, not_before: Option<Instant>) -> Refusals {
-        let none = Refusals { count: 0, first: now };
-        let Some(entry) = self.entry(key) else { return none };
-        (entry.at, entry.not_before) = (Place::Here, not_before);
-        let before = entry.refusals.unwrap_or(none);
-        let refusals = Refusals { count: before.count.saturating_add(1), ..before };
-        entry.refusals = Some(refusals);
-        refusals
+    /// The store has refused an object at `now`, and has taken another `last_stored`: the others have their turn for a while, and
+    /// for longer each time. How often it was refused, where others were stored since the first time.
+    pub(super) fn refused(&mut self, key: &str, now: Instant, last_stored: Option<Instant>) -> Option<u32> {
+        let entry = self.entry(key)?;
+        let is_alone = entry.refused.is_none_or(|refused| last_stored.is_some_and(|stored| refused < stored));
+        entry.refusals = entry.refusals.saturating_add(u32::from(is_alone));
+        let doubled = 1u32.checked_shl(entry.refusals.saturating_sub(1)).filter(|doubled| *doubled > 0);
+        let aside = SET_ASIDE.saturating_mul(doubled.unwrap_or(u32::MAX)).min(SET_ASIDE_MAX);
+        (entry.at, entry.not_before) = (Place::Here, now.checked_add(aside));
+        entry.refused.get_or_insert(now);
+        is_alone.then_some(entry.refusals)
     }
 
     /// The object's file has vanished.
@@ -196,8 +200,9 @@ impl Index {
     }
 
     fn insert(&mut self, key: &str, bytes: u64, at: Place, held: bool) {
-        self.entries
-            .insert(self.next, Entry { key: key.to_owned(), bytes, at, held, not_before: None, refusals: None });
+        let (not_before, refusals, refused) = (None, 0, None);
+        let entry = Entry { key: key.to_owned(), bytes, at, held, not_before, refusals, refused };
+        self.entries.insert(self.next, entry);
         self.ages.insert(key.to_owned(), self.next);
         self.next = self.next.saturating_add(1);
         self.bytes = self.bytes.saturating_add(bytes);
@@ -226,10 +231,14 @@ impl Entry {
     }
 }
 
+/// Longer than the longest wait between tries, so that the next try is of another object.
+const SET_ASIDE: Duration = Duration::from_secs(15);
+
+/// What the store never takes is tried so often.
+const SET_ASIDE_MAX: Duration = Duration::from_secs(600);
+
 #[cfg(test)]
 mod tests {
-    use std::time::Duration;
-
     use super::*;
 
     fn key(n: u64) -> String {
@@ -269,14 +278,38 @@ mod tests {
     fn they_go_in_order_and_who_was_refused_waits_for_its_turn() {
         let mut index = with(100, 3);
         assert_eq!([go(&mut index), go(&mut index)], [Some(key(0)), Some(key(1))]);
-        let later = Instant::now() + Duration::from_secs(15);
-        assert_eq!(index.refused(&key(0), Instant::now(), Some(later)).count, 1);
+        let now = Instant::now();
+        let later = now + Duration::from_secs(15);
+        assert_eq!(index.refused(&key(0), now, None), Some(1));
         assert_eq!(index.next_turn(), Some(later));
         assert_eq!([go(&mut index), go(&mut index)], [Some(key(2)), None]);
         assert_eq!(index.go(later), Some((key(0), 10)));
         index.stored(&key(0));
         assert_eq!((index.take_doomed(), index.take_doomed()), (vec![key(0)], vec![]));
         assert_eq!(index.depth().objects, 2);
+    }
+
+    #[test]
+    fn who_was_refused_often_comes_last_and_waits_longer() {
+        let mut index = with(100, 3);
+        let mut now = Instant::now();
+        // In the last three others had been stored.
+        for (refused, is_stored, expected, aside) in [
+            (0, false, Some(1), 15),
+            (0, false, None, 15),
+            (0, true, Some(2), 30),
+            (0, true, Some(3), 60),
+            (1, true, Some(1), 15),
+        ] {
+            assert_eq!(index.refused(&key(refused), now, is_stored.then_some(now)), expected);
+            let due = index.entry(&key(refused)).unwrap().not_before;
+            assert_eq!(due, Some(now + Duration::from_secs(aside)), "{refused}");
+            now += Duration::from_secs(aside);
+        }
+        let turns: Vec<_> = (0..3).filter_map(|_| index.go(now).map(|(key, _)| key)).collect();
+        assert_eq!(turns, [key(2), key(1), key(0)], "the newest was never refused");
+        (0..20).for_each(|_| _ = index.refused(&key(0), now, Some(now + SET_ASIDE)));
+        assert_eq!(index.entry(&key(0)).unwrap().not_before, Some(now + SET_ASIDE_MAX));
     }
 
     #[test]

@@ -2,7 +2,6 @@
 
 use std::path::Path;
 use std::sync::Mutex;
-use std::time::Duration;
 
 use bytes::Bytes;
 use tokio::task::JoinSet;
@@ -158,8 +157,50 @@ async fn one_that_is_never_taken_holds_nothing_up_and_is_spoken_of() {
     leave(&spool, 100..110).await;
     sleep(Duration::from_secs(30)).await;
     assert_eq!(puts(&store).len(), 109);
-    let told = log.text().matches("takes other objects from the spool and not this one").count();
+    let told = log.text().matches("takes other objects from the spool and not these").count();
     assert!(told == 1 && log.text().contains(&key(0)), "{}", log.text());
+}
+
+#[tokio::test(start_paused = true)]
+async fn many_that_are_never_taken_hold_nothing_up_either() {
+    let (log, _guard) = capture(Level::WARN);
+    let directory = tempfile::tempdir().unwrap();
+    let (spool, store) = (open(directory.path(), 10_000).await, store(|asked| object_number(asked) < 20));
+    leave(&spool, 0..200).await;
+    let _drain = start(&spool, &store);
+    // Each of them is tried once, and the longest wait between tries is ten seconds.
+    sleep(Duration::from_secs(210)).await;
+    assert_eq!(puts(&store).len(), 180);
+    sleep(Duration::from_secs(600)).await;
+    leave(&spool, 200..400).await;
+    sleep(Duration::from_secs(30)).await;
+    assert_eq!(puts(&store).len(), 380);
+    sleep(Duration::from_secs(1200)).await;
+    assert_eq!(spool.waiting(), 20);
+    let told = log.text().matches("takes other objects from the spool and not these").count();
+    assert!((1..=3).contains(&told), "seldom: {}", log.text());
+}
+
+/// A disk that is full of other things.
+#[tokio::test(start_paused = true)]
+async fn where_giving_up_makes_no_room_little_is_given_up() {
+    let directory = tempfile::tempdir().unwrap();
+    let spool = open(directory.path(), 10_000).await;
+    leave(&spool, 0..100).await;
+    // The names under which the next are written: nothing can be.
+    let folder = directory.path().join("live/demo/720p/1");
+    for (n, write) in (100..=140).flat_map(|n| (100..160).map(move |write| (n, write))) {
+        let name = format!(".{n}.m4s.{}.{write}.tmp", std::process::id());
+        std::os::unix::fs::symlink("/dev/full", folder.join(name)).unwrap();
+    }
+    for n in 100..140 {
+        assert!(!spool.keep(object(n)).await);
+    }
+    assert_eq!(spool.waiting(), 97, "as much as three need, once");
+    sleep(USELESS_FOR).await;
+    assert!(!spool.keep(object(140)).await);
+    assert_eq!(spool.waiting(), 94, "and again after a while");
+    leave(&spool, [141]).await;
 }
 
 #[tokio::test(start_paused = true)]

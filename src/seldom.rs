@@ -6,14 +6,14 @@ use tokio::time::Instant;
 
 /// Counts how often something has happened since it was last said.
 #[derive(Debug, Default)]
-pub(super) struct Seldom {
+pub(crate) struct Seldom {
     untold: u64,
     told: Option<Instant>,
 }
 
 impl Seldom {
     /// It happened so many times more. How often since it was last said, where it is to be said now.
-    pub(super) fn tell(&mut self, count: u64, now: Instant) -> Option<u64> {
+    pub(crate) fn tell(&mut self, count: u64, now: Instant) -> Option<u64> {
         self.untold = self.untold.saturating_add(count);
         if self.untold == 0 || self.told.is_some_and(|told| now < told + TELL_EACH) {
             return None;
@@ -24,7 +24,7 @@ impl Seldom {
 }
 
 /// The same is not said again for so long.
-pub(super) const TELL_EACH: Duration = Duration::from_secs(60);
+pub(crate) const TELL_EACH: Duration = Duration::from_secs(60);
 
 #[cfg(test)]
 mod tests {
