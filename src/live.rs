@@ -9,8 +9,7 @@ mod lazy;
 mod low_latency;
 mod tagged;
 
-use std::collections::BTreeMap;
-use std::collections::VecDeque;
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
@@ -377,6 +376,17 @@ pub struct UploadStatus {
     pub spooled: u64,
     /// [`ChannelSnapshot::last`] of the snapshot that all this is said of.
     pub seen: Option<Msn>,
+    /// How far each rendition is in the store.
+    pub renditions: Arc<BTreeMap<RenditionName, StoredUpTo>>,
+}
+
+/// What of a rendition is in the store.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct StoredUpTo {
+    /// All that it lists up to this number.
+    pub last: Msn,
+    /// But for these, which the store's playlists list as gaps.
+    pub lacks: BTreeSet<Msn>,
 }
 
 /// What others may read of one channel.

@@ -32,7 +32,7 @@ fn directory() -> Directory {
         since,
     };
     let (stored, failing) = (Some(Msn(5)), Some("refused".into()));
-    let upload = UploadStatus { segments_behind: 3, stored, failing, spooled: 7, seen: None };
+    let upload = UploadStatus { segments_behind: 3, stored, failing, spooled: 7, ..UploadStatus::default() };
     let demo = view(live(since), ChannelPhase::Publishing(publisher), upload);
     let lost = view(ChannelSnapshot::default(), ChannelPhase::Grace { since }, UploadStatus::default());
     let name = |name| ChannelName::new(name).unwrap();

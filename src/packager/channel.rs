@@ -17,7 +17,7 @@ use super::sound::{Placed, Sound};
 use super::text;
 use crate::config::HlsConfig;
 use crate::ladder::{LadderEvent, RenditionIndex, RenditionKind, RenditionName, RenditionSpec, RunStart};
-use crate::live::{ChannelSnapshot, Msn, OpenSegment, Playlist, RenditionSnapshot, Segment, SessionId};
+use crate::live::{ChannelSnapshot, Msn, OpenSegment, Playlist, RenditionSnapshot, Segment, SessionId, StoredUpTo};
 use crate::media::{AccessUnit, Container, MediaTime, TrackFormat};
 
 /// The state machine; see the module.
@@ -270,10 +270,14 @@ impl Packager {
         self.publish(now);
     }
 
-    /// What the playlists list is in the store up to this number: what of that is older than the hot end need not stay in memory.
-    pub fn stored(&mut self, last: Msn, now: SystemTime) -> Vec<Fact> {
+    /// So far is what the playlists list in the store: what of that is older than the hot end need not stay in memory.
+    pub fn stored(&mut self, renditions: &BTreeMap<RenditionName, StoredUpTo>, now: SystemTime) -> Vec<Fact> {
         let mut facts = Vec::new();
-        self.lanes.iter_mut().for_each(|lane| lane.stored(last, &mut facts));
+        for lane in &mut self.lanes {
+            if let Some(stored) = renditions.get(lane.name()) {
+                lane.stored(stored, &mut facts);
+            }
+        }
         // The source may stand still all the same.
         self.refresh(now);
         facts

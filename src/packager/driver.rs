@@ -1,5 +1,6 @@
 //! The packager's task of one channel: takes events from its queue, publishes snapshots, logs and counts.
 
+use std::collections::BTreeMap;
 use std::pin::pin;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
@@ -11,8 +12,9 @@ use tracing::{debug, info, warn};
 use super::channel::{Packager, Told};
 use super::fact::Fact;
 use crate::ladder::{LadderEvent, RenditionName};
-use crate::live::{ChannelSnapshot, Msn, RenditionSnapshot, UploadStatus};
+use crate::live::{ChannelSnapshot, RenditionSnapshot, StoredUpTo, UploadStatus};
 use crate::metrics::{KindLabel, Metrics};
+use crate::seldom::Seldom;
 use crate::source::ChannelName;
 
 /// What the packager of a channel is made of.
@@ -37,7 +39,8 @@ pub async fn run(
     live: watch::Sender<Arc<ChannelSnapshot>>,
 ) {
     let mut changed = Instant::now();
-    let mut stored = None;
+    let mut stored = Arc::default();
+    let mut often = Often::default();
     // Set anew only when it rings, which costs less than with each event.
     let mut alarm = pin!(sleep(ALARM));
     loop {
@@ -45,12 +48,12 @@ pub async fn run(
         tokio::select! {
             biased;
             event = events.recv() => match event {
-                Some(event) => setup.step(&mut packager, event),
+                Some(event) => setup.step(&mut packager, event, &mut often),
                 None => break,
             },
-            last = stored_beyond(&mut setup.upload, stored) => {
-                stored = Some(last);
-                setup.tell_all(&packager.stored(last, wall_clock()));
+            now = stored_beyond(&mut setup.upload, &stored) => {
+                setup.tell_all(&packager.stored(&now, wall_clock()), &mut often);
+                stored = now;
                 // Of the source nothing came.
                 setup.publish(&before, &packager, &live);
                 continue;
@@ -69,14 +72,24 @@ pub async fn run(
         }
     }
     let before = Arc::clone(packager.snapshot());
-    setup.step(&mut packager, LadderEvent::Finish);
+    setup.step(&mut packager, LadderEvent::Finish, &mut often);
     setup.publish(&before, &packager, &live);
 }
 
-/// Waits until the store has more than up to `last`. Where nobody tells any more it waits for ever.
-async fn stored_beyond(upload: &mut watch::Receiver<UploadStatus>, last: Option<Msn>) -> Msn {
-    let stored = upload.wait_for(|status| status.stored > last).await.ok().and_then(|status| status.stored);
-    match stored {
+/// What comes with each segment of each rendition, where it comes.
+#[derive(Default)]
+struct Often {
+    gaps: Seldom,
+    not_stored: Seldom,
+}
+
+/// What of each rendition is in the store.
+type Stored = Arc<BTreeMap<RenditionName, StoredUpTo>>;
+
+/// Waits until something else is in the store than `before`. Where nobody tells any more it waits for ever.
+async fn stored_beyond(upload: &mut watch::Receiver<UploadStatus>, before: &Stored) -> Stored {
+    let stored = upload.wait_for(|status| status.renditions != *before).await;
+    match stored.ok().map(|status| Arc::clone(&status.renditions)) {
         Some(stored) => stored,
         None => std::future::pending().await,
     }
@@ -113,15 +126,16 @@ impl Setup {
         true
     }
 
-    fn step(&self, packager: &mut Packager, event: LadderEvent) {
-        self.tell_all(&packager.handle(event, wall_clock()));
+    fn step(&self, packager: &mut Packager, event: LadderEvent, often: &mut Often) {
+        self.tell_all(&packager.handle(event, wall_clock()), often);
     }
 
-    fn tell_all(&self, facts: &[Fact]) {
-        facts.iter().for_each(|fact| self.tell(fact));
+    fn tell_all(&self, facts: &[Fact], often: &mut Often) {
+        let now = Instant::now();
+        facts.iter().for_each(|fact| self.tell(fact, often, now));
     }
 
-    fn tell(&self, fact: &Fact) {
+    fn tell(&self, fact: &Fact, often: &mut Often, now: Instant) {
         let channel = self.channel.as_str();
         match fact {
             Fact::RunStarted { session, first } => info!(channel, %session, msn = %first, "run started"),
@@ -137,7 +151,9 @@ impl Setup {
                 debug!(channel, %rendition, %msn, ?duration, bytes, gap, "segment complete");
                 if *gap {
                     self.fault("gap");
-                    warn!(channel, %rendition, %msn, "the rendition has no media here: listed as a gap");
+                    if let Some(segments) = often.gaps.tell(1, now) {
+                        warn!(channel, %rendition, %msn, segments, "a rendition has no media: listed as gaps, of which this is the last");
+                    }
                 }
                 if *too_long {
                     self.fault("segment_too_long");
@@ -146,10 +162,13 @@ impl Setup {
             }
             Fact::NotStored { rendition, msn } => {
                 self.fault("not_stored");
-                warn!(
-                    channel, %rendition, %msn,
-                    "not in the store after hls.memory_max, and no longer in memory: listed as a gap; see why uploads fail"
-                );
+                if let Some(segments) = often.not_stored.tell(1, now) {
+                    warn!(
+                        channel, %rendition, %msn, segments,
+                        "not in the store after hls.memory_max, and no longer in memory: listed as gaps, of which this is the last; \
+                         see why uploads fail"
+                    );
+                }
             }
             Fact::RunStopped { session, units_dropped } => {
                 info!(channel, %session, units_dropped, "run stopped");
@@ -170,8 +189,12 @@ impl Setup {
 #[cfg(test)]
 mod tests {
     use bytes::Bytes;
+    use tracing::Level;
 
     use super::*;
+    use crate::captured_log::capture;
+    use crate::live::Msn;
+    use crate::media::MediaTime;
     use crate::metrics::RenditionLabel;
     use crate::packager::simulate;
 
@@ -214,6 +237,23 @@ mod tests {
             snapshot.rendition("audio").unwrap().listed().filter_map(|s| s.data()).map(Bytes::len).sum();
         assert_eq!((count, bytes), (2, u64::try_from(listed).unwrap()));
         assert_eq!(metrics.packager_faults.get_or_create(&KindLabel { kind: "gap" }).get(), 0);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn what_comes_with_each_segment_is_said_seldom() {
+        let (log, _guard) = capture(Level::WARN);
+        let (setup, mut often) = (setup(), Often::default());
+        let rendition = RenditionName::new("720p").unwrap();
+        for msn in 1..=20 {
+            let (rendition, msn) = (rendition.clone(), Msn(msn));
+            let (duration, bytes) = (MediaTime::ZERO, 0);
+            let gap = Fact::Segment { rendition: rendition.clone(), msn, duration, bytes, gap: true, too_long: false };
+            setup.tell_all(&[gap, Fact::NotStored { rendition, msn }], &mut often);
+            sleep(Duration::from_secs(4)).await;
+        }
+        assert_eq!(log.text().lines().count(), 4, "{}", log.text());
+        assert_eq!(log.text().matches("segments=15").count(), 2, "{}", log.text());
+        assert_eq!(setup.metrics.packager_faults.get_or_create(&KindLabel { kind: "not_stored" }).get(), 20);
     }
 
     #[tokio::test]

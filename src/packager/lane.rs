@@ -1,6 +1,6 @@
 //! One rendition through the life of a channel: its window and playlist, and in a run its segmenter.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::ops::Range;
 use std::sync::Arc;
 use std::time::SystemTime;
@@ -23,7 +23,7 @@ use super::ts::{TsSegmenter, Waiting};
 use super::window::{Cover, Memory, Window};
 use crate::config::HlsConfig;
 use crate::ladder::{RenditionKind, RenditionName, RenditionSpec};
-use crate::live::{Init, LowLatency, Media, Msn, News, OpenSegment, Playlist, RenditionSnapshot, Segment};
+use crate::live::{Init, LowLatency, Media, Msn, News, OpenSegment, Playlist, RenditionSnapshot, Segment, StoredUpTo};
 use crate::media::{AccessUnit, AudioFormat, Container, DynamicRange, MediaTime, TrackFormat, VideoFormat};
 use crate::playlist::{MediaPlaylist, Writer};
 
@@ -114,7 +114,7 @@ impl Lane {
         }
         former.inits.into_iter().for_each(|init| lane.window.add_init(init));
         // It was read from there.
-        lane.window.stored(&(Msn(0)..=Msn(u64::MAX)));
+        lane.window.stored(Msn(0), &StoredUpTo { last: Msn(u64::MAX), lacks: BTreeSet::new() });
         lane.declared = Declared { codecs: former.codecs, sound: former.sound, range: former.header.range };
         lane.header = Some(former.header);
         // What the multivariant playlist says is what was said of it.
@@ -367,11 +367,11 @@ impl Lane {
     }
 
     /// What is published as listed is in the store up to this number, of all renditions that are offered.
-    pub(super) fn stored(&mut self, last: Msn, facts: &mut Vec<Fact>) {
+    pub(super) fn stored(&mut self, stored: &StoredUpTo, facts: &mut Vec<Fact>) {
         // Who tells has seen a snapshot that listed no less at its head. Of what was not listed nothing is said: it may have been
         // passed over.
         if let Some(snapshot) = self.snapshot.as_ref().filter(|snapshot| snapshot.playlist.is_some()) {
-            self.window.stored(&(snapshot.first_listed..=last));
+            self.window.stored(snapshot.first_listed, stored);
             let end = self.last().map(|last| last.start + last.duration);
             end.into_iter().for_each(|end| self.cool(end, facts));
         }

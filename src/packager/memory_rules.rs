@@ -1,6 +1,6 @@
 //! For tests: what leaves memory is in the store, players are told the same as if it had stayed, and memory is bounded.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -13,8 +13,8 @@ use super::rules::{Watcher, parse};
 use super::simulate::{self, Session, steady};
 use super::testing;
 use crate::config::HlsConfig;
-use crate::ladder::LadderEvent;
-use crate::live::{ChannelSnapshot, Msn, RenditionSnapshot};
+use crate::ladder::{LadderEvent, RenditionName};
+use crate::live::{ChannelSnapshot, Msn, RenditionSnapshot, StoredUpTo};
 use crate::media::MediaTime;
 
 const SECOND: Duration = Duration::from_secs(1);
@@ -57,6 +57,12 @@ impl Stored {
             }
         }
     }
+}
+
+/// All renditions are in the store up to this number.
+fn everywhere(snapshot: &ChannelSnapshot, last: Msn) -> BTreeMap<RenditionName, StoredUpTo> {
+    let of = |rendition: &Arc<RenditionSnapshot>| (rendition.name.clone(), StoredUpTo { last, lacks: BTreeSet::new() });
+    snapshot.renditions.iter().map(of).collect()
 }
 
 /// How much of a rendition is in memory.
@@ -118,7 +124,7 @@ proptest! {
                     let published = Arc::clone(packager.snapshot());
                     let last = published.renditions.iter().filter_map(|r| Some(r.segments.back()?.msn.0)).max();
                     if let Some(last) = stored.upload(&published, last.unwrap_or(0).saturating_sub(behind)) {
-                        prop_assert_eq!(packager.stored(last, now), vec![]);
+                        prop_assert_eq!(packager.stored(&everywhere(&published, last), now), vec![]);
                     }
                     (wait, behind) = *turns.next().unwrap();
                     prop_assert_eq!(texts(packager.snapshot()), texts(other.snapshot()));
@@ -149,7 +155,7 @@ fn play(hls: HlsConfig, session: &Session, stores: impl Fn(u64) -> bool) -> (Pac
         if last > seen {
             seen = last;
             if let Some(last) = stored.upload(&snapshot, last).filter(|_| stores(last)) {
-                facts.extend(packager.stored(last, testing::wall_clock(0)));
+                facts.extend(packager.stored(&everywhere(&snapshot, last), testing::wall_clock(0)));
             }
             most = most.max(packager.snapshot().renditions.iter().map(|rendition| held(rendition)).max().unwrap());
         }
@@ -167,6 +173,37 @@ fn memory_holds_the_hot_end_of_a_long_window() {
         assert!(hot.is_sorted() && hot.iter().filter(|hot| **hot).count() <= 8, "{hot:?}");
     }
     assert!(!facts.iter().any(|fact| matches!(fact, Fact::NotStored { .. })));
+}
+
+/// One rendition of which a segment never comes into the store.
+#[test]
+fn what_one_rendition_lacks_in_the_store_is_kept_there_alone() {
+    let (mut packager, lacking) = (Packager::new(hls(30 * SECOND)), Msn(3));
+    let (mut facts, mut most) = (Vec::new(), BTreeMap::<String, MediaTime>::new());
+    for event in even(2_000).events(10_000) {
+        facts.extend(packager.handle(event, testing::wall_clock(0)));
+        let last = packager.snapshot().last().unwrap_or(Msn(0));
+        let mut stored = everywhere(packager.snapshot(), last);
+        stored.iter_mut().filter(|(name, _)| name.as_str() == "360p").for_each(|(_, of)| of.lacks = [lacking].into());
+        facts.extend(packager.stored(&stored, testing::wall_clock(0)));
+        for rendition in &packager.snapshot().renditions {
+            let most = most.entry(rendition.name.to_string()).or_default();
+            *most = held(rendition).max(*most);
+        }
+    }
+    let lost: Vec<_> = facts.iter().filter(|fact| matches!(fact, Fact::NotStored { .. })).collect();
+    assert!(
+        matches!(lost[..], [Fact::NotStored { rendition, msn }] if rendition.as_str() == "360p" && *msn == lacking),
+        "{lost:?}"
+    );
+    let bound = MediaTime::from_millis(12_000 + 2 * 2_000);
+    assert!(
+        most.values().all(|most| *most <= bound + MediaTime::from_millis(2_000)),
+        "and nothing behind it: {most:?}"
+    );
+    let gaps: Vec<_> =
+        packager.snapshot().renditions.iter().flat_map(|of| of.listed()).filter(|of| of.is_gap()).collect();
+    assert!(gaps.len() <= 1, "{gaps:?}");
 }
 
 #[test]
@@ -228,7 +265,7 @@ fn a_source_that_stands_still_does_so_whatever_is_stored() {
     let promises = |snapshot: &ChannelSnapshot| snapshot.renditions[0].low_latency.as_ref().unwrap().blocking;
     let before = Arc::clone(packager.snapshot());
     let last = stored.upload(&before, 20).unwrap();
-    packager.stored(last, testing::wall_clock(0));
+    packager.stored(&everywhere(&before, last), testing::wall_clock(0));
     assert!(!Arc::ptr_eq(&before, packager.snapshot()), "something has left memory");
     assert!(!promises(&before) && !promises(packager.snapshot()), "and nobody waits for parts");
 }
@@ -246,7 +283,8 @@ fn a_window_of_two_hours_holds_minutes() {
             packager.handle(event, testing::wall_clock(0));
             let last = packager.snapshot().renditions.iter().filter_map(|r| Some(r.segments.back()?.msn)).min();
             if let Some(last) = last.filter(|_| is_unit) {
-                packager.stored(last, testing::wall_clock(0));
+                let stored = everywhere(packager.snapshot(), last);
+                packager.stored(&stored, testing::wall_clock(0));
             }
         }
         let pictures = packager.snapshot().rendition("720p").unwrap();

@@ -4,11 +4,10 @@
 //! Of those that are older than the hot end only what playlists say of them is kept here; their bytes are in the store.
 
 use std::collections::{BTreeSet, VecDeque};
-use std::ops::RangeInclusive;
 use std::sync::Arc;
 
 use crate::config::HlsConfig;
-use crate::live::{Init, Media, Msn, Segment, SessionId};
+use crate::live::{Init, Media, Msn, Segment, SessionId, StoredUpTo};
 use crate::media::MediaTime;
 
 /// Durations that differ by less than this are the same when the window is measured, and the hot end: a rendition's cuts fall on
@@ -127,9 +126,9 @@ impl Window {
         self.segments.len() < before
     }
 
-    /// These are in the store.
-    pub(super) fn stored(&mut self, numbers: &RangeInclusive<Msn>) {
-        self.unstored.retain(|msn| !numbers.contains(msn));
+    /// From `first` on this is in the store.
+    pub(super) fn stored(&mut self, first: Msn, stored: &StoredUpTo) {
+        self.unstored.retain(|msn| *msn < first || *msn > stored.last || stored.lacks.contains(msn));
     }
 
     /// Lets go of the bytes of what is older than the hot end as of `edge`: what is in the store is cold from here on. What was not

@@ -34,6 +34,13 @@ pub(super) struct Patience {
     pub(super) lull: Duration,
 }
 
+impl Patience {
+    /// What fails late in the time of a segment is tried again for so long.
+    pub(super) fn of_try(self) -> Duration {
+        self.segment / TRIED_PART
+    }
+}
+
 /// An object that is not in the store.
 #[derive(Debug)]
 struct Waiting {
@@ -42,9 +49,10 @@ struct Waiting {
     /// When it was first seen in a playlist.
     since: Instant,
     spool: InSpool,
-    /// When it could not be put first, since the store works.
+    /// When it could not be put first, since the store works, and how often it could not.
     failed: Option<Instant>,
-    /// Something that was listed after that could.
+    failures: u32,
+    /// Something that was begun after that could.
     alone: bool,
 }
 
@@ -99,15 +107,20 @@ impl Backlog {
         left
     }
 
-    /// An object is in the store. True where it waits in the spool in vain; one that is on its way there is told by
-    /// [`Backlog::kept`].
-    pub(super) fn stored(&mut self, key: &str) -> bool {
+    /// An object is in the store, by a put that began at `begun`. True where it waits in the spool in vain; one that is on its
+    /// way there is told by [`Backlog::kept`].
+    pub(super) fn stored(&mut self, key: &str, begun: Instant) -> bool {
         self.broken.remove(folder(key));
-        let Some(stored) = self.media.remove(key) else { return false };
+        let stored = self.media.remove(key);
         for waiting in self.media.values_mut() {
-            waiting.alone |= waiting.failed.is_some_and(|failed| failed <= stored.since);
+            waiting.alone |= waiting.failed.is_some_and(|failed| failed < begun);
         }
-        stored.spool == InSpool::Kept
+        stored.is_some_and(|stored| stored.spool == InSpool::Kept)
+    }
+
+    /// The object is listed, and not in the store.
+    pub(super) fn has(&self, key: &str) -> bool {
+        self.media.contains_key(key)
     }
 
     /// Something was put. What failed in a time in which nothing could be put has failed with the store.
@@ -116,13 +129,24 @@ impl Backlog {
         if before.is_none_or(|before| before + patience.lull < now) {
             self.works = Some(now);
             self.broken.clear();
-            self.media.values_mut().for_each(|waiting| (waiting.failed, waiting.alone) = (None, false));
+            for waiting in self.media.values_mut() {
+                (waiting.failed, waiting.failures, waiting.alone) = (None, 0, false);
+            }
         }
     }
 
     /// The object could not be put.
     pub(super) fn failed(&mut self, key: &str, now: Instant) {
-        self.media.get_mut(key).into_iter().for_each(|waiting| _ = waiting.failed.get_or_insert(now));
+        if let Some(waiting) = self.media.get_mut(key) {
+            waiting.failed.get_or_insert(now);
+            waiting.failures = waiting.failures.saturating_add(1);
+        }
+    }
+
+    /// The object could not be put in time, by a put that began at `begun`: that tells as much as several that failed.
+    pub(super) fn hangs(&mut self, key: &str, begun: Instant) {
+        self.failed(key, begun);
+        self.media.get_mut(key).into_iter().for_each(|waiting| waiting.failures = waiting.failures.max(TRIES_MIN));
     }
 
     /// The object could not be put before.
@@ -130,15 +154,27 @@ impl Backlog {
         self.media.get(key).is_some_and(|waiting| waiting.failed.is_some())
     }
 
+    /// The object could not be put for a while, in which it was tried time and again.
+    pub(super) fn is_stuck(&self, key: &str, now: Instant, patience: Patience) -> bool {
+        self.media.get(key).is_some_and(|waiting| waiting.is_stuck(now, patience))
+    }
+
     /// Until when playlists that wait since `begun` go on to; the time in which nothing could be put is not counted.
     pub(super) fn waits_until(&self, begun: Instant, patience: Patience) -> Instant {
         self.works.map_or(begun, |works| begun.max(works)) + patience.segment
     }
 
-    /// Gives up the segments that could not be put although what was listed later could, once the playlists have waited since
-    /// `begun` for longer than they may: they are gaps from here on. Of a rendition of which nothing can be put, the next are
-    /// given up when they have failed. How many they are; what became of them is in `left`.
-    pub(super) fn give_up(&mut self, now: Instant, begun: Instant, patience: Patience, left: &mut Left) -> u64 {
+    /// Gives up the segments that could not be put for a while although what was begun later could, once the playlists have waited
+    /// since `begun` for longer than they may: they are gaps from here on. Of a rendition of which nothing can be put, the next are
+    /// given up when they have failed. None that `is_tried` just now. How many they are; what became of them is in `left`.
+    pub(super) fn give_up(
+        &mut self,
+        now: Instant,
+        begun: Instant,
+        patience: Patience,
+        is_tried: impl Fn(&str) -> bool,
+        left: &mut Left,
+    ) -> u64 {
         if self.stored.is_none_or(|stored| stored + patience.lull <= now) {
             return 0;
         }
@@ -146,7 +182,8 @@ impl Backlog {
         let overdue = |key: &String, waiting: &mut Waiting| {
             let has_failed = waiting.role == Role::Segment && waiting.failed.is_some();
             let has_settled = waiting.spool != InSpool::Coming;
-            has_failed && has_settled && (is_late && waiting.alone || broken.contains(folder(key)))
+            let is_alone = is_late && waiting.alone && waiting.is_stuck(now, patience) && !is_tried(key);
+            has_failed && has_settled && (is_alone || broken.contains(folder(key)))
         };
         let given_up: Vec<_> = self.media.extract_if(.., overdue).collect();
         let mut count = 0u64;
@@ -157,6 +194,11 @@ impl Backlog {
             count = count.saturating_add(1);
         }
         count
+    }
+
+    /// All of it is in the spool.
+    pub(super) fn is_kept(&self) -> bool {
+        self.media.values().all(|waiting| waiting.spool == InSpool::Kept)
     }
 
     /// The segment is a gap in the store's playlists.
@@ -195,7 +237,11 @@ fn folder(key: &str) -> &str {
 
 impl Waiting {
     fn new(object: Object, role: Role, since: Instant) -> Self {
-        Self { object, role, since, spool: InSpool::No, failed: None, alone: false }
+        Self { object, role, since, spool: InSpool::No, failed: None, failures: 0, alone: false }
+    }
+
+    fn is_stuck(&self, now: Instant, patience: Patience) -> bool {
+        self.failures >= TRIES_MIN && self.failed.is_some_and(|failed| failed + patience.of_try() <= now)
     }
 }
 
@@ -207,6 +253,12 @@ impl Left {
         }
     }
 }
+
+/// For this part of the time that playlists wait for a segment, what fails late in it is tried again.
+const TRIED_PART: u32 = 4;
+
+/// And so often.
+const TRIES_MIN: u32 = 3;
 
 /// A put that takes longer may fail in the end, or this process be gone by then.
 const KEEP_AFTER: Duration = Duration::from_secs(2);
@@ -239,7 +291,7 @@ mod tests {
     }
 
     fn given_up(backlog: &mut Backlog, begun: Instant, now: Instant) -> u64 {
-        backlog.give_up(now, begun, PATIENCE, &mut Left::default())
+        backlog.give_up(now, begun, PATIENCE, |_| false, &mut Left::default())
     }
 
     #[test]
@@ -263,10 +315,10 @@ mod tests {
     fn what_the_uploader_is_at_stays_and_what_is_stored_goes() {
         let now = Instant::now();
         let (mut backlog, mut programme) = backlog(now);
-        assert!(!backlog.stored(KEY), "it is not in the spool");
+        assert!(!backlog.stored(KEY, now), "it is not in the spool");
         let [kept, coming] = [(); 2].map(|()| backlog.keep(true, now).unwrap().key);
-        assert!(backlog.kept(&kept, true) && backlog.stored(&kept), "that one is");
-        assert!(!backlog.stored(&coming) && !backlog.kept(&coming, true), "that one will be, in vain");
+        assert!(backlog.kept(&kept, true) && backlog.stored(&kept, now), "that one is");
+        assert!(!backlog.stored(&coming, now) && !backlog.kept(&coming, true), "that one will be, in vain");
         programme.restart();
         let left = backlog.see(media(&programme).into_iter(), |_| false, |_| true, now);
         assert_eq!(left, Left::default());
@@ -286,7 +338,7 @@ mod tests {
         programme.segment(false);
         see(backlog, programme, now);
         let last = programme.snapshot().renditions[0].segments.back().unwrap().msn;
-        backlog.stored(&format!("live/demo/360p/1/{last}.m4s"));
+        backlog.stored(&format!("live/demo/360p/1/{last}.m4s"), now);
         backlog.works(now, PATIENCE);
     }
 
@@ -310,12 +362,40 @@ mod tests {
     }
 
     #[test]
+    fn what_fails_late_is_tried_for_a_while() {
+        let begin = Instant::now();
+        let (mut backlog, mut programme) = backlog(begin);
+        for second in 1..40 {
+            let now = begin + SECOND * second;
+            if second >= 30 {
+                backlog.failed(KEY, now);
+            }
+            another(&mut backlog, &mut programme, now);
+            assert_eq!(given_up(&mut backlog, begin, now), u64::from(second == 35), "after {second} s");
+        }
+    }
+
+    #[test]
+    fn what_was_on_its_way_when_an_object_failed_proves_nothing() {
+        let begin = Instant::now();
+        let (mut backlog, _) = backlog(begin);
+        backlog.works(begin, PATIENCE);
+        let failed = begin + SECOND;
+        (0..TRIES_MIN).for_each(|_| backlog.failed(KEY, failed));
+        for (other, begun, expected) in [("360p", failed, 0), ("audio", failed + SECOND, 1)] {
+            backlog.stored(&format!("live/demo/{other}/1/1.m4s"), begun);
+            backlog.works(begin + SECOND * 19, PATIENCE);
+            assert_eq!(given_up(&mut backlog, begin, begin + SECOND * 30), expected, "{other}");
+        }
+    }
+
+    #[test]
     fn of_a_rendition_that_is_broken_nothing_is_waited_for_until_it_works() {
         let begin = Instant::now();
         let (mut backlog, mut programme) = backlog(begin);
         let key = |msn: u64| format!("live/demo/720p/1/{msn}.m4s");
         backlog.works(begin, PATIENCE);
-        backlog.failed(KEY, begin);
+        (0..TRIES_MIN).for_each(|_| backlog.failed(KEY, begin));
         another(&mut backlog, &mut programme, begin + SECOND * 19);
         let now = begin + SECOND * 20;
         assert_eq!(given_up(&mut backlog, begin, now), 1);
@@ -323,7 +403,7 @@ mod tests {
             programme.segment(false);
             see(&mut backlog, &programme, now);
             if msn == 5 {
-                backlog.stored(&key(2));
+                backlog.stored(&key(2), now);
             }
             assert_eq!(given_up(&mut backlog, now, now), 0, "before it has failed");
             backlog.failed(&key(msn), now);
@@ -341,7 +421,7 @@ mod tests {
         let hasty = Patience { segment: SECOND * 5, ..PATIENCE };
         for second in 5..100 {
             let now = begin + SECOND * second;
-            assert_eq!(backlog.give_up(now, begin, hasty, &mut Left::default()), 0, "after {second} s");
+            assert_eq!(backlog.give_up(now, begin, hasty, |_| false, &mut Left::default()), 0, "after {second} s");
         }
         // The store is back: there is as much time again, and what failed before is not held against it.
         let back = begin + SECOND * 100;

@@ -114,6 +114,30 @@ impl Goal {
         }
     }
 
+    /// An object of media is on its way since before the goal was taken. True where the goal wants it: it counts as taken.
+    pub(super) fn adopt(&mut self, key: &str) -> bool {
+        let is_wanted = self.forget(key);
+        self.in_flight = self.in_flight.saturating_add(usize::from(is_wanted));
+        is_wanted
+    }
+
+    /// An object need not be begun any more. True where it was to be.
+    pub(super) fn forget(&mut self, key: &str) -> bool {
+        let before = self.to_begin();
+        self.steps.iter_mut().for_each(|step| step.retain(|upload| upload.object.key != key));
+        self.to_begin() < before
+    }
+
+    fn to_begin(&self) -> usize {
+        self.steps.iter().map(VecDeque::len).sum()
+    }
+
+    /// All that is still to be begun of the present step is media of which `is_stuck` says that it cannot be put.
+    pub(super) fn is_stuck(&self, is_stuck: impl Fn(&str) -> bool) -> bool {
+        let step = self.steps.iter().find(|step| self.in_flight > 0 || !step.is_empty());
+        step.is_some_and(|step| step.iter().all(|upload| !upload.role.is_text() && is_stuck(&upload.object.key)))
+    }
+
     /// Objects that were taken and not answered for.
     pub(super) fn in_flight(&self) -> usize {
         self.in_flight
@@ -331,11 +355,11 @@ mod tests {
         let late = begin + patience.segment;
         backlog.see(Goal::media(&channel(), &programme(3).snapshot()), |_| false, |_| false, begin);
         backlog.works(begin, patience);
-        backlog.failed(key, begin);
+        (0..3).for_each(|_| backlog.failed(key, begin));
         backlog.see(Goal::media(&channel(), &snapshot), |_| false, |_| false, late);
-        backlog.stored("live/demo/360p/1/4.m4s");
+        backlog.stored("live/demo/360p/1/4.m4s", late);
         backlog.works(late, patience);
-        assert_eq!(backlog.give_up(late, begin, patience, &mut Left::default()), 1);
+        assert_eq!(backlog.give_up(late, begin, patience, |_| false, &mut Left::default()), 1);
         let goal = Goal::new(&channel(), &snapshot, &Ledger::new(channel()), &backlog);
         assert!(!goal.waits_for(key));
         let uploads: Vec<_> = goal.steps.iter().flatten().collect();

@@ -12,8 +12,9 @@ use tokio::time::Instant;
 
 use super::Version;
 use super::goal::{Role, Upload, listed, segment_key};
+use crate::ladder::RenditionName;
 use crate::layout::Resource;
-use crate::live::{ChannelSnapshot, Msn, RenditionSnapshot, Segment};
+use crate::live::{ChannelSnapshot, Msn, RenditionSnapshot, Segment, StoredUpTo};
 use crate::source::ChannelName;
 
 /// The objects of one channel.
@@ -200,6 +201,30 @@ impl Ledger {
             rendition.listed().take_while(is_stored).last().map(|segment| segment.msn)
         };
         snapshot.offered().map(|rendition| of(rendition)).min().flatten()
+    }
+
+    /// How far each rendition that `snapshot` offers is stored, from its first listed on, but for those that are gaps in the store.
+    pub(super) fn progress(
+        &self,
+        snapshot: &ChannelSnapshot,
+        is_gap: impl Fn(&str) -> bool,
+    ) -> BTreeMap<RenditionName, StoredUpTo> {
+        let of = |rendition: &RenditionSnapshot| {
+            let (mut last, mut lacks) = (None, BTreeSet::new());
+            for segment in rendition.listed() {
+                if !segment.is_gap() && !segment.is_cold() {
+                    let key = segment_key(&self.channel, rendition, segment);
+                    let lacking = is_gap(&key);
+                    if !lacking && !self.holds(&key) {
+                        break;
+                    }
+                    lacks.extend(lacking.then_some(segment.msn));
+                }
+                last = Some(segment.msn);
+            }
+            last.map(|last| (rendition.name.clone(), StoredUpTo { last, lacks }))
+        };
+        snapshot.offered().filter_map(|rendition| of(rendition)).collect()
     }
 }
 

@@ -39,6 +39,11 @@ impl Spell {
         spell.told.and(spell.began).map(|began| now.duration_since(began))
     }
 
+    /// Since when requests fail, where none has succeeded since.
+    pub(super) fn began(&self) -> Option<Instant> {
+        self.began
+    }
+
     /// Requests have failed and none has succeeded since.
     pub(super) fn is_on(&self) -> bool {
         self.began.is_some()

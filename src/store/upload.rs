@@ -4,9 +4,10 @@
 //! multivariant playlist, and takes the newest snapshot next. So whatever a playlist in the store names is in the
 //! store (law 1). A goal is carried through even where the store is slower than the programme: then the playlists in the
 //! store skip some of it, but never stand still. Only where requests fail, the goal is given up for the newest, and what
-//! failed comes last in that one: while nothing can be put, and for a while where other media can. A segment that cannot be put
-//! in time although others can is a gap in the store's playlists, lest they all wait for it. A goal keeps at most one window of
-//! media in memory beyond the live one.
+//! failed comes last in that one: while nothing can be put, for a while where other media can, and where nothing but what failed
+//! is left of it. A segment that cannot be put in time although others can is a gap in the store's playlists, lest they all wait
+//! for it. A put that hangs counts as one that failed, and may end in the background. A goal keeps at most one window of media in
+//! memory beyond the live one.
 //!
 //! Media that cannot be put, or not soon, is kept in the spool meanwhile, so that neither the end of this process nor that of
 //! the window loses it. What leaves the window, or becomes a gap, is left to the spool; what does not wait there either is
@@ -18,7 +19,7 @@
 //! It writes and deletes only where it has the right to ([`Writer`]), and looks whether it still has it before the playlists of each
 //! goal and before it deletes; media alone can do no harm.
 
-use std::collections::BTreeSet;
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
@@ -38,8 +39,8 @@ use crate::chronicle::Kept;
 use crate::layout::{self, Resource};
 use crate::live::{ChannelSnapshot, RenditionSnapshot, UploadStatus};
 use crate::metrics::{ChannelLabel, KindLabel, Metrics};
-use crate::source::ChannelName;
 use crate::seldom::Seldom;
+use crate::source::ChannelName;
 
 /// What an uploader works with.
 #[derive(Clone, Debug)]
@@ -67,8 +68,8 @@ pub struct Inherited {
     pub claimed: bool,
 }
 
-/// Follows the live snapshots of one channel; ends when their sender is dropped and the last of them is stored, or at
-/// once when `deadline` is cancelled.
+/// Follows the live snapshots of one channel; ends when their sender is dropped and the last of them is stored, or its media is in
+/// the spool and the store goes on failing; or at once when `deadline` is cancelled.
 ///
 /// Objects that no playlist in the store names any more are deleted after their duration and that of the longest
 /// playlist. What waits for that at the end stays, and is deleted a day later by whoever has the channel then.
@@ -97,8 +98,8 @@ struct Uploader {
     setup: Setup,
     label: ChannelLabel,
     live: watch::Receiver<Arc<ChannelSnapshot>>,
-    /// The packager is gone: no newer snapshot will come.
-    closed: bool,
+    /// The packager is gone since then: no newer snapshot will come.
+    closed: Option<Instant>,
     status: watch::Sender<UploadStatus>,
     snapshot: Arc<ChannelSnapshot>,
     ledger: Ledger,
@@ -115,10 +116,10 @@ struct Uploader {
     right: Right,
     /// Who has the right is being found out.
     asking: bool,
-    /// At most `PUTS_MAX` puts, `KEEPS_MAX` writes to the spool, one delete, one probe, and one question for the right.
+    /// At most `PUTS_MAX` puts and as many that are overdue, `KEEPS_MAX` writes to the spool, one delete, one probe, and one question for the right.
     requests: JoinSet<Done>,
-    /// The media that is being put.
-    flying: BTreeSet<String>,
+    /// The media that is being put, in the order in which it was begun.
+    flights: BTreeMap<u64, Flight>,
     /// Objects that are being written to the spool.
     keeping: usize,
     /// Whether the store works is not known yet: it is asked, so that the operator hears of trouble before the show.
@@ -133,6 +134,21 @@ struct Uploader {
     /// Room for second attempts.
     seconds: Arc<Semaphore>,
     leftovers: Leftovers,
+}
+
+/// An object of media is on its way.
+#[derive(Debug)]
+struct Flight {
+    upload: Upload,
+    begun: Instant,
+    /// The goal waits for it; else it may end as it likes.
+    is_of_goal: bool,
+}
+
+impl Flight {
+    fn key(&self) -> &str {
+        &self.upload.object.key
+    }
 }
 
 /// How far the search for objects is that nothing names.
@@ -153,25 +169,21 @@ enum Right {
     Unclaimed,
     /// It was claimed, and is to be looked at before anything is put but media.
     Held,
-    /// It was looked at then.
+    /// It was looked at, and that holds until then.
     Confirmed(Instant),
     /// Another process has it: nothing is written any more.
     Lost(Holder),
 }
 
-/// A put that was done.
-enum Stored {
-    Media(Written),
-    Text(Option<Version>),
-}
-
 /// A request was answered, or given up.
 enum Done {
-    Put(Upload, Result<Stored, StoreError>),
+    Put(u64, Result<Written, StoreError>),
+    PutText(Upload, Result<Option<Version>, StoreError>),
     /// Whether the object of this key is in the spool.
     Kept(String, bool),
     List(Result<Vec<Listed>, StoreError>),
-    Look(Result<Standing, StoreError>),
+    /// Who has the right to write; when that was asked.
+    Look(Instant, Result<Standing, StoreError>),
     Delete(Vec<String>, Result<(), StoreError>),
     Probe(Result<(), StoreError>),
 }
@@ -183,7 +195,7 @@ impl Uploader {
             ledger: Ledger::new(setup.channel.clone()),
             setup,
             live,
-            closed: false,
+            closed: None,
             status,
             snapshot: Arc::default(),
             backlog: Backlog::default(),
@@ -195,7 +207,7 @@ impl Uploader {
             right: Right::Unclaimed,
             asking: false,
             requests: JoinSet::new(),
-            flying: BTreeSet::new(),
+            flights: BTreeMap::new(),
             keeping: 0,
             unproven: true,
             probing: false,
@@ -224,11 +236,34 @@ impl Uploader {
             self.aim(now);
             self.start(now);
             self.report();
-            if self.closed && self.keeping == 0 && (self.goal.is_done() || self.is_lost()) {
+            if self.closed.is_some() && self.keeping == 0 && (self.goal.is_done() || self.is_lost()) {
+                return;
+            }
+            if self.may_leave(now) {
+                let spooled = self.spooled();
+                warn!(
+                    spooled,
+                    "the store fails, and nothing more comes: media is left to the spool, and the last playlists are not stored"
+                );
+                // Not by its playlists, from which the channel would go on.
+                self.status.send_modify(|status| status.stored = None);
                 return;
             }
             self.event(now).await;
         }
+    }
+
+    /// Nothing more comes, nothing can be put for a while, and the spool has all that is not stored: whoever opens the channel
+    /// again need not wait for the store.
+    fn may_leave(&self, now: Instant) -> bool {
+        let is_past = |since: Option<Instant>| since.is_some_and(|since| since + LEAVE_AFTER <= now);
+        let is_safe = self.setup.spool.is_some() && self.keeping == 0 && self.backlog.is_kept();
+        is_safe && is_past(self.closed) && is_past(self.puts.began())
+    }
+
+    /// How many objects of the channel wait in the spool.
+    fn spooled(&self) -> u64 {
+        self.setup.spool.as_ref().map_or(0, |spool| spool.of(&self.setup.channel))
     }
 
     fn is_lost(&self) -> bool {
@@ -238,7 +273,7 @@ impl Uploader {
     /// Whether what is there may be replaced or deleted now. Where that is not known, it begins to be found out.
     fn may_replace(&mut self, now: Instant) -> bool {
         match self.right {
-            Right::Confirmed(at) if now < at + CONFIRMED_FOR => true,
+            Right::Confirmed(until) if now < until => true,
             _ => {
                 self.ask(now);
                 false
@@ -253,17 +288,18 @@ impl Uploader {
             return;
         }
         let (mut left, was_done) = (Left::default(), self.goal.is_done());
-        let may_turn = self.puts.is_on() && self.goal.in_flight() == 0;
-        let gaps = if may_turn { self.backlog.give_up(now, self.begun, self.patience(), &mut left) } else { 0 };
+        self.part(now);
+        let may_turn = (self.puts.is_on() || self.is_stuck(now)) && self.goal.in_flight() == self.tries(now);
+        let gaps = if may_turn { self.give_up(now, &mut left) } else { 0 };
         if self.snapshot.multivariant.is_some() && (was_done || may_turn && self.is_outdated(now)) {
             if was_done {
                 self.begun = now;
             }
             (self.aimed, self.progressed) = (Arc::clone(&self.snapshot), false);
-            self.goal = Goal::new(&self.setup.channel, &self.aimed, &self.ledger, &self.backlog);
+            self.take_goal();
         } else if gaps > 0 {
             // Not the newest, of which something might fail again.
-            self.goal = Goal::new(&self.setup.channel, &self.aimed, &self.ledger, &self.backlog);
+            self.take_goal();
         }
         self.leave(left, now);
         self.tell_gaps(gaps);
@@ -271,11 +307,58 @@ impl Uploader {
         self.leave(left, now);
     }
 
+    /// Makes gaps of what the playlists are not to wait for any longer.
+    fn give_up(&mut self, now: Instant, left: &mut Left) -> u64 {
+        let (patience, flights) = (self.patience(), &self.flights);
+        let is_try = |flight: &Flight| flight.is_of_goal && now < flight.begun + patience.of_try();
+        let is_tried = |key: &str| flights.values().any(|flight| flight.key() == key && is_try(flight));
+        self.backlog.give_up(now, self.begun, patience, is_tried, left)
+    }
+
+    /// What is lacking of the snapshot that was aimed at.
+    fn take_goal(&mut self) {
+        self.goal = Goal::new(&self.setup.channel, &self.aimed, &self.ledger, &self.backlog);
+        for flight in self.flights.values_mut().filter(|flight| flight.is_of_goal) {
+            flight.is_of_goal = self.goal.adopt(flight.key());
+        }
+    }
+
+    /// What is on its way for longer than the playlists wait for a segment, and much longer than others take, is as good as
+    /// failed: the goal waits for it no longer, and it is put once more.
+    fn part(&mut self, now: Instant) {
+        let Some(longest) = self.longest_flight() else { return };
+        for flight in self.flights.values_mut().filter(|flight| flight.is_of_goal && flight.begun + longest <= now) {
+            flight.is_of_goal = false;
+            self.backlog.hangs(flight.key(), flight.begun);
+            self.goal.put_back(flight.upload.clone());
+        }
+    }
+
+    /// Nothing is left of the goal's media but what cannot be put.
+    fn is_stuck(&self, now: Instant) -> bool {
+        let patience = self.patience();
+        self.goal.is_stuck(|key| self.backlog.is_stuck(key, now, patience))
+    }
+
+    /// How many of the objects that are on their way for the goal could not be put before for a while.
+    fn tries(&self, now: Instant) -> usize {
+        let patience = self.patience();
+        let tries = self.flights.values().filter(|flight| flight.is_of_goal);
+        tries.filter(|flight| self.backlog.is_stuck(flight.key(), now, patience)).count()
+    }
+
+    /// What takes longer is waited for no more; nothing as long as it is not known how long puts take.
+    fn longest_flight(&self) -> Option<Duration> {
+        Some(self.patience().segment.max(self.pace.slow()? * 2))
+    }
+
     /// There is a newer goal, and turning to it loses nothing: either nothing was put of this one, or the playlists have waited
-    /// for it no longer than for a segment that cannot be put, or all of it has left the window.
+    /// for it no longer than for a segment that cannot be put, or nothing but such segments is left of it, or all of it has left
+    /// the window.
     fn is_outdated(&self, now: Instant) -> bool {
         let may_wait = !self.progressed || now < self.backlog.waits_until(self.begun, self.patience());
-        self.goal.is_stale(&self.snapshot) || may_wait && !same_listing(&self.aimed, &self.snapshot)
+        let may_turn = may_wait || self.is_stuck(now);
+        self.goal.is_stale(&self.snapshot) || may_turn && !same_listing(&self.aimed, &self.snapshot)
     }
 
     /// The playlists wait for segments that cannot be put for three target durations, and 20 s at least; but not until half of
@@ -293,8 +376,8 @@ impl Uploader {
     fn see(&mut self, now: Instant) -> Left {
         let channel = &self.setup.channel;
         let listed = self.snapshot.multivariant.iter().flat_map(|_| Goal::media(channel, &self.snapshot));
-        let (ledger, goal, flying) = (&self.ledger, &self.goal, &self.flying);
-        let is_wanted = |key: &str| flying.contains(key) || goal.waits_for(key);
+        let (ledger, goal, flights) = (&self.ledger, &self.goal, &self.flights);
+        let is_wanted = |key: &str| flights.values().any(|flight| flight.key() == key) || goal.waits_for(key);
         self.backlog.see(listed, |key| ledger.holds(key), is_wanted, now)
     }
 
@@ -331,7 +414,7 @@ impl Uploader {
         self.start_keeping(now);
         if !self.puts.must_wait(now) {
             let parallel = if self.puts.is_on() { 1 } else { PUTS_MAX };
-            while self.goal.in_flight() < parallel && self.start_put(now) {}
+            while self.goal.in_flight() < parallel && self.flights.len() < FLIGHTS_MAX && self.start_put(now) {}
             self.start_probe();
         }
         if self.deleting.is_empty() && !self.deletes.must_wait(now) {
@@ -389,16 +472,14 @@ impl Uploader {
             let condition = self.ledger.version(&object.key).map_or(Condition::Any, Condition::Is);
             self.requests.spawn(async move {
                 let result = store.put_if(object, condition).await;
-                Done::Put(upload, result.map(Stored::Text))
+                Done::PutText(upload, result)
             });
         } else {
             let slow = self.pace.slow().filter(|_| !self.puts.is_on());
             let seconds = Arc::clone(&self.seconds);
-            self.flying.insert(object.key.clone());
-            self.requests.spawn(async move {
-                let result = hedge::put(store, object, slow, seconds).await;
-                Done::Put(upload, result.map(Stored::Media))
-            });
+            let id = self.flights.last_key_value().map_or(0, |(last, _)| last.saturating_add(1));
+            self.flights.insert(id, Flight { upload, begun: now, is_of_goal: true });
+            self.requests.spawn(async move { Done::Put(id, hedge::put(store, object, slow, seconds).await) });
         }
         true
     }
@@ -410,8 +491,9 @@ impl Uploader {
         }
         self.asking = true;
         let (writer, claim) = (self.setup.writer.clone(), matches!(self.right, Right::Unclaimed));
-        self.requests
-            .spawn(async move { Done::Look(if claim { writer.claim_late().await } else { writer.standing().await }) });
+        self.requests.spawn(async move {
+            Done::Look(now, if claim { writer.claim_late().await } else { writer.standing().await })
+        });
     }
 
     /// Puts are proof enough where there are any.
@@ -519,8 +601,8 @@ impl Uploader {
             Some(done) = self.requests.join_next() => self.answered(done),
             // What is to be deleted may be deleted now.
             Ok(()) = self.setup.kept.changed() => {}
-            () = relisted(&mut self.live, &self.snapshot), if !self.closed => {
-                self.closed = self.live.has_changed().is_err();
+            () = relisted(&mut self.live, &self.snapshot), if self.closed.is_none() => {
+                self.closed = self.live.has_changed().is_err().then(Instant::now);
             }
             () = sleep_until(wake.unwrap_or(now)), if wake.is_some() => {}
         }
@@ -544,25 +626,36 @@ impl Uploader {
         let has_room = self.setup.spool.is_some() && self.keeping < KEEPS_MAX;
         let keep =
             self.backlog.next_keep().filter(|_| has_room).map(|keep| keep.max(self.keeps.retry().unwrap_or(keep)));
+        let longest = self.longest_flight();
+        let first = self.flights.values().find(|flight| flight.is_of_goal).map(|flight| flight.begun);
+        let overdue = first.zip(longest).map(|(begun, longest)| begun + longest);
         // Others empty the spool.
         let look = self.status.borrow().spooled > 0;
         let look = look.then(|| now + LOOK_EACH);
-        [retry, deletion, search, keep.filter(|keep| *keep > now), look].into_iter().flatten().min()
+        let later = |due: &Instant| *due > now;
+        [retry, deletion, search, keep.filter(later), overdue.filter(later), look].into_iter().flatten().min()
     }
 
     fn answered(&mut self, done: Result<Done, JoinError>) {
         let now = Instant::now();
         match done {
-            Ok(Done::Put(upload, Ok(stored))) => self.put(upload, stored, now),
+            Ok(Done::Put(id, result)) => self.landed(id, result, now),
+            Ok(Done::PutText(upload, Ok(version))) => {
+                let key = upload.object.key.clone();
+                self.ledger.stored(upload);
+                self.ledger.set_version(&key, version);
+                self.goal.stored();
+                self.progressed = true;
+                self.backlog.works(now, self.patience());
+                self.put(now);
+            }
+            Ok(Done::PutText(upload, Err(error))) => {
+                debug!(key = upload.object.key, %error, "not stored");
+                self.not_put(Some(upload), &error, now);
+            }
             Ok(Done::Kept(key, is_kept)) => self.kept(&key, is_kept, now),
             Ok(Done::List(result)) => self.listed(result, now),
-            Ok(Done::Look(result)) => self.looked(result, now),
-            Ok(Done::Put(upload, Err(error))) => {
-                debug!(key = upload.object.key, %error, "not stored");
-                self.flying.remove(&upload.object.key);
-                self.backlog.failed(&upload.object.key, now);
-                self.not_put(upload, &error, now);
-            }
+            Ok(Done::Look(asked, result)) => self.looked(asked, result, now),
             Ok(Done::Probe(result)) => {
                 self.probing = false;
                 match result {
@@ -576,31 +669,76 @@ impl Uploader {
         }
     }
 
-    fn not_put(&mut self, upload: Upload, error: &StoreError, now: Instant) {
+    /// A put of media is over.
+    fn landed(&mut self, id: u64, result: Result<Written, StoreError>, now: Instant) {
+        let Some(Flight { upload, begun, is_of_goal }) = self.flights.remove(&id) else { return };
+        let key = upload.object.key.clone();
+        let Written { took, hedged } = match result {
+            Ok(written) => written,
+            Err(error) => {
+                debug!(key, %error, "not stored");
+                self.backlog.failed(&key, now);
+                return self.not_put(Some(upload).filter(|_| is_of_goal), &error, now);
+            }
+        };
+        debug!(key, bytes = upload.object.data.len(), "stored");
+        self.pace.took(took);
+        if hedged {
+            self.setup.metrics.store_hedged.get_or_create(&self.label).inc();
+        }
+        // What was given up meanwhile is the spool's; that it came is no reason to delete it with the window.
+        let is_late = !is_of_goal && !self.backlog.has(&key);
+        if !is_late {
+            self.ledger.stored(upload);
+        }
+        if is_of_goal {
+            self.goal.stored();
+            self.progressed = true;
+        } else {
+            self.settle(&key);
+        }
+        self.backlog.works(now, self.patience());
+        if let (true, Some(spool)) = (self.backlog.stored(&key, begun) || is_late, &self.setup.spool) {
+            spool.stored(&key);
+        }
+        self.put(now);
+    }
+
+    /// The goal need not wait for what was stored by a put that it did not wait for.
+    fn settle(&mut self, key: &str) {
+        self.goal.forget(key);
+        for flight in self.flights.values_mut().filter(|flight| flight.is_of_goal && flight.key() == key) {
+            flight.is_of_goal = false;
+            self.goal.stored();
+        }
+    }
+
+    /// Something could not be put, which the goal still waits for, where it is given.
+    fn not_put(&mut self, upload: Option<Upload>, error: &StoreError, now: Instant) {
         if self.is_lost() {
             return;
         }
-        let key = upload.object.key.clone();
-        self.goal.put_back(upload);
         if matches!(self.right, Right::Confirmed(_)) {
             self.right = Right::Held;
         }
-        if !matches!(error, StoreError::Changed(_)) {
-            return self.failed(error, now);
-        }
+        let key = upload.as_ref().map(|upload| upload.object.key.clone());
+        upload.into_iter().for_each(|upload| self.goal.put_back(upload));
         // By another process, which a look will tell, or by a write of this one whose answer was lost: then it is put again, as
         // nobody knows in place of what.
-        if self.ledger.version(&key).is_none() {
-            return self.failed(error, now);
+        let versioned = key.filter(|key| self.ledger.version(key).is_some());
+        if let (StoreError::Changed(_), Some(key)) = (error, versioned) {
+            self.count_error(error);
+            self.ledger.set_version(&key, None);
+        } else {
+            self.failed(error, now);
         }
-        self.count_error(error);
-        self.ledger.set_version(&key, None);
     }
 
-    fn looked(&mut self, result: Result<Standing, StoreError>, now: Instant) {
+    fn looked(&mut self, asked: Instant, result: Result<Standing, StoreError>, now: Instant) {
         self.asking = false;
         match result {
-            Ok(Standing::Own) => self.right = Right::Confirmed(now),
+            // The answer may be as old as the question; but something is done by each.
+            Ok(Standing::Own) => self.right = Right::Confirmed((asked + CONFIRMED_FOR).max(now + CONFIRMED_MIN)),
             Ok(Standing::Nobody) => self.right = Right::Unclaimed,
             Ok(Standing::Other(holder)) => {
                 error!(
@@ -608,7 +746,7 @@ impl Uploader {
                     "another process took the channel over: this one stores nothing more of it. Stop one of the two, or give them \
                      different channels or prefixes; whichever is started last has the channel"
                 );
-                self.goal = Goal::default();
+                (self.goal, self.aimed) = Default::default();
                 self.right = Right::Lost(holder);
                 self.leave_all();
             }
@@ -623,27 +761,9 @@ impl Uploader {
         }
     }
 
-    fn put(&mut self, upload: Upload, stored: Stored, now: Instant) {
-        debug!(key = upload.object.key, bytes = upload.object.data.len(), "stored");
+    /// Something was put.
+    fn put(&mut self, now: Instant) {
         self.setup.metrics.store_puts.get_or_create(&self.label).inc();
-        let key = upload.object.key.clone();
-        self.ledger.stored(upload);
-        self.flying.remove(&key);
-        self.backlog.works(now, self.patience());
-        self.progressed = true;
-        if let (true, Some(spool)) = (self.backlog.stored(&key), &self.setup.spool) {
-            spool.stored(&key);
-        }
-        match stored {
-            Stored::Text(version) => self.ledger.set_version(&key, version),
-            Stored::Media(Written { took, hedged }) => {
-                self.pace.took(took);
-                if hedged {
-                    self.setup.metrics.store_hedged.get_or_create(&self.label).inc();
-                }
-            }
-        }
-        self.goal.stored();
         self.works(now);
         if self.goal.is_done() {
             self.ledger.sweep(now);
@@ -701,17 +821,18 @@ impl Uploader {
     fn report(&self) {
         let segments_behind = self.behind();
         let stored = self.ledger.stored_up_to(&self.snapshot);
+        let renditions = Arc::new(self.ledger.progress(&self.snapshot, |key| self.backlog.is_gap(key)));
         let failing = match &self.right {
             Right::Lost(holder) => {
                 Some(format!("{holder} took the channel over: this process stores nothing more of it"))
             }
             _ => self.puts.told().map(str::to_owned),
         };
-        let spooled = self.setup.spool.as_ref().map_or(0, |spool| spool.of(&self.setup.channel));
+        let spooled = self.spooled();
         self.setup.metrics.store_behind.get_or_create(&self.label).set(segments_behind.try_into().unwrap_or(i64::MAX));
         self.status.send_if_modified(|status| {
             let (stored, seen) = (stored.max(status.stored), self.snapshot.last());
-            let new = UploadStatus { segments_behind, stored, failing, spooled, seen };
+            let new = UploadStatus { segments_behind, stored, failing, spooled, seen, renditions };
             let changed = *status != new;
             *status = new;
             changed
@@ -725,7 +846,7 @@ impl Uploader {
         }
         let behind = self.behind();
         if behind > 0 || !self.goal.is_done() {
-            let spooled = self.setup.spool.as_ref().map_or(0, |spool| spool.of(&self.setup.channel));
+            let spooled = self.spooled();
             warn!(behind, spooled, "the time to stop has come before everything was stored");
         }
     }
@@ -760,12 +881,18 @@ pub(super) fn random() -> u32 {
 /// Enough to fill an uplink, few enough to leave a store's connections to others.
 const PUTS_MAX: usize = 6;
 
+/// Puts at one time, with those that are overdue.
+const FLIGHTS_MAX: usize = 2 * PUTS_MAX;
+
 /// Writes to the spool at one time: they share one disk with all channels.
 const KEEPS_MAX: usize = 2;
 
 /// The least time that playlists wait for a segment that cannot be put while others can, where they list twice as much: enough
 /// for several tries, little enough that players have not given up.
 const PATIENCE_MIN: Duration = Duration::from_secs(20);
+
+/// A store that fails for so long may go on failing: a channel that is over waits for it no longer.
+const LEAVE_AFTER: Duration = Duration::from_secs(30);
 
 /// How often it is looked how much waits in the spool, where something does.
 const LOOK_EACH: Duration = Duration::from_secs(1);
@@ -779,8 +906,11 @@ const LEFTOVER_LINGER: Duration = Duration::from_secs(3600);
 /// So many are found at once; the others the next time.
 const LEFTOVERS_MAX: usize = 1000;
 
-/// A look holds for so long: the playlists of one goal share one.
+/// A look holds for so long from when it was begun: the playlists of one goal share one.
 const CONFIRMED_FOR: Duration = Duration::from_secs(3);
+
+/// And for so long at least behind an answer that took longer.
+const CONFIRMED_MIN: Duration = Duration::from_millis(250);
 
 /// How often what was left behind is looked for.
 const LEFTOVERS_EACH: Duration = Duration::from_secs(6 * 3600);

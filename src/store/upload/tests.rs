@@ -274,8 +274,11 @@ async fn an_outage_is_told_and_made_good() {
     *down.lock().unwrap() = false;
     bench.segments(&mut programme, 4).await;
     let stored = Some(Msn(14));
-    let expected = UploadStatus { segments_behind: 0, stored, failing: None, spooled: 0, seen: stored };
-    assert_eq!(*bench.status.borrow(), expected);
+    let status = bench.status.borrow().clone();
+    let all = status.renditions.values().all(|of| Some(of.last) == stored && of.lacks.is_empty());
+    assert!(all && status.renditions.len() == 3, "{status:?}");
+    let renditions = status.renditions.clone();
+    assert_eq!(status, UploadStatus { stored, seen: stored, renditions, ..UploadStatus::default() });
     assert_eq!(bench.skipped(), 0);
     bench.drain().await.holds(&programme);
 }
@@ -450,6 +453,44 @@ async fn the_older_of_two_writers_stops_and_says_so() {
     young.segments(&mut programme, 3).await;
     drop(old.drain().await);
     young.drain().await.holds(&programme);
+}
+
+#[tokio::test(start_paused = true)]
+async fn who_has_lost_the_channel_holds_nothing_of_it() {
+    let store = prompt();
+    let old = Bench::new(store.clone());
+    let (mut programme, mut stale) = (Programme::new(5), Programme::new(5));
+    old.segments(&mut programme, 4).await;
+    let young = Bench::resume(store.clone(), programme.snapshot());
+    programme.run();
+    young.segments(&mut programme, 1).await;
+    stale.segment(false);
+    let aimed = stale.snapshot();
+    let held = Arc::downgrade(&aimed);
+    old.live.send_replace(aimed);
+    sleep(SEGMENT).await;
+    assert!(old.status.borrow().failing.as_ref().unwrap().contains("took the channel over"));
+    old.segments(&mut stale, 2).await;
+    assert!(held.upgrade().is_none(), "a window of media");
+    drop((old.drain().await, young.drain().await));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_look_holds_from_when_it_was_begun() {
+    let looks = Arc::new(Mutex::new(0));
+    let bench = Bench::new(ScriptedStore::new({
+        let looks = looks.clone();
+        move |request| {
+            let is_look = matches!(request, Request::Get);
+            *looks.lock().unwrap() += usize::from(is_look);
+            Outcome::Done(if is_look { Duration::from_secs(2) } else { Duration::from_millis(20) })
+        }
+    }));
+    let mut programme = Programme::new(5);
+    bench.segments(&mut programme, 20).await;
+    let looks = *looks.lock().unwrap();
+    assert!(looks >= 20, "one for each segment: {looks}");
+    bench.drain().await.holds(&programme);
 }
 
 #[tokio::test(start_paused = true)]
