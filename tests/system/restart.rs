@@ -87,6 +87,10 @@ fn goes_on(place: &Place) {
             let last = |name: &str| seen.last.get(name).is_some_and(|last| !last.gap && last.seams == seams);
             if RENDITIONS.iter().all(|name| last(name)) { Ok(()) } else { Err(format!("{:?} of {seams}", seen.last)) }
         });
+        if seams == 0 {
+            // Of what is killed before that, nobody can go on.
+            server.wait_for_log("stored key=\"live/demo/index.m3u8\"", PATIENCE);
+        }
         std::thread::sleep(random_up_to(Duration::from_millis(2_500)));
         if seams == kills {
             let quiet = server.complaints().into_iter().filter(|line| !line.contains("publisher was lost"));
