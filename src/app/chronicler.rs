@@ -558,8 +558,10 @@ impl Chronicler {
 
     async fn publish_recording(&mut self, id: SessionId) -> Result<(), Failure> {
         self.may_write().await?;
-        let Some(stretch) = self.whole(id).await? else {
-            self.remove(Removal::Recording(id));
+        let Some(stretch) = self.whole(id).await?.filter(Stretch::has_media) else {
+            warn!(recording = %id, "nothing of the recording ever came into the store: it is removed");
+            self.chronicle.remove(Removal::Recording(id), None);
+            self.unlist();
             return Ok(());
         };
         self.put_playlists(&Excerpt::Recording(id), &stretch).await?;
@@ -1014,7 +1016,7 @@ mod tests {
 
     use super::*;
     use crate::metrics::Metrics;
-    use crate::store::scripted::{Outcome, Programme, SEGMENT, ScriptedStore, names};
+    use crate::store::scripted::{Outcome, Programme, Request, SEGMENT, ScriptedStore, names};
     use crate::store::{self, Holder, Inherited};
 
     /// What happens to a channel.
@@ -1254,6 +1256,38 @@ mod tests {
         sleep(Duration::from_secs(60)).await;
         assert_eq!(media(&store, 1), 0);
         assert!(!store.contents.lock().unwrap().objects.keys().any(|key| key.contains("clips")));
+        process.tasks.shutdown().await;
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_recording_of_which_nothing_was_stored_is_none() {
+        let works = Arc::new(std::sync::atomic::AtomicBool::new(false));
+        let told = Arc::clone(&works);
+        let store = ScriptedStore::new(move |request| match request {
+            Request::Put(key) if key.ends_with(".m4s") && !told.load(std::sync::atomic::Ordering::Relaxed) => {
+                Outcome::Refused(Duration::from_millis(5))
+            }
+            _ => Outcome::Done(Duration::from_millis(5)),
+        });
+        let folder = tempfile::tempdir().unwrap();
+        let mut programme = Programme::new(4);
+        let mut process = Process::start(1, &store, folder.path(), Arc::default());
+        for (segments, stored) in [(3, false), (8, true)] {
+            works.store(stored, std::sync::atomic::Ordering::Relaxed);
+            for _ in 0..segments {
+                programme.segment(false);
+                process.live.send_replace(programme.snapshot());
+                sleep(SEGMENT).await;
+            }
+            programme.end();
+            process.live.send_replace(programme.snapshot());
+            sleep(SEGMENT).await;
+            programme.restart();
+        }
+        sleep(Duration::from_secs(60)).await;
+        let chronicle = process.chronicle.borrow().clone().unwrap();
+        let firsts: Vec<_> = chronicle.programmes.iter().map(|programme| programme.first().unwrap().0).collect();
+        assert_eq!(firsts, [4]);
         process.tasks.shutdown().await;
     }
 

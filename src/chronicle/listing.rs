@@ -235,6 +235,12 @@ impl Stretch {
         Some(writer.end(playlist.ended))
     }
 
+    /// Something of it can be watched.
+    #[must_use]
+    pub fn has_media(&self) -> bool {
+        self.entries.iter().flat_map(|entry| &entry.pieces).any(|piece| !piece.is_gap())
+    }
+
     /// The segments of a rendition, and those of the sound beside it where it has none of its own; none where there is no such rendition.
     #[must_use]
     pub fn tracks(&self, rendition: &RenditionName) -> Option<Vec<Vec<Resource>>> {

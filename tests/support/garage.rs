@@ -43,6 +43,8 @@ impl S3Server {
 #[derive(Debug)]
 pub(crate) struct Cluster {
     pub(crate) nodes: [S3Server; 3],
+    /// What the nodes call each other: `ID@ADDRESS`.
+    names: Vec<String>,
 }
 
 impl Cluster {
@@ -54,8 +56,8 @@ impl Cluster {
             until("a node that answers", async || ask(node, "GetClusterHealth", &Value::Null)).await;
             names.push(said(garage(node).args(["node", "id", "--quiet"])).unwrap().trim().to_owned());
         }
-        let cluster = Self { nodes };
-        cluster.join(&names);
+        let cluster = Self { nodes, names };
+        cluster.join();
         cluster.becomes("healthy").await;
         cluster.make_bucket();
         for node in &cluster.nodes {
@@ -74,17 +76,20 @@ impl Cluster {
     pub(crate) async fn start_again(&mut self, node: usize) {
         let node = self.nodes.get_mut(node).unwrap();
         node.running = run(garage(node).arg("server"));
+        until("a node that answers", async || ask(node, "GetClusterHealth", &Value::Null)).await;
+        // By themselves they look for each other every half minute.
+        ask(node, "ConnectClusterNodes", &json!(self.names)).unwrap();
         self.becomes("healthy").await;
     }
 
-    /// Makes one cluster of nodes with these names, which are `ID@ADDRESS`.
-    fn join(&self, names: &[String]) {
-        self.order("ConnectClusterNodes", &json!(names));
+    /// Makes one cluster of the nodes.
+    fn join(&self) {
+        self.order("ConnectClusterNodes", &json!(self.names));
         let role = |name: &String| {
             let id = name.split('@').next();
             json!({"id": id, "zone": id, "capacity": 1_u64 << 30, "tags": []})
         };
-        self.order("UpdateClusterLayout", &json!({"roles": names.iter().map(role).collect::<Vec<_>>()}));
+        self.order("UpdateClusterLayout", &json!({"roles": self.names.iter().map(role).collect::<Vec<_>>()}));
         self.order("ApplyClusterLayout", &json!({"version": 1}));
     }
 
@@ -200,8 +205,11 @@ async fn until<T>(what: &str, mut ask: impl AsyncFnMut() -> Result<T, String>) -
             tokio::time::sleep(Duration::from_millis(50)).await;
         }
     };
-    match tokio::time::timeout(Duration::from_secs(20), answer).await {
+    match tokio::time::timeout(PATIENCE, answer).await {
         Ok(answer) => answer,
         Err(_) => panic!("not {what}: {reason}"),
     }
 }
+
+/// For a program on a busy machine: a node that was dead is asked again after half a minute.
+const PATIENCE: Duration = Duration::from_secs(60);
