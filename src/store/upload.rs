@@ -642,6 +642,7 @@ impl Uploader {
             Ok(Done::Put(id, result)) => self.landed(id, result, now),
             Ok(Done::PutText(upload, Ok(version))) => {
                 let key = upload.object.key.clone();
+                debug!(key, bytes = upload.object.data.len(), "stored");
                 self.ledger.stored(upload);
                 self.ledger.set_version(&key, version);
                 self.goal.stored();
