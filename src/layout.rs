@@ -18,7 +18,7 @@ pub fn key(channel: &ChannelName, below_channel: &str) -> String {
 
 /// What a path below `live/CHANNEL/` names. Only canonical paths are paths: numbers without leading zeros or signs,
 /// names of the grammar, nothing escaped.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Resource {
     /// `index.m3u8`
     Multivariant,

@@ -157,6 +157,8 @@ enum Failure {
     Lost,
     /// This process does not have it yet.
     Unclaimed,
+    /// Something is on its way to the store that is needed.
+    Early,
 }
 
 impl From<StoreError> for Failure {
@@ -362,7 +364,7 @@ impl Chronicler {
                 debug!("another process keeps the index of the channel from now on");
                 return true;
             }
-            Failure::Unclaimed => {}
+            Failure::Unclaimed | Failure::Early => {}
             Failure::Damaged(why) => {
                 if first {
                     let key = Resource::Chronicle.path(&self.setup.channel);
@@ -546,6 +548,17 @@ impl Chronicler {
 
     /// Puts the playlists of a list that does not change any more, the multivariant playlist last.
     async fn put_playlists(&mut self, excerpt: &Excerpt, stretch: &Stretch) -> Result<(), Failure> {
+        let mut stretch = stretch.clone();
+        for init in stretch.inits() {
+            if self.get(&init).await?.is_some() {
+                continue;
+            }
+            if !self.is_idle() {
+                return Err(Failure::Early);
+            }
+            warn!(init = init.below_channel(), "it never came into the store: what needs it is listed as a gap");
+            stretch.leave_out(&init);
+        }
         for resource in stretch.head.playlists(excerpt).into_iter().rev() {
             let text = match &resource {
                 Resource::Excerpt(_, Some(rendition)) => stretch.playlist(rendition, "../../../", Kind::Vod),
@@ -662,15 +675,18 @@ impl Chronicler {
         }
     }
 
+    /// The uploader has nothing more to put.
+    fn is_idle(&self) -> bool {
+        let upload = self.upload.borrow();
+        // Of an older window it says nothing of what came last.
+        let is_current = upload.seen == self.live.borrow().last();
+        is_current && upload.segments_behind == 0 && upload.spooled == 0
+    }
+
     /// Looks in the store for what nobody has seen arrive there.
     async fn settle(&mut self, doubtful: &[Resource]) -> Result<(), Failure> {
         // What the uploader still has before it is not lost.
-        let idle = {
-            let upload = self.upload.borrow();
-            // Of an older window it says nothing of what came last.
-            let is_current = upload.seen == self.live.borrow().last();
-            is_current && upload.segments_behind == 0 && upload.spooled == 0
-        };
+        let idle = self.is_idle();
         let keys: BTreeSet<String> = doubtful.iter().map(|media| media.path(&self.setup.channel)).collect();
         let mut present = BTreeSet::new();
         let mut rest = keys.clone();
@@ -869,6 +885,7 @@ impl Chronicler {
 
 fn refusal(failure: Failure) -> OrderRefusal {
     OrderRefusal::Failing(match failure {
+        Failure::Early => return OrderRefusal::TooEarly,
         Failure::Store(error) => error.to_string(),
         Failure::Damaged(why) => why,
         Failure::Lost => "another process has the channel".to_owned(),

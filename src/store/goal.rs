@@ -197,7 +197,7 @@ fn named_inits(rendition: &RenditionSnapshot) -> impl Iterator<Item = (Msn, &Ini
     })
 }
 
-fn init_key(channel: &ChannelName, rendition: &RenditionSnapshot, init: &Init) -> String {
+pub(super) fn init_key(channel: &ChannelName, rendition: &RenditionSnapshot, init: &Init) -> String {
     Resource::Init(rendition.name.clone(), init.session).path(channel)
 }
 

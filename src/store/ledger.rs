@@ -11,7 +11,7 @@ use bytes::Bytes;
 use tokio::time::Instant;
 
 use super::Version;
-use super::goal::{Role, Upload, listed, segment_key};
+use super::goal::{Role, Upload, init_key, listed, segment_key};
 use crate::ladder::RenditionName;
 use crate::layout::Resource;
 use crate::live::{ChannelSnapshot, Msn, RenditionSnapshot, Segment, StoredUpTo};
@@ -187,17 +187,23 @@ impl Ledger {
     /// Segments that `snapshot` lists and the store does not have; those that are gaps there are waited for no more.
     pub(super) fn behind(&self, snapshot: &ChannelSnapshot, is_gap: impl Fn(&str) -> bool) -> u64 {
         let in_memory = listed(snapshot).filter(|(_, segment)| !segment.is_cold());
-        let keys = in_memory.map(|(rendition, segment)| segment_key(&self.channel, rendition, segment));
-        let missing = keys.filter(|key| !self.holds(key) && !is_gap(key));
-        u64::try_from(missing.count()).unwrap_or(u64::MAX)
+        let is_missing = |(rendition, segment): &(&RenditionSnapshot, &Segment)| {
+            !self.can_be_read(rendition, segment) && !is_gap(&segment_key(&self.channel, rendition, segment))
+        };
+        u64::try_from(in_memory.filter(is_missing).count()).unwrap_or(u64::MAX)
+    }
+
+    /// The segment is in the store, and what is needed to read it.
+    fn can_be_read(&self, rendition: &RenditionSnapshot, segment: &Segment) -> bool {
+        let init = rendition.init(segment.session).map(|init| init_key(&self.channel, rendition, init));
+        init.is_none_or(|init| self.holds(&init)) && self.holds(&segment_key(&self.channel, rendition, segment))
     }
 
     /// The highest number up to which every rendition that `snapshot` offers is stored, from its first listed on.
     pub(super) fn stored_up_to(&self, snapshot: &ChannelSnapshot) -> Option<Msn> {
         let of = |rendition: &RenditionSnapshot| {
-            let is_stored = |segment: &&Arc<Segment>| {
-                segment.is_gap() || segment.is_cold() || self.holds(&segment_key(&self.channel, rendition, segment))
-            };
+            let is_stored =
+                |segment: &&Arc<Segment>| segment.is_gap() || segment.is_cold() || self.can_be_read(rendition, segment);
             rendition.listed().take_while(is_stored).last().map(|segment| segment.msn)
         };
         snapshot.offered().map(|rendition| of(rendition)).min().flatten()
