@@ -234,7 +234,7 @@ impl Ledger {
     }
 }
 
-/// As many as one request of S3 takes.
+/// What one look at the time removes; the store asks for a part of them at a time.
 const DELETED_AT_ONCE_MAX: usize = 1000;
 /// In steady state what expires is about a window's worth.
 const EXPIRING_WINDOWS_MAX: usize = 4;
