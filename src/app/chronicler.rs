@@ -120,7 +120,7 @@ enum Job {
     Write,
     Close(SessionId, Block),
     Publish(SessionId),
-    Settle(Vec<Resource>),
+    Settle(BTreeSet<Resource>),
     Remove(Removal),
     /// Of what was removed, that at this place.
     Clear(usize),
@@ -157,8 +157,6 @@ enum Failure {
     Lost,
     /// This process does not have it yet.
     Unclaimed,
-    /// Something is on its way to the store that is needed.
-    Early,
 }
 
 impl From<StoreError> for Failure {
@@ -326,7 +324,7 @@ impl Chronicler {
             Job::Publish(id) => self.publish_recording(id).await?,
             Job::Settle(doubtful) => {
                 self.next.settle = now.checked_add(SETTLE_EACH);
-                self.settle(&doubtful).await?;
+                self.settle(doubtful).await?;
             }
             Job::Remove(removal) => self.remove(removal),
             // What cannot be deleted or drawn keeps nothing else from being done.
@@ -364,7 +362,7 @@ impl Chronicler {
                 debug!("another process keeps the index of the channel from now on");
                 return true;
             }
-            Failure::Unclaimed | Failure::Early => {}
+            Failure::Unclaimed => {}
             Failure::Damaged(why) => {
                 if first {
                     let key = Resource::Chronicle.path(&self.setup.channel);
@@ -548,17 +546,6 @@ impl Chronicler {
 
     /// Puts the playlists of a list that does not change any more, the multivariant playlist last.
     async fn put_playlists(&mut self, excerpt: &Excerpt, stretch: &Stretch) -> Result<(), Failure> {
-        let mut stretch = stretch.clone();
-        for init in stretch.inits() {
-            if self.get(&init).await?.is_some() {
-                continue;
-            }
-            if !self.is_idle() {
-                return Err(Failure::Early);
-            }
-            warn!(init = init.below_channel(), "it never came into the store: what needs it is listed as a gap");
-            stretch.leave_out(&init);
-        }
         for resource in stretch.head.playlists(excerpt).into_iter().rev() {
             let text = match &resource {
                 Resource::Excerpt(_, Some(rendition)) => stretch.playlist(rendition, "../../../", Kind::Vod),
@@ -675,20 +662,25 @@ impl Chronicler {
         }
     }
 
-    /// The uploader has nothing more to put.
-    fn is_idle(&self) -> bool {
-        let upload = self.upload.borrow();
-        // Of an older window it says nothing of what came last.
-        let is_current = upload.seen == self.live.borrow().last();
-        is_current && upload.segments_behind == 0 && upload.spooled == 0
-    }
-
     /// Looks in the store for what nobody has seen arrive there.
-    async fn settle(&mut self, doubtful: &[Resource]) -> Result<(), Failure> {
+    async fn settle(&mut self, doubtful: BTreeSet<Resource>) -> Result<(), Failure> {
         // What the uploader still has before it is not lost.
-        let idle = self.is_idle();
-        let keys: BTreeSet<String> = doubtful.iter().map(|media| media.path(&self.setup.channel)).collect();
+        let idle = {
+            let upload = self.upload.borrow();
+            // Of an older window it says nothing of what came last.
+            let is_current = upload.seen == self.live.borrow().last();
+            is_current && upload.segments_behind == 0 && upload.spooled == 0
+        };
+        let (inits, media): (Vec<Resource>, Vec<Resource>) =
+            doubtful.iter().cloned().partition(|needed| matches!(needed, Resource::Init(..)));
         let mut present = BTreeSet::new();
+        for init in inits {
+            if self.get(&init).await?.is_some() {
+                present.insert(init.path(&self.setup.channel));
+            }
+        }
+        // Listed, as there may be hundreds.
+        let keys: BTreeSet<String> = media.iter().map(|media| media.path(&self.setup.channel)).collect();
         let mut rest = keys.clone();
         while let Some(first) = rest.pop_first() {
             let directory = first.rsplit_once('/').map_or("", |(directory, _)| directory).to_owned() + "/";
@@ -704,10 +696,9 @@ impl Chronicler {
             }
         }
         let channel = self.setup.channel.clone();
-        let is_there = |media: &Resource| {
-            let key = media.path(&channel);
-            let absent = (idle && keys.contains(&key)).then_some(false);
-            if present.contains(&key) { Some(true) } else { absent }
+        let is_there = |needed: &Resource| {
+            let absent = (idle && doubtful.contains(needed)).then_some(false);
+            if present.contains(&needed.path(&channel)) { Some(true) } else { absent }
         };
         let lost = self.chronicle.settle(&self.live.borrow(), is_there);
         if lost > 0 {
@@ -885,7 +876,6 @@ impl Chronicler {
 
 fn refusal(failure: Failure) -> OrderRefusal {
     OrderRefusal::Failing(match failure {
-        Failure::Early => return OrderRefusal::TooEarly,
         Failure::Store(error) => error.to_string(),
         Failure::Damaged(why) => why,
         Failure::Lost => "another process has the channel".to_owned(),

@@ -111,14 +111,15 @@ impl Past {
         if let Some(known) = self.lists.get(&name) {
             return Ok(known);
         }
-        let (lists, key) = (self.lists.clone(), name.clone());
+        let lists = self.lists.clone();
         let make = move |blocks: &Blocks| {
-            // Many ask for a new one at the same time.
-            lists.get(&key).or_else(|| make(blocks).map(List::compressed).map(Arc::new))
+            // Many ask for a new one at the same time: whoever has the next turn finds it.
+            lists.get(&name).or_else(|| {
+                let made = make(blocks).map(List::compressed).map(Arc::new);
+                made.inspect(|made| lists.insert(name, Arc::clone(made)))
+            })
         };
-        let made = self.made(channel, needed, make).await?.ok_or(Lack::Absent)?;
-        self.lists.insert(name, Arc::clone(&made));
-        Ok(made)
+        self.made(channel, needed, make).await?.ok_or(Lack::Absent)
     }
 
     /// What `make` makes of these blocks of a channel's index. A few are made at one time, on threads where nothing waits for them: a

@@ -1,5 +1,6 @@
 //! How the index follows what a channel publishes, and what is found out about the store.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use super::{BLOCK_ENTRIES, Block, Chronicle, Entry, Head, Moment, Piece, Programme, Rendition, State};
@@ -157,36 +158,39 @@ impl Chronicle {
         news
     }
 
-    /// The media of recordings of which it is not known whether it is in the store, and that `snapshot` does not list, or as a gap.
+    /// The media of recordings of which it is not known whether it is in the store, and that `snapshot` does not list, or as a gap; and
+    /// what is needed to read it.
     #[must_use]
-    pub fn doubtful(&self, snapshot: &ChannelSnapshot) -> Vec<Resource> {
-        let mut doubtful = Vec::new();
+    pub fn doubtful(&self, snapshot: &ChannelSnapshot) -> BTreeSet<Resource> {
+        let mut doubtful = BTreeSet::new();
         // Nobody waits for what is known of others.
         for programme in self.programmes.iter().filter(|programme| programme.recorded) {
             for entry in
                 programme.tail.iter().filter(|entry| is_doubtful(snapshot, programme.state, &programme.head, entry))
             {
                 doubtful.extend(entry.media(&programme.head));
+                doubtful.extend(entry.inits(&programme.head));
             }
         }
         doubtful
     }
 
-    /// Of what is doubtful, some is in the store or is lost, as `is_there` says; of the rest it does not know that. How many
-    /// segments are lost.
+    /// Of what is doubtful, some is in the store or is lost, as `is_there` says; of the rest it does not know that. Media that cannot
+    /// be read for want of its initialisation segment is lost too. How many segments are lost.
     pub fn settle(&mut self, snapshot: &ChannelSnapshot, is_there: impl Fn(&Resource) -> Option<bool>) -> u64 {
         let mut lost = 0u64;
         for programme in &mut self.programmes {
             let (state, head) = (programme.state, programme.head.clone());
             for entry in programme.tail.iter_mut().filter(|entry| is_doubtful(snapshot, state, &head, entry)) {
-                if entry.media(&head).any(|media| is_there(&media).is_none()) {
+                if entry.media(&head).chain(entry.inits(&head)).any(|needed| is_there(&needed).is_none()) {
                     continue;
                 }
                 entry.unproven = false;
+                let is_lost = |needed: Resource| is_there(&needed) == Some(false);
                 for (rendition, piece) in head.renditions.iter().zip(&mut entry.pieces) {
-                    let name = rendition.name.clone();
+                    let (name, init) = (rendition.name.clone(), head.init(rendition, entry.session));
                     let media = Resource::segment(head.container, name, entry.session, entry.msn);
-                    if !piece.is_gap() && is_there(&media) == Some(false) {
+                    if !piece.is_gap() && (is_lost(media) || init.is_some_and(is_lost)) {
                         piece.2 = 0;
                         lost = lost.saturating_add(1);
                     }

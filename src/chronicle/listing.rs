@@ -1,13 +1,11 @@
 //! The playlists of what was: recordings, clips and ranges of time.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
-use super::{
-    Block, BlockKey, BlockSummary, Chronicle, Clip, ClipName, Entry, Head, Piece, Programme, Rendition, Span, State,
-};
+use super::{Block, BlockKey, BlockSummary, Chronicle, Clip, ClipName, Entry, Head, Piece, Programme, Span, State};
 use crate::ladder::{RenditionKind, RenditionName};
 use crate::layout::Resource;
 use crate::live::{Msn, SessionId};
@@ -235,27 +233,6 @@ impl Stretch {
             expected = Msn(entry.msn.0.saturating_add(1));
         }
         Some(writer.end(playlist.ended))
-    }
-
-    /// What is needed to read its segments.
-    #[must_use]
-    pub fn inits(&self) -> BTreeSet<Resource> {
-        let renditions = self.head.renditions.iter().enumerate().filter(|_| self.head.container == Container::Cmaf);
-        let of = |(position, rendition): (usize, &Rendition)| {
-            let name = rendition.name.clone();
-            let with_media = move |entry: &&Entry| entry.pieces.get(position).is_some_and(|piece| !piece.is_gap());
-            self.entries.iter().filter(with_media).map(move |entry| Resource::Init(name.clone(), entry.session))
-        };
-        renditions.flat_map(of).collect()
-    }
-
-    /// What needs this is listed as a gap.
-    pub fn leave_out(&mut self, init: &Resource) {
-        let Resource::Init(name, session) = init else { return };
-        let Some(position) = self.head.renditions.iter().position(|rendition| rendition.name == *name) else { return };
-        for entry in self.entries.iter_mut().filter(|entry| entry.session == *session) {
-            entry.pieces.get_mut(position).into_iter().for_each(|piece| piece.2 = 0);
-        }
     }
 
     /// Something of it can be watched.

@@ -237,9 +237,20 @@ impl Entry {
 
     /// Its media in the store.
     fn media<'a>(&'a self, head: &'a Head) -> impl Iterator<Item = Resource> + 'a {
-        let with_media = head.renditions.iter().zip(&self.pieces).filter(|(_, piece)| !piece.is_gap());
-        with_media
-            .map(|(rendition, _)| Resource::segment(head.container, rendition.name.clone(), self.session, self.msn))
+        let of =
+            |rendition: &Rendition| Resource::segment(head.container, rendition.name.clone(), self.session, self.msn);
+        self.with_media(head).map(of)
+    }
+
+    /// What is needed to read its media.
+    fn inits<'a>(&'a self, head: &'a Head) -> impl Iterator<Item = Resource> + 'a {
+        self.with_media(head).filter_map(|rendition| head.init(rendition, self.session))
+    }
+
+    /// The renditions in which it is no gap.
+    fn with_media<'a>(&'a self, head: &'a Head) -> impl Iterator<Item = &'a Rendition> {
+        let renditions = head.renditions.iter().zip(&self.pieces);
+        renditions.filter(|(_, piece)| !piece.is_gap()).map(|(rendition, _)| rendition)
     }
 }
 
@@ -380,6 +391,11 @@ impl Head {
             Resource::Excerpt(excerpt.clone(), rendition.map(|rendition| rendition.name.clone()))
         };
         std::iter::once(None).chain(self.renditions.iter().map(Some)).map(of).collect()
+    }
+
+    /// What is needed to read the segments of a run of `rendition`, where its container has that.
+    fn init(&self, rendition: &Rendition, session: SessionId) -> Option<Resource> {
+        (self.container == Container::Cmaf).then(|| Resource::Init(rendition.name.clone(), session))
     }
 }
 

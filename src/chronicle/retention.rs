@@ -7,7 +7,6 @@ use serde::{Deserialize, Serialize};
 use super::{BlockSummary, Chronicle, ClipName, Entry, Head, Moment, Programme, State, Stretch};
 use crate::layout::{Excerpt, Resource};
 use crate::live::{Msn, SessionId};
-use crate::media::Container;
 
 /// How long recordings are kept, and how much of them.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -164,11 +163,10 @@ impl Removed {
     /// The initialisation segments of its runs.
     #[must_use]
     pub fn inits(&self) -> Vec<Resource> {
-        let sessions = self.head.sessions.iter().filter(|_| self.head.container == Container::Cmaf);
         let of = |session: &SessionId| {
             let session = *session;
-            self.head.renditions.iter().map(move |rendition| Resource::Init(rendition.name.clone(), session))
+            self.head.renditions.iter().filter_map(move |rendition| self.head.init(rendition, session))
         };
-        sessions.flat_map(of).collect()
+        self.head.sessions.iter().flat_map(of).collect()
     }
 }

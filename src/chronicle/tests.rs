@@ -212,9 +212,9 @@ fn what_nobody_has_seen_in_the_store_is_not_listed() {
     chronicle.stored(&live.snapshot, Msn(3));
     let (stored, kind) = chronicle.stretch(span(0, 12), sight(None)).unwrap();
     assert_eq!((numbers(&stored), kind), (vec![1, 2, 3], Kind::Event), "number 1 may be on its way");
-    assert_eq!(chronicle.doubtful(&live.snapshot).len(), 2);
+    assert_eq!(chronicle.doubtful(&live.snapshot).len(), 4, "of two renditions, each with its initialisation segment");
     assert_eq!(chronicle.settle(&live.snapshot, |_| None), 0);
-    assert_eq!(chronicle.doubtful(&live.snapshot).len(), 2, "nothing is known yet");
+    assert_eq!(chronicle.doubtful(&live.snapshot).len(), 4, "nothing is known yet");
     let lost = chronicle.settle(&live.snapshot, |media| Some(*media.rendition().unwrap() == name("audio")));
     assert_eq!((lost, chronicle.doubtful(&live.snapshot).len()), (1, 0));
     let (stretch, kind) = chronicle.stretch(span(0, 12), sight(None)).unwrap();
@@ -222,6 +222,20 @@ fn what_nobody_has_seen_in_the_store_is_not_listed() {
     let text = stretch.playlist(&name("720p"), "", kind).unwrap();
     assert!(text.contains("#EXT-X-GAP\n#EXTINF:4.000000,\n720p/1800000000000/1.m4s"), "{text}");
     assert!(!stretch.playlist(&name("audio"), "", kind).unwrap().contains("GAP"));
+}
+
+#[test]
+fn what_cannot_be_read_for_want_of_its_initialisation_segment_is_lost() {
+    let (mut live, mut chronicle) = (Live::new(), Chronicle::default());
+    live.segments(4);
+    chronicle.follow(&live.snapshot, true);
+    live.window(3);
+    let init = Resource::Init(name("audio"), SessionId(1_800_000_000_000));
+    assert_eq!(chronicle.settle(&live.snapshot, |needed| (*needed != init).then_some(true)), 0);
+    assert!(!chronicle.doubtful(&live.snapshot).is_empty(), "it may be on its way");
+    assert_eq!(chronicle.settle(&live.snapshot, |needed| Some(*needed != init)), 1);
+    let gaps: Vec<bool> = chronicle.programmes[0].tail[0].pieces.iter().map(Piece::is_gap).collect();
+    assert_eq!((gaps, chronicle.doubtful(&live.snapshot).len()), (vec![false, true], 0));
 }
 
 #[test]
@@ -235,7 +249,9 @@ fn what_a_killed_process_listed_is_not_taken_for_stored_where_the_next_one_lists
     assert!(!chronicle.follow(&next.snapshot, true), "its numbers are known");
     chronicle.stored(&next.snapshot, Msn(3));
     let doubtful: Vec<String> = chronicle.doubtful(&next.snapshot).iter().map(Resource::below_channel).collect();
-    assert_eq!(doubtful, ["720p/1800000000000/3.m4s", "audio/1800000000000/3.m4s"]);
+    let media = ["720p/1800000000000/3.m4s", "audio/1800000000000/3.m4s"];
+    let inits = ["720p/1800000000000/init.mp4", "audio/1800000000000/init.mp4"];
+    assert_eq!(doubtful, [inits, media].concat());
 }
 
 #[test]
