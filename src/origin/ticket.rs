@@ -124,10 +124,11 @@ mod tests {
 
     proptest! {
         #[test]
-        fn no_token_that_is_found_is_shown(path in "/live/~?[a-z/~.=&?]{0,20}", query in "([a-z]{0,3}&)?(token=)?zz[a-z.&=/~]{0,12}") {
+        fn no_token_that_is_found_is_shown(path in "/live/(~YY)?[a-z/~.=&?]{0,20}", query in "([a-z]{0,3}&)?(token=)?ZZ[a-z.&=/~]{0,12}") {
             let (_, ticket) = part(&path, Some(&query));
             let shown = hide(&format!("{path}?{query}")).into_owned();
-            if let Some(ticket) = ticket.filter(|ticket| ticket.token.contains("zz")) {
+            // Others stand elsewhere by chance.
+            if let Some(ticket) = ticket.filter(|ticket| ["YY", "ZZ"].iter().any(|mark| ticket.token.contains(mark))) {
                 prop_assert!(!shown.contains(ticket.token), "{} in {}", ticket.token, shown);
             }
         }
