@@ -81,7 +81,7 @@ mod tests {
             multivariant: String::new(),
             sessions: BTreeSet::from([SessionId(7)]),
         };
-        Stretch { head, entries: (0..count).map(entry).collect(), seams: 0 }
+        Stretch { head, entries: (0..count).map(entry).collect(), seams: 0, programmes: BTreeSet::new() }
     }
 
     #[test]

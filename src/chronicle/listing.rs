@@ -1,15 +1,17 @@
 //! The playlists of what was: recordings, clips and ranges of time.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
-use super::{Block, BlockKey, BlockSummary, Chronicle, Clip, ClipName, Entry, Head, Piece, Programme, Span, State};
+use super::{
+    Block, BlockKey, BlockSummary, Chronicle, Clip, ClipName, Entry, Head, Moment, Piece, Programme, Span, State,
+};
 use crate::ladder::{RenditionKind, RenditionName};
 use crate::layout::Resource;
 use crate::live::{Msn, SessionId};
-use crate::media::Container;
+use crate::media::{Container, MediaTime};
 use crate::playlist::{Listing, MediaPlaylist, Writer};
 
 /// Blocks that one playlist of a range may list: some 36 hours at 4 s.
@@ -26,6 +28,20 @@ pub struct Stretch {
     /// Discontinuities before them that were listed once.
     #[serde(default)]
     pub seams: u64,
+    /// Where another programme begins than that of the first: at the first segment of these runs.
+    #[serde(default, skip_serializing_if = "BTreeSet::is_empty")]
+    pub programmes: BTreeSet<SessionId>,
+}
+
+/// A segment that is to be in one file with others.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Listed {
+    /// The segment.
+    pub resource: Resource,
+    /// Which of the programmes in the file it is of: each has a timeline of its own.
+    pub programme: usize,
+    /// About when it begins, after the beginning of the first one in the file.
+    pub begins: MediaTime,
 }
 
 /// Whether a list will get longer (`EXT-X-PLAYLIST-TYPE`).
@@ -71,12 +87,13 @@ impl Chronicle {
         let in_span = |entry: &&Entry| span.overlaps(entry.begins(), entry.ends());
         let (mut stretch, mut is_cut): (Option<Stretch>, bool) = (None, false);
         for programme in &self.programmes {
-            let entries: Vec<Entry> = entries(programme, sight.blocks).filter(in_span).cloned().collect();
+            let mut entries: Vec<Entry> = entries(programme, sight.blocks).filter(in_span).cloned().collect();
             if entries.is_empty() {
                 continue;
             }
             let before = stretch.take().filter(|before| before.head.container == programme.head.container);
-            let mut next = Stretch { head: programme.head.clone(), entries: Vec::new(), seams: 0 };
+            let mut next =
+                Stretch { head: programme.head.clone(), entries: Vec::new(), seams: 0, programmes: BTreeSet::new() };
             match before {
                 Some(before) => next.take_over(before),
                 None => {
@@ -86,10 +103,11 @@ impl Chronicle {
                 }
             }
             let seam = !next.entries.is_empty();
-            next.entries.extend(entries);
-            if let Some(first) = next.entries.iter_mut().find(|entry| entry.session == programme.id && seam) {
+            if let Some(first) = entries.first_mut().filter(|_| seam) {
                 first.discontinuity = true;
+                next.programmes.insert(first.session);
             }
+            next.entries.extend(entries);
             stretch = Some(next);
         }
         let mut stretch = stretch?;
@@ -124,6 +142,7 @@ impl Chronicle {
             head: programme.head.clone(),
             entries: entries(programme, sight.blocks).cloned().collect(),
             seams: programme.gone.unwrap_or(0).saturating_add(left_out),
+            programmes: BTreeSet::new(),
         };
         let whole = stretch.leave_out_doubtful(sight.at_hand);
         let kind = match programme.state {
@@ -178,6 +197,7 @@ impl Stretch {
             self.entries.push(entry);
         }
         self.seams = before.seams;
+        self.programmes = before.programmes;
         self.head.sessions.extend(before.head.sessions);
         self.head.target_duration_secs = self.head.target_duration_secs.max(before.head.target_duration_secs);
     }
@@ -242,24 +262,40 @@ impl Stretch {
     }
 
     /// The segments of a rendition, and those of the sound beside it where it has none of its own; none where there is no such rendition.
+    /// Of several programmes the next begins where the one before ends.
     #[must_use]
-    pub fn tracks(&self, rendition: &RenditionName) -> Option<Vec<Vec<Resource>>> {
+    pub fn tracks(&self, rendition: &RenditionName) -> Option<Vec<Vec<Listed>>> {
         let of = |name: &RenditionName| self.head.renditions.iter().position(|candidate| candidate.name == *name);
         let own = of(rendition)?;
         let kind = self.head.renditions.get(own)?.kind;
         let mut sound = self.head.renditions.iter().enumerate().filter(|(_, other)| other.kind == RenditionKind::Audio);
         let beside = sound.next().map(|(position, _)| position);
         let beside = beside.filter(|_| kind == RenditionKind::Video && self.head.container == Container::Cmaf);
-        let segments = |position: usize| -> Vec<Resource> {
-            let name = self.head.renditions.get(position).map(|rendition| rendition.name.clone());
-            let entries =
-                self.entries.iter().filter(|entry| entry.pieces.get(position).is_some_and(|piece| !piece.is_gap()));
-            let of = |entry: &Entry| {
-                name.clone().map(|name| Resource::segment(self.head.container, name, entry.session, entry.msn))
-            };
-            entries.filter_map(of).collect()
+        let segments = |position: usize| -> Option<Vec<Listed>> {
+            let name = &self.head.renditions.get(position)?.name;
+            let (mut listed, mut before) = (Vec::new(), MediaTime::ZERO);
+            for (programme, entries) in self.by_programmes().enumerate() {
+                let begins = entries.first().map_or(Moment(0), Entry::begins);
+                for entry in entries {
+                    let piece = entry.pieces.get(position).filter(|piece| !piece.is_gap());
+                    listed.extend(piece.map(|piece| Listed {
+                        resource: Resource::segment(self.head.container, name.clone(), entry.session, entry.msn),
+                        programme,
+                        begins: before + MediaTime::from(piece.0.since(begins)),
+                    }));
+                }
+                let ends = entries.iter().map(Entry::ends).max().unwrap_or(begins);
+                before += MediaTime::from(ends.since(begins));
+            }
+            Some(listed)
         };
-        Some(std::iter::once(own).chain(beside).map(segments).collect())
+        std::iter::once(own).chain(beside).map(segments).collect()
+    }
+
+    /// Its entries, programme by programme.
+    fn by_programmes(&self) -> impl Iterator<Item = &[Entry]> {
+        let of = |entry: &Entry| self.programmes.range(..=entry.session).next_back();
+        self.entries.chunk_by(move |one, next| of(one) == of(next))
     }
 
     /// What the index says of it as a clip; none of an empty one.

@@ -25,7 +25,7 @@ use crate::live::{Msn, SessionId};
 use crate::media::{Container, MediaTime};
 
 pub use kept::Kept;
-pub use listing::{Kind, Sight, Stretch, TooLong};
+pub use listing::{Kind, Listed, Sight, Stretch, TooLong};
 pub use order::{Order, OrderRefusal};
 pub use retention::{Removal, Removed, Rules, SHEETS_MAX};
 pub use span::{ClipName, InvalidClipName, InvalidMoment, Moment, Span};

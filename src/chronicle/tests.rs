@@ -194,8 +194,13 @@ fn a_range_over_programmes_has_a_seam_between_them() {
     assert!(second.matches("#EXT-X-DISCONTINUITY\n").count() == 1, "{text}");
     live.end();
     chronicle.follow(&live.snapshot, true);
-    let (_, kind) = chronicle.stretch(span(16, 1_000_000), sight(None)).unwrap();
+    let (stretch, kind) = chronicle.stretch(span(16, 1_000_000), sight(None)).unwrap();
     assert_eq!(kind, Kind::Vod, "nothing is coming");
+    // As one file, the second programme begins where the first ends.
+    let tracks = stretch.tracks(&name("720p")).unwrap();
+    let told = |listed: &Listed| (listed.programme, listed.begins.as_millis() / 1000);
+    let told: Vec<Vec<_>> = tracks.iter().map(|track| track.iter().map(told).collect()).collect();
+    assert_eq!(told, vec![vec![(0, 0), (0, 4), (1, 8), (1, 12)]; 2]);
 }
 
 #[test]

@@ -10,17 +10,16 @@ use percent_encoding::percent_decode_str;
 use crate::archive::{Blocks, Content, Copy, Lack, List, Past};
 use crate::caching::{Cache, JSON_TYPE, PICTURE_TYPE, PLAYLIST_TYPE, STORYBOARD_TYPE};
 use crate::chronicle::{
-    BlockKey, Chronicle, InvalidMoment, Kind, Moment, Programme, Sight, Span, State, Stretch, TooLong,
+    BlockKey, Chronicle, InvalidMoment, Kind, Listed, Moment, Programme, Sight, Span, State, Stretch, TooLong,
 };
 use crate::ladder::RenditionName;
 use crate::layout::{Excerpt, Resource};
 use crate::live::{Directory, Msn, Playlist, SessionId};
-use crate::media::MediaTime;
 use crate::origin::archived::{document, has_ended, lacking};
 use crate::origin::published::{media, playlist};
 use crate::origin::representation::{Asked, Representation};
 use crate::origin::route::{Portion, Target};
-use crate::progressive::{Contents, Listed};
+use crate::progressive::Contents;
 use crate::source::ChannelName;
 
 /// A request for what was.
@@ -290,8 +289,6 @@ impl Looker<'_> {
             }
         };
         let tracks = tracks?.ok_or(Lack::Absent)?;
-        let listed = |resource| Listed { resource, shift: MediaTime::ZERO };
-        let tracks = tracks.into_iter().map(|track| track.into_iter().map(listed).collect()).collect();
         Ok((Contents { channel: channel.clone(), tracks }, format!("{channel}-{name}-{asked}.mp4")))
     }
 
@@ -319,7 +316,7 @@ fn over(
     index: &Index,
     find: impl Fn(&Index) -> Option<(Stretch, Kind)>,
     rendition: &RenditionName,
-) -> Result<Option<Vec<Vec<Resource>>>, Lack> {
+) -> Result<Option<Vec<Vec<Listed>>>, Lack> {
     let stored = Index { at_hand: None, chronicle: Arc::clone(&index.chronicle) };
     if let Some((stretch, Kind::Vod)) = find(&stored) {
         return Ok(stretch.tracks(rendition));

@@ -11,7 +11,7 @@ use tokio::sync::{Mutex as Turns, OwnedSemaphorePermit, Semaphore};
 use tokio::task::JoinSet;
 use tokio::time::timeout;
 
-use super::listed::{Contents, Digest};
+use super::contents::{Contents, Digest};
 use super::survey::Survey;
 use super::{Kind, Movie, Part, Unfit};
 use crate::archive::{Archive, Lack, Wanted};

@@ -6,10 +6,10 @@
 //! same bytes, so that a range of them can be asked for at any time. [`Downloads`] is the driver: it reads segments from an
 //! archive, once for the head and once to be sent. It knows nothing of HTTP.
 
+mod contents;
 mod download;
 mod head;
 mod init;
-mod listed;
 mod movie;
 mod scan;
 mod survey;
@@ -19,9 +19,9 @@ mod track;
 
 use crate::media::MediaTime;
 
+pub use contents::Contents;
 pub use download::{Download, Downloads, Fault, Reader};
 pub use init::{Init, Kind};
-pub use listed::{Contents, Listed};
 pub use movie::{Movie, Part};
 pub use scan::{Scan, scan};
 pub use track::{Placed, Track};

@@ -6,11 +6,13 @@ use std::sync::Arc;
 use bytes::Bytes;
 use tokio::task::{JoinHandle, JoinSet};
 
+use super::contents::Contents;
 use super::download::{Fault, get};
-use super::listed::Contents;
 use super::{Init, Movie, Placed, Scan, Track, Unfit, scan};
 use crate::archive::Archive;
+use crate::chronicle::Listed;
 use crate::layout::Resource;
+use crate::media::MediaTime;
 
 /// A reading that can be left at any time, and goes on where it was left.
 #[derive(Debug)]
@@ -21,8 +23,26 @@ pub(super) struct Survey {
     tracks: Vec<Opened>,
     /// Segments of the track that is being read which have been read.
     read: usize,
+    timeline: Timeline,
     /// All of it has been read, and the file is being written.
     writing: Option<JoinHandle<Result<Movie, Unfit>>>,
+}
+
+/// Where the programmes of a file stand: one behind the other, as those who saw them live had them, but for the time between them.
+#[derive(Debug, Default)]
+struct Timeline {
+    /// When the file would begin by the clock of the programme that was read first.
+    origin: Option<MediaTime>,
+    /// By programmes: what is to be added to their times.
+    shifts: BTreeMap<usize, MediaTime>,
+}
+
+impl Timeline {
+    /// What is to be added to the times of a segment that begins at `start` by its own clock.
+    fn shift(&mut self, listed: &Listed, start: MediaTime) -> MediaTime {
+        let origin = *self.origin.get_or_insert(start - listed.begins);
+        *self.shifts.entry(listed.programme).or_insert(origin + listed.begins - start)
+    }
 }
 
 /// A track, and the initialisation segments of its segments.
@@ -34,7 +54,7 @@ struct Opened {
 
 impl Survey {
     pub(super) fn new(archive: Arc<dyn Archive>, contents: Arc<Contents>) -> Self {
-        Self { archive, contents, tracks: Vec::new(), read: 0, writing: None }
+        Self { archive, contents, tracks: Vec::new(), read: 0, timeline: Timeline::default(), writing: None }
     }
 
     /// Reads what is still to be read, and gives the file. Where it is dropped before that, or a segment cannot be had, nothing that
@@ -128,7 +148,9 @@ impl Survey {
         if let (Some(listed), Some(opened)) = (listed, self.tracks.get_mut(index)) {
             let init = init_of(&listed.resource)?;
             let init = opened.inits.iter().rposition(|known| *known == init).unwrap_or(usize::MAX);
-            opened.track.push(Placed { init, shift: listed.shift }, scan)?;
+            let start = opened.track.begins(init, scan);
+            let shift = start.map_or(MediaTime::ZERO, |start| self.timeline.shift(listed, start));
+            opened.track.push(Placed { init, shift }, scan)?;
         }
         self.read += 1;
         Ok(())

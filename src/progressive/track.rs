@@ -30,8 +30,8 @@ pub struct Track {
 pub struct Placed {
     /// Its initialisation segment: which of those that the track was given.
     pub init: usize,
-    /// What is to be added to its times to have them on the download's timeline: nothing where one programme is downloaded, whose
-    /// sessions share a timeline; the same for picture and sound, which stay in step by it.
+    /// What is to be added to its times to have them on the file's timeline: the same for the pictures and the sound of a programme,
+    /// which stay in step by it.
     pub shift: MediaTime,
 }
 
@@ -109,6 +109,12 @@ impl Track {
         }
         self.segments += 1;
         Ok(())
+    }
+
+    /// When a segment of a session begins, by that session's clock.
+    pub(super) fn begins(&self, init: usize, segment: &Scan) -> Option<MediaTime> {
+        let (init, run) = self.inits.get(init).zip(segment.runs.first())?;
+        Some(MediaTime::from_ticks(i64::try_from(run.start).ok()?, init.timescale))
     }
 
     /// The number of the sample entry of this initialisation segment, from 1. The same entry is written once: where an encoder

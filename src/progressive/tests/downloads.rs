@@ -10,6 +10,7 @@ use tokio::time::{Instant, sleep};
 use super::*;
 use crate::archive::{Archive, Copy, Found, Lack, Wanted};
 use crate::caching::Cache;
+use crate::chronicle::Listed;
 use crate::layout::Resource;
 use crate::source::ChannelName;
 
@@ -69,7 +70,8 @@ fn programme(segments: u64, takes: Duration) -> (Arc<Memory>, Contents, Vec<u8>)
             objects.insert(path(format!("{number}.m4s")), (segment.clone(), 0));
             data.push(segment);
             let (_, resource) = Resource::parse(&path(format!("{number}.m4s"))).unwrap();
-            listed.push(Listed { resource, shift: MediaTime::ZERO });
+            let begins = MediaTime::from_millis(4_000 * i64::try_from(number - 1).unwrap());
+            listed.push(Listed { resource, programme: 0, begins });
         }
         let mut track = Track::new([1, 2].map(|n| read(scale, width + n * width.min(1))).to_vec()).unwrap();
         for (number, segment) in (1..).zip(&data) {
@@ -117,6 +119,35 @@ async fn a_file_is_sent_as_it_is_made() {
     assert_eq!(other.open(contents.clone()).await.unwrap().etag(), etag);
     let fewer = Contents { tracks: contents.tracks[..1].to_vec(), ..contents };
     assert_ne!(other.open(fewer).await.unwrap().etag(), etag);
+}
+
+#[tokio::test]
+async fn programmes_stand_one_behind_the_other() {
+    let (mut objects, mut tracks) = (BTreeMap::new(), Vec::new());
+    for (rendition, scale, width, late) in [("720p", 90_000, 160, 0), ("audio", 48_000, 0, 480)] {
+        let mut listed = Vec::new();
+        // The second one's clock is behind, and its sound begins a hundredth of a second after its pictures.
+        for (number, (programme, second, late)) in
+            [(0, 20, 0), (0, 24, 0), (1, 4, late), (1, 8, late)].into_iter().enumerate()
+        {
+            let path = |file: String| format!("live/demo/{rendition}/{}/{file}", programme + 1);
+            objects.insert(path("init.mp4".to_owned()), (init(scale, width), 0));
+            let segment = one(second * u64::from(scale) + late, &steady(40, 100, scale / 10));
+            objects.insert(path(format!("{number}.m4s")), (segment, 0));
+            let (_, resource) = Resource::parse(&path(format!("{number}.m4s"))).unwrap();
+            let begins = MediaTime::from_millis(4_000 * i64::try_from(number).unwrap());
+            listed.push(Listed { resource, programme, begins });
+        }
+        tracks.push(listed);
+    }
+    let archive = Arc::new(Memory { objects: Mutex::new(objects), takes: Duration::ZERO });
+    let contents = Contents { channel: ChannelName::new("demo").unwrap(), tracks };
+    let download = Downloads::new(archive, 4).open(contents).await.unwrap();
+    let file = rest(download.read(0..u64::MAX)).await.unwrap();
+    let times = |track| -> Vec<i64> { told(&file, track).iter().map(|told| told.dts).collect() };
+    assert_eq!(times(0), (0..160).map(|number| number * 9_000).collect::<Vec<_>>());
+    let late = |number| if number < 80 { 0 } else { 480 };
+    assert_eq!(times(1), (0..160).map(|number| number * 4_800 + late(number)).collect::<Vec<_>>());
 }
 
 #[tokio::test]

@@ -3,8 +3,7 @@
 use bytes::Bytes;
 use sha2::{Digest as _, Sha256};
 
-use crate::layout::Resource;
-use crate::media::MediaTime;
+use crate::chronicle::Listed;
 use crate::source::ChannelName;
 
 /// The segments of a file.
@@ -14,15 +13,6 @@ pub struct Contents {
     pub channel: ChannelName,
     /// Of each track: as a rule one of pictures and one of sound. Gaps are left out.
     pub tracks: Vec<Vec<Listed>>,
-}
-
-/// A segment that is to be in a file.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Listed {
-    /// The segment.
-    pub resource: Resource,
-    /// What is to be added to its times; see [`super::Placed::shift`].
-    pub shift: MediaTime,
 }
 
 /// By which contents are known.
@@ -35,7 +25,7 @@ impl Contents {
         for track in &self.tracks {
             for listed in track {
                 let path = listed.resource.path(&self.channel);
-                digest.update(format!("{path} {}\n", listed.shift.as_nanos()));
+                digest.update(format!("{path} {} {}\n", listed.programme, listed.begins.as_nanos()));
             }
             digest.update("\n");
         }
