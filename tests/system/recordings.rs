@@ -125,6 +125,41 @@ fn a_programme_is_recorded_picture_by_picture() {
     assert!(server.complaints().is_empty(), "{:?}", server.complaints());
 }
 
+#[test]
+fn a_range_over_two_programmes_is_one_list_and_one_file() {
+    let folder = tempfile::tempdir().unwrap();
+    let movie = encoders::flash_and_beep(folder.path(), 8);
+    let server = builder().settings(RECORD).start();
+    for count in 1..=2 {
+        assert!(encoders::push_file(&movie, &server.publish_url()).finish(PATIENCE));
+        wait_for("a recording", PATIENCE, || {
+            let kept = kept(&server);
+            let states =
+                kept["recordings"].as_array().unwrap().iter().map(|recording| recording["state"] == "published");
+            if states.filter(|published| *published).count() == count { Ok(()) } else { Err(kept.to_string()) }
+        });
+    }
+    let expected = pictures(&movie.display().to_string());
+    let range = server.live(&format!("range/0/{}", chrono::Utc::now().timestamp_millis()));
+    assert_eq!(pictures(&format!("{range}/index.m3u8")), [&expected[..], &expected[..]].concat());
+    // The clock of the second programme begins anew; that of the file goes on.
+    let file = folder.path().join("both.mp4");
+    let whole = wait_for("the file", PATIENCE, || match http::get(&format!("{range}/source.mp4"))? {
+        answer if answer.status == 200 => Ok(answer),
+        answer => Err(answer.text()),
+    });
+    std::fs::write(&file, &whole.body).unwrap();
+    assert_eq!(pictures(&file.display().to_string()), [&expected[..], &expected[..]].concat());
+    let (flashes, beeps) = (probe::flashes(&file), probe::beeps(&file));
+    assert_eq!(flashes.len(), 16, "{flashes:?}");
+    assert!(flashes.windows(2).all(|pair| (0.9..1.2).contains(&(pair[1] - pair[0]))), "{flashes:?}");
+    // The first beep begins the file, behind no silence, and the end ends the last.
+    assert!((15..=16).contains(&beeps.len()), "{beeps:?}");
+    let in_step = |(flash, beep): (&f64, &f64)| (flash - beep).abs() < 0.06;
+    assert!(flashes.iter().skip(1).zip(&beeps).all(in_step), "{flashes:?} {beeps:?}");
+    assert!(server.complaints().is_empty(), "{:?}", server.complaints());
+}
+
 fn pictures_of_files(input: &str) -> Vec<String> {
     let mut ffmpeg = Command::new("ffmpeg");
     ffmpeg.args(["-v", "error"]).args(input.split(' ')).args(["-map", "0:v:0", "-f", "framemd5", "-"]);
