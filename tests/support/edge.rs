@@ -14,7 +14,7 @@ pub(crate) struct Playlist {
     pub(crate) text: String,
     /// By segment, the URIs of its parts, in order.
     pub(crate) parts: BTreeMap<u64, Vec<String>>,
-    /// Those of them that cannot be fetched, as a source on a busy machine held up (`GAP=YES`).
+    /// Parts and segments that cannot be fetched: a source on a busy machine held up, or a server was killed before it had stored them.
     pub(crate) gaps: BTreeSet<String>,
     /// By segment, its URI.
     pub(crate) segments: BTreeMap<u64, String>,
@@ -25,6 +25,7 @@ pub(crate) struct Playlist {
 impl Playlist {
     pub(crate) fn read(text: &str) -> Self {
         let mut playlist = Self { text: text.to_owned(), ..Self::default() };
+        let mut is_gap = false;
         for line in text.lines() {
             let quoted = || line.split('"').nth(1).unwrap().to_owned();
             if line.starts_with("#EXT-X-PART:") {
@@ -35,7 +36,12 @@ impl Playlist {
                 playlist.parts.entry(place(&uri).0).or_default().push(uri);
             } else if line.starts_with("#EXT-X-PRELOAD-HINT:") {
                 playlist.hint = Some(quoted());
+            } else if line == "#EXT-X-GAP" {
+                is_gap = true;
             } else if !line.starts_with('#') {
+                if std::mem::take(&mut is_gap) {
+                    playlist.gaps.insert(line.to_owned());
+                }
                 let number = line.rsplit('/').next().unwrap().trim_end_matches(".m4s").parse().unwrap();
                 playlist.segments.insert(number, line.to_owned());
             }

@@ -214,8 +214,8 @@ impl Viewer {
                     let mut parts = playlist.parts.values().flatten().filter(|uri| !playlist.gaps.contains(*uri));
                     let newest = parts.next_back().filter(|_| playlist.hint.is_some());
                     let newest = newest.or(playlist.segments.values().next_back());
-                    let is_gap = newest.is_some_and(|uri| playlist.text.contains(&format!("#EXT-X-GAP\n{uri}")));
-                    if let Some(uri) = newest.filter(|uri| !is_gap && !had.contains(*uri)).cloned() {
+                    let is_new = |uri: &&String| !playlist.gaps.contains(*uri) && !had.contains(*uri);
+                    if let Some(uri) = newest.filter(is_new).cloned() {
                         match self.get(&uri).await {
                             Some((200, _)) => {
                                 longest = longest.max(newest_at.elapsed());
