@@ -374,6 +374,8 @@ pub struct UploadStatus {
     pub failing: Option<String>,
     /// Objects of the channel that wait on local disk until the store takes them.
     pub spooled: u64,
+    /// Those of them that the store has refused so often while it took others that they are not waited for.
+    pub hopeless: u64,
     /// [`ChannelSnapshot::last`] of the snapshot that all this is said of.
     pub seen: Option<Msn>,
     /// How far each rendition is in the store.

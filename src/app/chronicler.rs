@@ -558,14 +558,23 @@ impl Chronicler {
 
     async fn publish_recording(&mut self, id: SessionId) -> Result<(), Failure> {
         self.may_write().await?;
-        let Some(stretch) = self.whole(id).await?.filter(Stretch::has_media) else {
+        let has_media = self.chronicle.programme(id).is_some_and(|programme| programme.bytes() > 0);
+        if !has_media {
             warn!(recording = %id, "nothing of the recording ever came into the store: it is removed");
             self.chronicle.remove(Removal::Recording(id), None);
             self.unlist();
             return Ok(());
-        };
-        self.put_playlists(&Excerpt::Recording(id), &stretch).await?;
-        info!(recording = %id, segments = stretch.entries.len(), "the recording is complete");
+        }
+        match self.whole(id).await? {
+            Some(stretch) => {
+                self.put_playlists(&Excerpt::Recording(id), &stretch).await?;
+                info!(recording = %id, segments = stretch.entries.len(), "the recording is complete");
+            }
+            None => error!(
+                recording = %id,
+                "no block of the recording's index can be read: its media stays, and is not listed until the blocks are restored"
+            ),
+        }
         if let Some(programme) = self.chronicle.programmes.iter_mut().find(|programme| programme.id == id) {
             programme.state = State::Published;
         }
@@ -669,14 +678,21 @@ impl Chronicler {
             let upload = self.upload.borrow();
             // Of an older window it says nothing of what came last.
             let is_current = upload.seen == self.live.borrow().last();
-            is_current && upload.segments_behind == 0 && upload.spooled == 0
+            is_current && upload.segments_behind == 0 && upload.spooled == upload.hopeless
         };
         let (inits, media): (Vec<Resource>, Vec<Resource>) =
             doubtful.iter().cloned().partition(|needed| matches!(needed, Resource::Init(..)));
-        let mut present = BTreeSet::new();
+        let (mut present, mut unknown) = (BTreeSet::new(), BTreeSet::new());
         for init in inits {
-            if self.get(&init).await?.is_some() {
-                present.insert(init.path(&self.setup.channel));
+            match self.get(&init).await {
+                Ok(Some(_)) => _ = present.insert(init.path(&self.setup.channel)),
+                Ok(None) => {}
+                // One that cannot be read holds up nothing but what needs it.
+                Err(Failure::Store(error)) if unknown.len() < UNREADABLE_MAX => {
+                    debug!(init = init.below_channel(), %error, "it is not known whether it is there");
+                    unknown.insert(init);
+                }
+                Err(failure) => return Err(failure),
             }
         }
         // Listed, as there may be hundreds.
@@ -697,7 +713,7 @@ impl Chronicler {
         }
         let channel = self.setup.channel.clone();
         let is_there = |needed: &Resource| {
-            let absent = (idle && doubtful.contains(needed)).then_some(false);
+            let absent = (idle && doubtful.contains(needed) && !unknown.contains(needed)).then_some(false);
             if present.contains(&needed.path(&channel)) { Some(true) } else { absent }
         };
         let lost = self.chronicle.settle(&self.live.borrow(), is_there);
@@ -815,7 +831,7 @@ impl Chronicler {
         }
         let sight = Sight { blocks: &blocks, at_hand: Some(Msn(0)) };
         let (stretch, kind) = self.chronicle.stretch(span, sight).ok_or(OrderRefusal::Nothing)?;
-        if kind != Kind::Vod || stretch.entries.iter().any(|entry| entry.unproven) {
+        if kind != Kind::Vod {
             return Err(OrderRefusal::TooEarly);
         }
         let clip = stretch.clip(name.clone()).ok_or(OrderRefusal::Nothing)?;
@@ -1012,6 +1028,9 @@ const PICTURE_LINES: u32 = 180;
 /// How often it is looked whether something is due.
 const TICK: Duration = Duration::from_secs(1);
 
+/// Initialisation segments that cannot be read at one look: of more it is the store that fails.
+const UNREADABLE_MAX: usize = 4;
+
 /// Far less than the store may take that deletes one by one.
 const DELETED_AT_ONCE_MAX: usize = 100;
 
@@ -1022,9 +1041,10 @@ mod tests {
     use tokio_util::sync::CancellationToken;
 
     use super::*;
+    use crate::config::SpoolConfig;
     use crate::metrics::Metrics;
     use crate::store::scripted::{Outcome, Programme, Request, SEGMENT, ScriptedStore, names};
-    use crate::store::{self, Holder, Inherited};
+    use crate::store::{self, Holder, Inherited, Spool};
 
     /// What happens to a channel.
     #[derive(Clone, Copy, Debug)]
@@ -1053,6 +1073,16 @@ mod tests {
     impl Process {
         /// The `number`th.
         fn start(number: u64, store: &Arc<ScriptedStore>, data_dir: &Path, stored: Arc<ChannelSnapshot>) -> Self {
+            Self::with_spool(number, store, data_dir, stored, None)
+        }
+
+        fn with_spool(
+            number: u64,
+            store: &Arc<ScriptedStore>,
+            data_dir: &Path,
+            stored: Arc<ChannelSnapshot>,
+            spool: Option<Spool>,
+        ) -> Self {
             let store: Arc<dyn Store> = Arc::<ScriptedStore>::clone(store);
             let since = SystemTime::UNIX_EPOCH + Duration::from_secs(number);
             let writer = Writer::new(&channel(), Holder::new(since), Arc::clone(&store));
@@ -1079,10 +1109,14 @@ mod tests {
                 store,
                 writer,
                 kept: kept_view,
-                spool: None,
+                spool: spool.clone(),
                 metrics: Metrics::default(),
             };
             let mut tasks = JoinSet::new();
+            if let Some(spool) = spool {
+                let store = Arc::clone(&uploader.store);
+                tasks.spawn(store::drain(spool, store, Metrics::default(), CancellationToken::new()));
+            }
             let inherited = Inherited { stored: Arc::default(), claimed: false };
             tasks.spawn(store::upload(uploader, inherited, snapshots, status, CancellationToken::new()));
             tasks.spawn(chronicle(setup, views, Outlets { chronicle: told, kept }));
@@ -1295,6 +1329,105 @@ mod tests {
         let chronicle = process.chronicle.borrow().clone().unwrap();
         let firsts: Vec<_> = chronicle.programmes.iter().map(|programme| programme.first().unwrap().0).collect();
         assert_eq!(firsts, [4]);
+        process.tasks.shutdown().await;
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn what_the_store_never_takes_is_not_waited_for_for_ever() {
+        let store = ScriptedStore::new(|request| match request {
+            Request::Put(key) if key.ends_with("720p/1/3.m4s") => Outcome::Refused(Duration::from_millis(5)),
+            _ => Outcome::Done(Duration::from_millis(5)),
+        });
+        let folder = tempfile::tempdir().unwrap();
+        let config =
+            SpoolConfig { path: folder.path().join("spool"), bytes_max: 1 << 20, drain_bitrate: 1_000_000_000 };
+        let spool = Spool::open(&config, Metrics::default()).await.unwrap();
+        let mut programme = Programme::new(4);
+        let mut process = Process::with_spool(1, &store, folder.path(), Arc::default(), Some(spool));
+        for _ in 0..30 {
+            programme.segment(false);
+            process.live.send_replace(programme.snapshot());
+            sleep(SEGMENT).await;
+        }
+        programme.end();
+        process.live.send_replace(programme.snapshot());
+        let state = |process: &Process| process.chronicle.borrow().as_ref().unwrap().programmes[0].state;
+        sleep(Duration::from_secs(60)).await;
+        assert_eq!(state(&process), State::Ended, "it may come yet");
+        // Others are taken meanwhile, so that it is not for want of a store.
+        programme.restart();
+        for _ in 0..1_000 {
+            programme.segment(false);
+            process.live.send_replace(programme.snapshot());
+            sleep(SEGMENT).await;
+        }
+        assert_eq!(state(&process), State::Published);
+        let entry = process.chronicle.borrow().clone().unwrap();
+        assert_eq!(numbers(&store, &entry.programmes[0]).len(), 29, "one is a gap");
+        process.tasks.shutdown().await;
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn the_right_to_write_is_taken_though_nothing_is_published() {
+        let works = Arc::new(std::sync::atomic::AtomicBool::new(false));
+        let told = Arc::clone(&works);
+        let store = ScriptedStore::new(move |_| match told.load(std::sync::atomic::Ordering::Relaxed) {
+            true => Outcome::Done(Duration::from_millis(5)),
+            false => Outcome::Refused(Duration::from_millis(5)),
+        });
+        let folder = tempfile::tempdir().unwrap();
+        let mut process = Process::start(1, &store, folder.path(), Arc::default());
+        for (is_working, expected) in [(false, None), (true, Some(OrderRefusal::Unknown))] {
+            works.store(is_working, std::sync::atomic::Ordering::Relaxed);
+            sleep(Duration::from_secs(60)).await;
+            let (reply, answer) = tokio::sync::oneshot::channel();
+            process.orders.send(Order::RemoveClip { name: ClipName::new("none").unwrap(), reply }).await.unwrap();
+            let refused = answer.await.unwrap().unwrap_err();
+            assert_eq!(Some(refused).filter(|refused| !matches!(refused, OrderRefusal::Failing(_))), expected);
+        }
+        process.tasks.shutdown().await;
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_recording_whose_index_cannot_be_read_is_not_deleted() {
+        let hidden = Arc::new(std::sync::atomic::AtomicBool::new(false));
+        let told = Arc::clone(&hidden);
+        let store = ScriptedStore::new(move |request| match request {
+            Request::Get if told.load(std::sync::atomic::Ordering::Relaxed) => {
+                Outcome::Refused(Duration::from_millis(5))
+            }
+            _ => Outcome::Done(Duration::from_millis(5)),
+        });
+        let folder = tempfile::tempdir().unwrap();
+        let mut programme = Programme::new(4);
+        let mut process = Process::start(1, &store, folder.path(), Arc::default());
+        for _ in 0..8 {
+            programme.segment(false);
+            process.live.send_replace(programme.snapshot());
+            sleep(SEGMENT).await;
+        }
+        let media = |store: &ScriptedStore| {
+            store.contents.lock().unwrap().objects.keys().filter(|key| key.ends_with(".m4s")).count()
+        };
+        let (all, is_block) =
+            (media(&store), |key: &String| matches!(Resource::parse(key), Some((_, Resource::Block(..)))));
+        programme.end();
+        process.live.send_replace(programme.snapshot());
+        // The block is written, and lost before it is read.
+        let has_block = || store.contents.lock().unwrap().objects.keys().any(is_block);
+        while !has_block() {
+            sleep(Duration::from_millis(1)).await;
+        }
+        hidden.store(true, std::sync::atomic::Ordering::Relaxed);
+        sleep(Duration::from_secs(1)).await;
+        store.contents.lock().unwrap().objects.retain(|key, _| !is_block(key));
+        hidden.store(false, std::sync::atomic::Ordering::Relaxed);
+        let published = |known: &Option<Arc<Chronicle>>| {
+            known.as_ref().is_some_and(|known| known.programmes[0].state == State::Published)
+        };
+        process.chronicle.wait_for(published).await.unwrap();
+        sleep(Duration::from_secs(600)).await;
+        assert_eq!(media(&store), all);
         process.tasks.shutdown().await;
     }
 

@@ -25,7 +25,6 @@ pub async fn drain(spool: Spool, store: Arc<dyn Store>, metrics: Metrics, stop: 
         spell: Spell::default(),
         next: Instant::now(),
         ebb: None,
-        last_stored: None,
         never_taken: Seldom::default(),
     };
     tokio::select! {
@@ -50,7 +49,6 @@ struct Drain {
     next: Instant,
     /// What went up since something did.
     ebb: Option<Ebb>,
-    last_stored: Option<Instant>,
     /// Objects that the store refuses while it takes others.
     never_taken: Seldom,
 }
@@ -135,7 +133,7 @@ impl Drain {
     fn stored(&mut self, key: &str, bytes: u64, now: Instant) {
         debug!(key, bytes, "stored from the spool");
         self.spool.stored(key);
-        self.last_stored = Some(now);
+        self.spool.taken(now);
         self.metrics.store_drained.inc();
         self.spell.succeeded(now);
         let ebb = self.ebb.get_or_insert_with(|| {
@@ -157,7 +155,7 @@ impl Drain {
     fn failed(&mut self, key: &str, error: &StoreError, now: Instant) {
         debug!(key, %error, "not stored from the spool");
         self.metrics.store_errors.get_or_create(&KindLabel { kind: error.kind() }).inc();
-        let refusals = self.spool.refused(key, now, self.last_stored);
+        let refusals = self.spool.refused(key, now);
         let news = u64::from(refusals == Some(REFUSALS_TOLD));
         if let Some(objects) = self.never_taken.tell(news, now).filter(|_| news > 0) {
             warn!(

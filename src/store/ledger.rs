@@ -221,7 +221,7 @@ impl Ledger {
                 if !segment.is_gap() && !segment.is_cold() {
                     let key = segment_key(&self.channel, rendition, segment);
                     let lacking = is_gap(&key);
-                    if !lacking && !self.holds(&key) {
+                    if !lacking && !self.can_be_read(rendition, segment) {
                         break;
                     }
                     lacks.extend(lacking.then_some(segment.msn));
@@ -243,6 +243,8 @@ const EXPIRING_MIN: usize = 1000;
 #[cfg(test)]
 mod tests {
     use super::super::Object;
+    use super::super::goal::Goal;
+    use super::super::scripted::Programme;
     use super::*;
 
     fn ledger() -> Ledger {
@@ -300,6 +302,24 @@ mod tests {
         assert!(ledger.holds_text("playlist", &first.object.data));
         ledger.attempt(&upload("playlist", &["2"], Role::Playlist));
         assert!(!ledger.holds_text("playlist", &first.object.data));
+    }
+
+    #[test]
+    fn a_segment_without_its_initialisation_segment_is_not_stored() {
+        let (mut ledger, mut programme) = (ledger(), Programme::new(5));
+        (0..3).for_each(|_| programme.segment(false));
+        let snapshot = programme.snapshot();
+        let is_init = |upload: &Upload| upload.object.key.ends_with("init.mp4");
+        let (inits, segments): (Vec<_>, Vec<_>) = Goal::media(&ledger.channel, &snapshot).partition(is_init);
+        segments.into_iter().for_each(|upload| put(&mut ledger, upload));
+        let stored = |ledger: &Ledger| {
+            let progress = ledger.progress(&snapshot, |_| false);
+            let (behind, all) = (ledger.behind(&snapshot, |_| false), ledger.stored_up_to(&snapshot));
+            (progress.values().map(|rendition| rendition.last.0).collect::<Vec<_>>(), behind, all)
+        };
+        assert_eq!(stored(&ledger), (vec![], 9, None));
+        inits.into_iter().for_each(|upload| put(&mut ledger, upload));
+        assert_eq!(stored(&ledger), (vec![3, 3, 3], 0, Some(Msn(3))));
     }
 
     #[test]

@@ -24,6 +24,7 @@ use crate::layout::Resource;
 use crate::metrics::Metrics;
 use crate::seldom::{Seldom, TELL_EACH};
 use crate::source::ChannelName;
+pub(super) use index::Waiting;
 use index::{Admission, Depth, Index};
 
 /// The spool of a process; clones are the same one.
@@ -157,7 +158,7 @@ impl Spool {
     }
 
     /// How many objects of a channel wait.
-    pub(super) fn of(&self, channel: &ChannelName) -> u64 {
+    pub(super) fn of(&self, channel: &ChannelName) -> Waiting {
         self.state(|state| state.index.of(channel))
     }
 
@@ -186,10 +187,15 @@ impl Spool {
         Ok(data.map(|data| media_object(key.to_owned(), &resource, data)))
     }
 
-    /// The store has refused an object at `now`, and has taken another `last_stored`; it has its turn again later. How often it
-    /// was refused, where others were stored since the first time.
-    pub(super) fn refused(&self, key: &str, now: Instant, last_stored: Option<Instant>) -> Option<u32> {
-        self.update(|index| index.refused(key, now, last_stored))
+    /// The store has taken an object at `now`, from here or from an uploader: what it refuses it does not refuse for want of a store.
+    pub(super) fn taken(&self, now: Instant) {
+        self.state(|state| state.index.taken(now));
+    }
+
+    /// The store has refused an object at `now`; it has its turn again later. How often it was refused, where others were taken since
+    /// the first time.
+    pub(super) fn refused(&self, key: &str, now: Instant) -> Option<u32> {
+        self.update(|index| index.refused(key, now))
     }
 
     /// The object's file has vanished: somebody else took it.

@@ -34,6 +34,7 @@ use super::goal::{Goal, Upload, same_listing};
 use super::hedge::{self, Pace, Written};
 use super::ledger::Ledger;
 use super::spell::Spell;
+use super::spool::Waiting;
 use super::{Condition, Holder, Listed, Spool, Standing, Store, StoreError, Version, Writer};
 use crate::chronicle::Kept;
 use crate::layout::{self, Resource};
@@ -240,7 +241,7 @@ impl Uploader {
                 return;
             }
             if self.may_leave(now) {
-                let spooled = self.spooled();
+                let Waiting { objects: spooled, .. } = self.spooled();
                 warn!(
                     spooled,
                     "the store fails, and nothing more comes: media is left to the spool, and the last playlists are not stored"
@@ -262,8 +263,8 @@ impl Uploader {
     }
 
     /// How many objects of the channel wait in the spool.
-    fn spooled(&self) -> u64 {
-        self.setup.spool.as_ref().map_or(0, |spool| spool.of(&self.setup.channel))
+    fn spooled(&self) -> Waiting {
+        self.setup.spool.as_ref().map(|spool| spool.of(&self.setup.channel)).unwrap_or_default()
     }
 
     fn is_lost(&self) -> bool {
@@ -416,6 +417,10 @@ impl Uploader {
             let parallel = if self.puts.is_on() { 1 } else { PUTS_MAX };
             while self.goal.in_flight() < parallel && self.flights.len() < FLIGHTS_MAX && self.start_put(now) {}
             self.start_probe();
+            // Though nothing is to be put: recordings are completed by whoever may write.
+            if matches!(self.right, Right::Unclaimed) && !self.unproven {
+                self.ask(now);
+            }
         }
         if self.deleting.is_empty() && !self.deletes.must_wait(now) {
             self.start_delete(now);
@@ -765,6 +770,7 @@ impl Uploader {
     /// Something was put.
     fn put(&mut self, now: Instant) {
         self.setup.metrics.store_puts.get_or_create(&self.label).inc();
+        self.setup.spool.iter().for_each(|spool| spool.taken(now));
         self.works(now);
         if self.goal.is_done() {
             self.ledger.sweep(now);
@@ -829,11 +835,12 @@ impl Uploader {
             }
             _ => self.puts.told().map(str::to_owned),
         };
-        let spooled = self.spooled();
+        let waiting = self.spooled();
         self.setup.metrics.store_behind.get_or_create(&self.label).set(segments_behind.try_into().unwrap_or(i64::MAX));
         self.status.send_if_modified(|status| {
             let (stored, seen) = (stored.max(status.stored), self.snapshot.last());
-            let new = UploadStatus { segments_behind, stored, failing, spooled, seen, renditions };
+            let Waiting { objects: spooled, hopeless } = waiting;
+            let new = UploadStatus { segments_behind, stored, failing, spooled, hopeless, seen, renditions };
             let changed = *status != new;
             *status = new;
             changed
@@ -847,7 +854,7 @@ impl Uploader {
         }
         let behind = self.behind();
         if behind > 0 || !self.goal.is_done() {
-            let spooled = self.spooled();
+            let Waiting { objects: spooled, .. } = self.spooled();
             warn!(behind, spooled, "the time to stop has come before everything was stored");
         }
     }

@@ -19,8 +19,9 @@ pub(super) struct Index {
     entries: BTreeMap<u64, Entry>,
     ages: BTreeMap<String, u64>,
     next: u64,
-    /// How many of each channel.
-    channels: BTreeMap<ChannelName, u64>,
+    channels: BTreeMap<ChannelName, Waiting>,
+    /// When the store last took something, from here or from an uploader.
+    taken: Option<Instant>,
     /// What waits no more, and is still on the disk.
     doomed: Vec<String>,
 }
@@ -39,6 +40,14 @@ struct Entry {
     refusals: u32,
     /// When it did so first.
     refused: Option<Instant>,
+}
+
+/// How many objects of a channel wait.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(in crate::store) struct Waiting {
+    pub(in crate::store) objects: u64,
+    /// Of those, the ones that the store has refused again and again while it took others.
+    pub(in crate::store) hopeless: u64,
 }
 
 /// Where an object is.
@@ -80,6 +89,7 @@ impl Index {
             ages: BTreeMap::new(),
             next: 0,
             channels: BTreeMap::new(),
+            taken: None,
             doomed: Vec::new(),
         }
     }
@@ -162,17 +172,28 @@ impl Index {
         Some((entry.key.clone(), entry.bytes))
     }
 
-    /// The store has refused an object at `now`, and has taken another `last_stored`: the others have their turn for a while, and
-    /// for longer each time. How often it was refused, where others were stored since the first time.
-    pub(super) fn refused(&mut self, key: &str, now: Instant, last_stored: Option<Instant>) -> Option<u32> {
+    /// The store has taken an object at `now`.
+    pub(super) fn taken(&mut self, now: Instant) {
+        self.taken = Some(now);
+    }
+
+    /// The store has refused an object at `now`: the others have their turn for a while, and for longer each time. How often it was
+    /// refused, where others were taken since the first time.
+    pub(super) fn refused(&mut self, key: &str, now: Instant) -> Option<u32> {
+        let taken = self.taken;
         let entry = self.entry(key)?;
-        let is_alone = entry.refused.is_none_or(|refused| last_stored.is_some_and(|stored| refused < stored));
+        let is_alone = entry.refused.is_none_or(|refused| taken.is_some_and(|taken| refused < taken));
         entry.refusals = entry.refusals.saturating_add(u32::from(is_alone));
+        let loses_hope = is_alone && entry.refusals == HOPELESS;
         let doubled = 1u32.checked_shl(entry.refusals.saturating_sub(1)).filter(|doubled| *doubled > 0);
         let aside = SET_ASIDE.saturating_mul(doubled.unwrap_or(u32::MAX)).min(SET_ASIDE_MAX);
         (entry.at, entry.not_before) = (Place::Here, now.checked_add(aside));
         entry.refused.get_or_insert(now);
-        is_alone.then_some(entry.refusals)
+        let refusals = entry.refusals;
+        if let Some(waiting) = self.of_key(key).filter(|_| loses_hope) {
+            waiting.hopeless = waiting.hopeless.saturating_add(1);
+        }
+        is_alone.then_some(refusals)
     }
 
     /// The object's file has vanished.
@@ -191,8 +212,14 @@ impl Index {
     }
 
     /// How many objects of a channel wait.
-    pub(super) fn of(&self, channel: &ChannelName) -> u64 {
+    pub(super) fn of(&self, channel: &ChannelName) -> Waiting {
         self.channels.get(channel).copied().unwrap_or_default()
+    }
+
+    /// What is counted for the channel of an object that waits.
+    fn of_key(&mut self, key: &str) -> Option<&mut Waiting> {
+        let (channel, _) = Resource::parse(key)?;
+        Some(self.channels.entry(channel).or_default())
     }
 
     fn entry(&mut self, key: &str) -> Option<&mut Entry> {
@@ -206,20 +233,18 @@ impl Index {
         self.ages.insert(key.to_owned(), self.next);
         self.next = self.next.saturating_add(1);
         self.bytes = self.bytes.saturating_add(bytes);
-        if let Some((channel, _)) = Resource::parse(key) {
-            let count = self.channels.entry(channel).or_default();
-            *count = count.saturating_add(1);
+        if let Some(waiting) = self.of_key(key) {
+            waiting.objects = waiting.objects.saturating_add(1);
         }
     }
 
     fn remove(&mut self, key: &str) -> Option<Entry> {
         let entry = self.entries.remove(&self.ages.remove(key)?)?;
         self.bytes = self.bytes.saturating_sub(entry.bytes);
-        if let Some((channel, _)) = Resource::parse(key)
-            && let Some(count) = self.channels.get_mut(&channel)
-        {
-            *count = count.saturating_sub(1);
-            self.channels.retain(|_, count| *count > 0);
+        if let Some(waiting) = self.of_key(key) {
+            waiting.objects = waiting.objects.saturating_sub(1);
+            waiting.hopeless = waiting.hopeless.saturating_sub(u64::from(entry.refusals >= HOPELESS));
+            self.channels.retain(|_, waiting| waiting.objects > 0);
         }
         Some(entry)
     }
@@ -236,6 +261,9 @@ const SET_ASIDE: Duration = Duration::from_secs(15);
 
 /// What the store never takes is tried so often.
 const SET_ASIDE_MAX: Duration = Duration::from_secs(600);
+
+/// After so many refusals, in some 25 minutes, nobody waits for an object any more, though it is tried on.
+const HOPELESS: u32 = 8;
 
 #[cfg(test)]
 mod tests {
@@ -256,6 +284,10 @@ mod tests {
         index
     }
 
+    fn of_demo(index: &Index) -> Waiting {
+        index.of(&ChannelName::new("demo").unwrap())
+    }
+
     fn go(index: &mut Index) -> Option<String> {
         index.go(Instant::now()).map(|(key, _)| key)
     }
@@ -269,9 +301,12 @@ mod tests {
         assert_eq!(index.admit(&key(4), 16), Admission::TooLarge, "what is being written cannot be given up");
         assert_eq!(index.admit(&key(2), 10), Admission::Known);
         index.written(&key(3), false);
-        assert_eq!((index.depth(), index.of(&ChannelName::new("demo").unwrap())), (Depth { objects: 1, bytes: 10 }, 1));
+        assert_eq!(
+            (index.depth(), of_demo(&index)),
+            (Depth { objects: 1, bytes: 10 }, Waiting { objects: 1, hopeless: 0 })
+        );
         assert_eq!(index.give_up(1), [key(2)]);
-        assert_eq!((index.depth(), index.of(&ChannelName::new("demo").unwrap())), (Depth::default(), 0));
+        assert_eq!((index.depth(), of_demo(&index)), (Depth::default(), Waiting::default()));
     }
 
     #[test]
@@ -280,7 +315,7 @@ mod tests {
         assert_eq!([go(&mut index), go(&mut index)], [Some(key(0)), Some(key(1))]);
         let now = Instant::now();
         let later = now + Duration::from_secs(15);
-        assert_eq!(index.refused(&key(0), now, None), Some(1));
+        assert_eq!(index.refused(&key(0), now), Some(1));
         assert_eq!(index.next_turn(), Some(later));
         assert_eq!([go(&mut index), go(&mut index)], [Some(key(2)), None]);
         assert_eq!(index.go(later), Some((key(0), 10)));
@@ -301,15 +336,23 @@ mod tests {
             (0, true, Some(3), 60),
             (1, true, Some(1), 15),
         ] {
-            assert_eq!(index.refused(&key(refused), now, is_stored.then_some(now)), expected);
+            if is_stored {
+                index.taken(now);
+            }
+            assert_eq!(index.refused(&key(refused), now), expected);
             let due = index.entry(&key(refused)).unwrap().not_before;
             assert_eq!(due, Some(now + Duration::from_secs(aside)), "{refused}");
             now += Duration::from_secs(aside);
         }
         let turns: Vec<_> = (0..3).filter_map(|_| index.go(now).map(|(key, _)| key)).collect();
         assert_eq!(turns, [key(2), key(1), key(0)], "the newest was never refused");
-        (0..20).for_each(|_| _ = index.refused(&key(0), now, Some(now + SET_ASIDE)));
+        index.taken(now);
+        assert_eq!(of_demo(&index), Waiting { objects: 3, hopeless: 0 });
+        (0..20).for_each(|_| _ = index.refused(&key(0), now));
+        assert_eq!(of_demo(&index), Waiting { objects: 3, hopeless: 1 });
         assert_eq!(index.entry(&key(0)).unwrap().not_before, Some(now + SET_ASIDE_MAX));
+        index.stored(&key(0));
+        assert_eq!(of_demo(&index), Waiting { objects: 2, hopeless: 0 });
     }
 
     #[test]

@@ -106,7 +106,7 @@ async fn another_process_finds_what_was_left_in_its_order() {
     drop(before);
     let (spool, store) = (open(directory.path(), 1000).await, store(|_| false));
     assert_eq!((files(directory.path()), spool.waiting()), (4, 3));
-    assert_eq!(spool.of(&ChannelName::new("demo").unwrap()), 3);
+    assert_eq!(spool.of(&ChannelName::new("demo").unwrap()).objects, 3);
     let _drain = start(&spool, &store);
     sleep(Duration::from_secs(10)).await;
     in_order(&puts(&store), [9, 5, 4]);
