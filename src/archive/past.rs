@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use moka::sync::Cache as Moka;
-use tokio::sync::Semaphore;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::task::spawn_blocking;
 use tokio::time::timeout;
 use tracing::warn;
@@ -24,6 +24,8 @@ pub struct Past {
     archive: Arc<dyn Archive>,
     /// Bounds the lists that are made at one time.
     turns: Arc<Semaphore>,
+    /// Bounds those whose blocks are fetched: apart, so that a store that hangs keeps no list waiting that has all it needs.
+    fetches: Arc<Semaphore>,
     /// By their paths: blocks never change.
     blocks: Moka<String, Arc<Block>>,
     /// By what they are made of.
@@ -60,13 +62,14 @@ impl Past {
     /// Out of `archive`.
     #[must_use]
     pub fn new(archive: Arc<dyn Archive>) -> Self {
-        let turns = Arc::new(Semaphore::new(TURNS));
+        let (turns, fetches) = (Arc::new(Semaphore::new(TURNS)), Arc::new(Semaphore::new(FETCHES)));
         let weigh = |name: &String, list: &Arc<List>| {
             list.weight().saturating_add(u32::try_from(name.len()).unwrap_or(u32::MAX))
         };
         Self {
             archive,
             turns,
+            fetches,
             blocks: Moka::new(BLOCKS_MAX),
             lists: Moka::builder().weigher(weigh).max_capacity(LISTS_BYTES_MAX).build(),
             chronicles: Moka::new(CHRONICLES_MAX),
@@ -133,18 +136,32 @@ impl Past {
         needed: &[BlockKey],
         make: impl FnOnce(&Blocks) -> T + Send + 'static,
     ) -> Result<T, Lack> {
-        let turn = timeout(PATIENCE, Arc::clone(&self.turns).acquire_owned()).await;
-        let Ok(Ok(turn)) = turn else { return Err(Lack::Busy) };
-        let mut blocks = BTreeMap::new();
-        for key in needed {
-            blocks.insert(*key, self.block(channel, *key).await?);
-        }
+        let blocks = match self.known(channel, needed) {
+            Some(blocks) => blocks,
+            None => self.fetched(channel, needed).await?,
+        };
+        let turn = turn_of(&self.turns).await?;
         let made = spawn_blocking(move || {
             let made = make(&blocks);
             drop(turn);
             made
         });
         Ok(made.await.unwrap_or_else(|panic| std::panic::resume_unwind(panic.into_panic())))
+    }
+
+    /// These blocks, where all of them are in memory.
+    fn known(&self, channel: &ChannelName, needed: &[BlockKey]) -> Option<Blocks> {
+        let known = |(session, first): BlockKey| self.blocks.get(&Resource::Block(session, first).path(channel));
+        needed.iter().map(|key| Some((*key, known(*key)?))).collect()
+    }
+
+    async fn fetched(&self, channel: &ChannelName, needed: &[BlockKey]) -> Result<Blocks, Lack> {
+        let _turn = turn_of(&self.fetches).await?;
+        let mut blocks = BTreeMap::new();
+        for key in needed {
+            blocks.insert(*key, self.block(channel, *key).await?);
+        }
+        Ok(blocks)
     }
 
     async fn block(&self, channel: &ChannelName, (session, first): BlockKey) -> Result<Arc<Block>, Lack> {
@@ -164,8 +181,16 @@ impl Past {
     }
 }
 
+async fn turn_of(turns: &Arc<Semaphore>) -> Result<OwnedSemaphorePermit, Lack> {
+    let turn = timeout(PATIENCE, Arc::clone(turns).acquire_owned()).await;
+    turn.ok().and_then(Result::ok).ok_or(Lack::Busy)
+}
+
 /// What takes longest has a tenth of a second of a processor, which live channels need too.
 const TURNS: usize = 2;
+
+/// Lists whose blocks are fetched at one time: of a list of a day and a half some 4 MB.
+const FETCHES: usize = 8;
 
 /// How long a turn is waited for.
 const PATIENCE: Duration = Duration::from_secs(5);
@@ -189,8 +214,11 @@ mod tests {
     use super::super::Found;
     use super::*;
 
+    /// Has nothing, or never says so.
     #[derive(Debug)]
-    struct Empty;
+    struct Empty {
+        hangs: bool,
+    }
 
     #[async_trait]
     impl Archive for Empty {
@@ -199,6 +227,9 @@ mod tests {
         }
 
         async fn fetch(&self, _: Wanted<'_>) -> Found {
+            if self.hangs {
+                std::future::pending::<()>().await;
+            }
             Err(Lack::Absent)
         }
 
@@ -213,7 +244,7 @@ mod tests {
 
     #[tokio::test]
     async fn a_list_is_made_once_for_all_who_ask() {
-        let (past, made) = (Past::new(Arc::new(Empty)), Arc::new(AtomicUsize::new(0)));
+        let (past, made) = (Past::new(Arc::new(Empty { hangs: false })), Arc::new(AtomicUsize::new(0)));
         let channel = ChannelName::new("demo").unwrap();
         let list = async |name: &str, there_is_one: bool| {
             let count = Arc::clone(&made);
@@ -235,5 +266,19 @@ mod tests {
         let missing =
             past.list("three".to_owned(), &channel, &[(crate::live::SessionId(1), crate::live::Msn(1))], |_| None);
         assert_eq!(missing.await.map(drop), Err(Lack::Absent));
+    }
+
+    #[tokio::test]
+    async fn what_is_at_hand_does_not_wait_for_what_hangs() {
+        let (past, channel) = (Past::new(Arc::new(Empty { hangs: true })), ChannelName::new("demo").unwrap());
+        let mut hanging = tokio::task::JoinSet::new();
+        for session in 0..20 {
+            let (past, channel) = (past.clone(), channel.clone());
+            let block = (crate::live::SessionId(session), crate::live::Msn(1));
+            hanging.spawn(async move { past.made(&channel, &[block], |_| ()).await });
+        }
+        // Each has its turn, where there is one.
+        tokio::task::yield_now().await;
+        assert_eq!(past.made(&channel, &[], |_| 5).await, Ok(5));
     }
 }

@@ -112,16 +112,22 @@ impl Chronicle {
         }
         let mut stretch = stretch?;
         let whole = stretch.leave_out_doubtful(sight.at_hand);
-        let newest = self.programmes.last()?;
-        let has_end = span.end.is_some_and(|end| newest.ends().is_some_and(|known| end <= known));
-        let kind = match newest.state {
-            _ if whole && has_end => Kind::Vod,
-            State::Ended | State::Published if whole => Kind::Vod,
+        let kind = match whole && self.is_over(span) {
+            true => Kind::Vod,
             // Its beginning goes, with the window or by age.
-            _ if is_cut => Kind::Sliding,
-            _ => Kind::Event,
+            false if is_cut => Kind::Sliding,
+            false => Kind::Event,
         };
         (!stretch.entries.is_empty()).then_some((stretch, kind))
+    }
+
+    /// Nothing of `span` is to come.
+    #[must_use]
+    pub fn is_over(&self, span: Span) -> bool {
+        self.programmes.last().is_none_or(|newest| {
+            let has_end = span.end.is_some_and(|end| newest.ends().is_some_and(|known| end <= known));
+            has_end || newest.state != State::Open
+        })
     }
 
     /// The blocks that the list of a programme needs: the newest, where there are more than may be listed.
@@ -202,16 +208,14 @@ impl Stretch {
         self.head.target_duration_secs = self.head.target_duration_secs.max(before.head.target_duration_secs);
     }
 
-    /// What nobody has seen in the store: at the end it is left out, as it is about to come there; before that it may be lost, and
-    /// is a gap. True where nothing was.
+    /// What nobody has seen in the store, and is not at hand: at the end it is left out, as it is about to come there; before that it
+    /// may be lost, and is a gap. True where all of it was seen in the store: what is only at hand may be lost yet.
     fn leave_out_doubtful(&mut self, at_hand: Option<Msn>) -> bool {
         let doubtful = |entry: &Entry| entry.unproven && at_hand.is_none_or(|first| entry.msn < first);
-        let before = self.entries.len();
+        let whole = !self.entries.iter().any(|entry| entry.unproven);
         while self.entries.pop_if(|last| doubtful(last)).is_some() {}
-        let mut whole = self.entries.len() == before;
         for entry in self.entries.iter_mut().filter(|entry| doubtful(entry)) {
             entry.pieces.iter_mut().for_each(|piece| piece.2 = 0);
-            whole = false;
         }
         whole
     }
@@ -255,12 +259,6 @@ impl Stretch {
         Some(writer.end(playlist.ended))
     }
 
-    /// Something of it can be watched.
-    #[must_use]
-    pub fn has_media(&self) -> bool {
-        self.entries.iter().flat_map(|entry| &entry.pieces).any(|piece| !piece.is_gap())
-    }
-
     /// The segments of a rendition, and those of the sound beside it where it has none of its own; none where there is no such rendition.
     /// Of several programmes the next begins where the one before ends.
     #[must_use]
@@ -274,28 +272,24 @@ impl Stretch {
         let segments = |position: usize| -> Option<Vec<Listed>> {
             let name = &self.head.renditions.get(position)?.name;
             let (mut listed, mut before) = (Vec::new(), MediaTime::ZERO);
-            for (programme, entries) in self.by_programmes().enumerate() {
-                let begins = entries.first().map_or(Moment(0), Entry::begins);
-                for entry in entries {
-                    let piece = entry.pieces.get(position).filter(|piece| !piece.is_gap());
-                    listed.extend(piece.map(|piece| Listed {
+            // Run by run: what was waited for between them is not in the media.
+            for run in self.entries.chunk_by(|one, next| one.session == next.session) {
+                let begins = run.first().map_or(Moment(0), Entry::begins);
+                let of = |entry: &Entry| {
+                    let piece = entry.pieces.get(position).filter(|piece| !piece.is_gap())?;
+                    Some(Listed {
                         resource: Resource::segment(self.head.container, name.clone(), entry.session, entry.msn),
-                        programme,
+                        programme: self.programmes.range(..=entry.session).count(),
                         begins: before + MediaTime::from(piece.0.since(begins)),
-                    }));
-                }
-                let ends = entries.iter().map(Entry::ends).max().unwrap_or(begins);
+                    })
+                };
+                listed.extend(run.iter().filter_map(of));
+                let ends = run.iter().map(Entry::ends).max().unwrap_or(begins);
                 before += MediaTime::from(ends.since(begins));
             }
             Some(listed)
         };
         std::iter::once(own).chain(beside).map(segments).collect()
-    }
-
-    /// Its entries, programme by programme.
-    fn by_programmes(&self) -> impl Iterator<Item = &[Entry]> {
-        let of = |entry: &Entry| self.programmes.range(..=entry.session).next_back();
-        self.entries.chunk_by(move |one, next| of(one) == of(next))
     }
 
     /// What the index says of it as a clip; none of an empty one.

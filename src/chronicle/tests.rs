@@ -204,6 +204,41 @@ fn a_range_over_programmes_has_a_seam_between_them() {
 }
 
 #[test]
+fn of_the_time_an_encoder_was_away_nothing_is_in_a_file() {
+    let (mut live, mut chronicle) = (Live::new(), Chronicle::default());
+    live.segments(2);
+    live.seam();
+    live.now += 25 * SECOND;
+    live.segments(2);
+    chronicle.follow(&live.snapshot, true);
+    chronicle.stored(&live.snapshot, live.last());
+    let (stretch, _) = chronicle.stretch(span(0, 100), sight(None)).unwrap();
+    let tracks = stretch.tracks(&name("720p")).unwrap();
+    let begins: Vec<i64> = tracks[0].iter().map(|listed| listed.begins.as_millis()).collect();
+    assert_eq!(begins, [0, 4_000, 8_000, 12_000]);
+}
+
+#[test]
+fn what_is_only_at_hand_may_be_lost_and_ends_no_list() {
+    let (mut live, mut chronicle) = (Live::new(), Chronicle::default());
+    live.segments(3);
+    live.end();
+    chronicle.follow(&live.snapshot, true);
+    let id = SessionId(1_800_000_000_000);
+    let kinds = |chronicle: &Chronicle| {
+        let at_hand = sight(Some(Msn(1)));
+        assert!(chronicle.is_over(span(0, 12)));
+        [chronicle.stretch(span(0, 12), at_hand), chronicle.whole(id, at_hand)].map(|found| {
+            let (stretch, kind) = found.unwrap();
+            (stretch.entries.len(), kind)
+        })
+    };
+    assert_eq!(kinds(&chronicle), [(3, Kind::Event); 2]);
+    chronicle.stored(&live.snapshot, Msn(3));
+    assert_eq!(kinds(&chronicle), [(3, Kind::Vod); 2]);
+}
+
+#[test]
 fn what_nobody_has_seen_in_the_store_is_not_listed() {
     let (mut live, mut chronicle) = (Live::new(), Chronicle::default());
     live.segments(4);

@@ -10,7 +10,7 @@ use percent_encoding::percent_decode_str;
 use crate::archive::{Blocks, Content, Copy, Lack, List, Past};
 use crate::caching::{Cache, JSON_TYPE, PICTURE_TYPE, PLAYLIST_TYPE, STORYBOARD_TYPE};
 use crate::chronicle::{
-    BlockKey, Chronicle, InvalidMoment, Kind, Listed, Moment, Programme, Sight, Span, State, Stretch, TooLong,
+    BlockKey, Chronicle, InvalidMoment, Kind, Moment, Programme, Sight, Span, State, Stretch, TooLong,
 };
 use crate::ladder::RenditionName;
 use crate::layout::{Excerpt, Resource};
@@ -232,8 +232,12 @@ impl Looker<'_> {
         if *part == Resource::Chronicle
             && let Some(Index { chronicle, .. }) = self.own(channel)
         {
-            let text = Playlist::tagged(chronicle.text().into(), self.now);
-            return Ok(document(&text, Cache::EDGE, asked.headers));
+            let (name, now) = (format!("{channel} {}", chronicle.revision), self.now);
+            let make = move |_: &Blocks| {
+                Some(List { text: Playlist::tagged(chronicle.text().into(), now), cache: Cache::EDGE })
+            };
+            let list = self.past.list(name, channel, &[], make).await?;
+            return Ok(document(&list.text, list.cache, asked.headers));
         }
         if *part != Resource::Chronicle {
             self.is_listed(channel, part).await?;
@@ -260,15 +264,16 @@ impl Looker<'_> {
         portion: &Portion,
         rendition: &RenditionName,
     ) -> Result<(Contents, String), Lack> {
-        let (asked, rendition) = (rendition, rendition.clone());
-        let (tracks, name) = match portion {
+        let (asked, rendition, of) = (rendition, rendition.clone(), channel.clone());
+        let contents = move |stretch: &Stretch| stretch.tracks(&rendition).map(|tracks| Contents::new(of, tracks));
+        let (contents, name) = match portion {
             Portion::Excerpt(Excerpt::Clip(clip)) => {
                 let resource = Resource::Clip(clip.clone());
                 self.is_listed(channel, &resource).await?;
                 let copy = self.past.stored(channel, &resource).await?;
                 let make = move |_: &Blocks| {
                     let stretch: Stretch = serde_json::from_slice(copy.data()).map_err(|_| Lack::Failing)?;
-                    Ok(stretch.tracks(&rendition))
+                    Ok(contents(&stretch))
                 };
                 (self.past.made(channel, &[], make).await?, clip.to_string())
             }
@@ -278,18 +283,21 @@ impl Looker<'_> {
                 if needed.len() < index.recorded(id)?.blocks.len() {
                     return Err(Lack::Refused(TooLong.to_string()));
                 }
-                let make = move |blocks: &Blocks| over(&index, |index| index.whole(id, blocks), &rendition);
+                let is_over = index.recorded(id)?.state != State::Open;
+                let make = move |blocks: &Blocks| over(index.whole(id, blocks), is_over).map(|found| contents(&found));
                 (self.past.made(channel, &needed, make).await?, id.to_string())
             }
             Portion::Range(span) => {
                 let (index, span) = (self.index(channel).await?, *span);
                 let needed = blocks_of(&index, span)?;
-                let make = move |blocks: &Blocks| over(&index, |index| index.stretch(span, blocks), &rendition);
+                let is_over = index.chronicle.is_over(span);
+                let make =
+                    move |blocks: &Blocks| over(index.stretch(span, blocks), is_over).map(|found| contents(&found));
                 (self.past.made(channel, &needed, make).await?, span.steps().replace('/', "-"))
             }
         };
-        let tracks = tracks?.ok_or(Lack::Absent)?;
-        Ok((Contents { channel: channel.clone(), tracks }, format!("{channel}-{name}-{asked}.mp4")))
+        let contents = contents?.ok_or(Lack::Absent)?;
+        Ok((contents, format!("{channel}-{name}-{asked}.mp4")))
     }
 
     async fn index(&self, channel: &ChannelName) -> Result<Index, Lack> {
@@ -311,19 +319,12 @@ impl Looker<'_> {
     }
 }
 
-/// The segments of a rendition, of what will not get more and is stored; the files are made of what the store has.
-fn over(
-    index: &Index,
-    find: impl Fn(&Index) -> Option<(Stretch, Kind)>,
-    rendition: &RenditionName,
-) -> Result<Option<Vec<Vec<Listed>>>, Lack> {
-    let stored = Index { at_hand: None, chronicle: Arc::clone(&index.chronicle) };
-    if let Some((stretch, Kind::Vod)) = find(&stored) {
-        return Ok(stretch.tracks(rendition));
-    }
-    match find(index).ok_or(Lack::Absent)? {
-        // In some seconds.
-        (_, Kind::Vod) => Err(Lack::Busy),
+/// What will not get more and is stored; the files are made of what the store has.
+fn over(found: Option<(Stretch, Kind)>, is_over: bool) -> Result<Stretch, Lack> {
+    match found.ok_or(Lack::Absent)? {
+        (stretch, Kind::Vod) => Ok(stretch),
+        // In some seconds it is stored.
+        _ if is_over => Err(Lack::Busy),
         _ => Err(Lack::Refused("that goes on; a file is made of what is over".to_owned())),
     }
 }

@@ -31,17 +31,20 @@ pub(super) struct Survey {
 /// Where the programmes of a file stand: one behind the other, as those who saw them live had them, but for the time between them.
 #[derive(Debug, Default)]
 struct Timeline {
-    /// When the file would begin by the clock of the programme that was read first.
-    origin: Option<MediaTime>,
+    /// Where the file is ahead of the times by which segments are listed, by the last one that was read.
+    ahead: Option<MediaTime>,
     /// By programmes: what is to be added to their times.
     shifts: BTreeMap<usize, MediaTime>,
 }
 
 impl Timeline {
-    /// What is to be added to the times of a segment that begins at `start` by its own clock.
+    /// What is to be added to the times of a segment that begins at `start` by its own clock. Within a programme the clock goes on by
+    /// itself, with less or more than is listed where an encoder was away; the next one is put behind that.
     fn shift(&mut self, listed: &Listed, start: MediaTime) -> MediaTime {
-        let origin = *self.origin.get_or_insert(start - listed.begins);
-        *self.shifts.entry(listed.programme).or_insert(origin + listed.begins - start)
+        let ahead = self.ahead.unwrap_or(start - listed.begins);
+        let shift = *self.shifts.entry(listed.programme).or_insert(listed.begins + ahead - start);
+        self.ahead = Some(start + shift - listed.begins);
+        shift
     }
 }
 
@@ -182,3 +185,27 @@ fn init_of(segment: &Resource) -> Result<Resource, Fault> {
 
 /// Segments that are read at a time.
 const AT_ONCE: usize = 4;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::ladder::RenditionName;
+    use crate::live::{Msn, SessionId};
+
+    #[test]
+    fn the_next_programme_is_put_behind_what_the_one_before_came_to() {
+        let mut timeline = Timeline::default();
+        let secs = |secs: i64| MediaTime::from_millis(secs * 1_000);
+        let resource = Resource::Segment(RenditionName::new("720p").unwrap(), SessionId(1), Msn(1));
+        // When it begins by the list, by its own clock, and in the file: at the third the clock has run ahead by 10 s.
+        let segments =
+            [(0, 0, 100, 100), (0, 4, 104, 104), (0, 8, 118, 118), (1, 12, 5, 122), (1, 16, 9, 126), (2, 20, 700, 130)];
+        for track in 0..2 {
+            for (programme, begins, start, expected) in segments {
+                let listed = Listed { resource: resource.clone(), programme, begins: secs(begins) };
+                let found = secs(start) + timeline.shift(&listed, secs(start));
+                assert_eq!(found, secs(expected), "track {track}, segment at {begins}");
+            }
+        }
+    }
+}

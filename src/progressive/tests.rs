@@ -328,6 +328,14 @@ fn a_hole_is_shown_as_what_was_before_it() {
 }
 
 #[test]
+fn a_segment_begins_when_its_first_picture_is_shown() {
+    let samples = vec![Sample { offset: 6_000, ..steady(1, 5, 3_000)[0] }; 2];
+    let segment = scan(&one(900_000, &samples)).unwrap();
+    let begins = Track::new(vec![read(90_000, 160)]).unwrap().begins(0, &segment);
+    assert_eq!(begins, Some(MediaTime::from_ticks(906_000, 90_000)));
+}
+
+#[test]
 fn sessions_of_other_rates_share_a_clock() {
     let segments = [one(48_000, &steady(10, 5, 1_024)), one(60_000, &steady(10, 5, 1_024))];
     let track = track(vec![read(48_000, 0), read(44_100, 0)], &segments);

@@ -111,10 +111,11 @@ impl Track {
         Ok(())
     }
 
-    /// When a segment of a session begins, by that session's clock.
+    /// When a segment of a session begins to be shown, by that session's clock.
     pub(super) fn begins(&self, init: usize, segment: &Scan) -> Option<MediaTime> {
         let (init, run) = self.inits.get(init).zip(segment.runs.first())?;
-        Some(MediaTime::from_ticks(i64::try_from(run.start).ok()?, init.timescale))
+        let shown = i64::try_from(run.start).ok()?.checked_add(i64::from(run.samples.first()?.offset))?;
+        Some(MediaTime::from_ticks(shown, init.timescale))
     }
 
     /// The number of the sample entry of this initialisation segment, from 1. The same entry is written once: where an encoder

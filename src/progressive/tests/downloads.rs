@@ -83,7 +83,7 @@ fn programme(segments: u64, takes: Duration) -> (Arc<Memory>, Contents, Vec<u8>)
         all.push(data);
     }
     let whole = fetch(&Movie::new(made).unwrap(), &all, 0..u64::MAX);
-    (Arc::new(Memory { objects: Mutex::new(objects), takes }), Contents { channel, tracks }, whole)
+    (Arc::new(Memory { objects: Mutex::new(objects), takes }), Contents::new(channel, tracks), whole)
 }
 
 async fn rest(mut reader: Reader) -> Result<Vec<u8>, Fault> {
@@ -117,7 +117,7 @@ async fn a_file_is_sent_as_it_is_made() {
     // Another server gives the same.
     let other = Downloads::new(archive.clone(), 4);
     assert_eq!(other.open(contents.clone()).await.unwrap().etag(), etag);
-    let fewer = Contents { tracks: contents.tracks[..1].to_vec(), ..contents };
+    let fewer = Contents::new(contents.channel.clone(), contents.tracks[..1].to_vec());
     assert_ne!(other.open(fewer).await.unwrap().etag(), etag);
 }
 
@@ -141,7 +141,7 @@ async fn programmes_stand_one_behind_the_other() {
         tracks.push(listed);
     }
     let archive = Arc::new(Memory { objects: Mutex::new(objects), takes: Duration::ZERO });
-    let contents = Contents { channel: ChannelName::new("demo").unwrap(), tracks };
+    let contents = Contents::new(ChannelName::new("demo").unwrap(), tracks);
     let download = Downloads::new(archive, 4).open(contents).await.unwrap();
     let file = rest(download.read(0..u64::MAX)).await.unwrap();
     let times = |track| -> Vec<i64> { told(&file, track).iter().map(|told| told.dts).collect() };
@@ -216,14 +216,17 @@ async fn who_asks_again_finds_it_further_on() {
 
 #[tokio::test]
 async fn what_makes_no_file_is_refused_before_it_is_read() {
-    let (archive, mut contents, _) = programme(4, Duration::ZERO);
+    let (archive, contents, _) = programme(4, Duration::ZERO);
     let downloads = Downloads::new(archive.clone(), 4);
-    contents.tracks[0][3].resource = Resource::parse("live/demo/720p/2/4.ts").unwrap().1;
+    let with = |resource: Resource| {
+        let mut tracks = contents.tracks.clone();
+        tracks[0][3].resource = resource;
+        Contents::new(contents.channel.clone(), tracks)
+    };
     for _ in 0..2 {
-        let fault = downloads.open(contents.clone()).await.unwrap_err();
+        let fault = downloads.open(with(Resource::parse("live/demo/720p/2/4.ts").unwrap().1)).await.unwrap_err();
         assert_eq!(fault, Fault::Unfit(Unfit::MpegTs));
     }
-    contents.tracks[0][3].resource = Resource::Multivariant;
-    assert!(matches!(downloads.open(contents).await, Err(Fault::Unfit(Unfit::Unreadable(_)))));
+    assert!(matches!(downloads.open(with(Resource::Multivariant)).await, Err(Fault::Unfit(Unfit::Unreadable(_)))));
     assert_eq!(archive.asked(), 0);
 }
