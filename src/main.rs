@@ -93,7 +93,7 @@ fn serve(file: Option<PathBuf>, demo: bool, role: Role) -> anyhow::Result<()> {
     let config = config::load(file.as_deref(), variables())?;
     raise_file_limit(config.origin.connections_max);
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().context("starting the runtime")?;
-    runtime.block_on(async {
+    let served = runtime.block_on(async {
         let stop = CancellationToken::new();
         let signals = stop_on_signal(stop.clone())?;
         let serve = async {
@@ -106,7 +106,10 @@ fn serve(file: Option<PathBuf>, demo: bool, role: Role) -> anyhow::Result<()> {
             result = serve => result,
             () = signals => Ok(()),
         }
-    })
+    });
+    // A read or write that hangs in the kernel, of a disk over the network, is not waited for.
+    runtime.shutdown_timeout(THREADS_END_WITHIN);
+    served
 }
 
 /// Raises the soft limit of open files, usually 1024, to the hard one: each viewer's connection is one.
@@ -131,6 +134,9 @@ fn open_file_limit() -> std::io::Result<u64> {
     }
     Ok(hard)
 }
+
+/// How long threads that read and write files may take when everything else is over.
+const THREADS_END_WITHIN: Duration = Duration::from_secs(5);
 
 /// Open files besides the origin's connections: publishers, the admin listener, pipelines, the store.
 const OTHER_FILES: u64 = 1_000;

@@ -278,8 +278,8 @@ impl Store for S3Store {
 
     async fn put_if(&self, object: Object, condition: Condition) -> Result<Option<Version>, StoreError> {
         match self.write(object.clone(), condition.clone()).await {
-            // A store may refuse what it does not know.
-            Err(Failure { code, .. }) if condition != Condition::Any && code == "NotImplemented" => {
+            // A store may refuse what it does not know, by 501 or by 400.
+            Err(Failure { error: StoreError::Refused(_), .. }) if condition != Condition::Any => {
                 self.write(object, Condition::Any).await.map_err(|failure| failure.error)
             }
             Err(Failure { code, error: StoreError::NoBucket(at) }) if code == "NoSuchKey" => {
