@@ -330,6 +330,19 @@ async fn recordings_are_put_in_their_storage_class_or_where_that_is_refused_in_t
 }
 
 #[tokio::test]
+async fn s3_that_refuses_conditions_is_written_without_them() {
+    for (status, code) in [(501, "NotImplemented"), (501, ""), (400, "InvalidArgument")] {
+        let server = S3Server::start().await;
+        let faults = Faults::start(server.address, |_, _| {}).await;
+        faults.set(move |request| if request.is_conditional { Fault::Answer(status, code) } else { Fault::None });
+        let endpoint = Some(format!("http://{}", faults.address));
+        let store = client(&server, &S3Config { endpoint, ..server.config() }).await;
+        writes_by_conditions(&store).await;
+        assert_eq!(store.is_conditional().await, Ok(false), "{status} {code}");
+    }
+}
+
+#[tokio::test]
 async fn s3_deletes_more_keys_than_one_request_takes() {
     let server = S3Server::start().await;
     many_keys_are_deleted(&server, &server.config(), 1001).await;

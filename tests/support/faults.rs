@@ -34,6 +34,8 @@ pub(crate) struct Request {
     pub(crate) path: String,
     /// `x-amz-storage-class`.
     pub(crate) storage_class: Option<String>,
+    /// It is to be done only where something is there, or nothing (`If-Match`, `If-None-Match`).
+    pub(crate) is_conditional: bool,
     length: usize,
     expects: bool,
 }
@@ -167,6 +169,7 @@ impl Request {
             method: words.next().unwrap_or_default(),
             path: words.next().unwrap_or_default(),
             storage_class: field("x-amz-storage-class"),
+            is_conditional: field("if-match").or(field("if-none-match")).is_some(),
             length: field("content-length").and_then(|length| length.parse().ok()).unwrap_or(0),
             expects: field("expect").is_some(),
         }
