@@ -139,6 +139,7 @@ impl Chronicle {
             },
             blocks: Vec::new(),
             gone: None,
+            before: 0,
             tail: Vec::new(),
         });
     }

@@ -86,20 +86,24 @@ impl Chronicle {
     pub fn stretch(&self, span: Span, sight: Sight<'_>) -> Option<(Stretch, Kind)> {
         let in_span = |entry: &&Entry| span.overlaps(entry.begins(), entry.ends());
         let (mut stretch, mut is_cut): (Option<Stretch>, bool) = (None, false);
+        let mut seams_before = 0u64;
         for programme in &self.programmes {
+            let before = seams_before.saturating_add(programme.before);
+            seams_before = before.saturating_add(programme.seams()).saturating_add(1);
             let mut entries: Vec<Entry> = entries(programme, sight.blocks).filter(in_span).cloned().collect();
             if entries.is_empty() {
                 continue;
             }
-            let before = stretch.take().filter(|before| before.head.container == programme.head.container);
+            let listed = stretch.take().filter(|before| before.head.container == programme.head.container);
             let mut next =
                 Stretch { head: programme.head.clone(), entries: Vec::new(), seams: 0, programmes: BTreeSet::new() };
-            match before {
-                Some(before) => next.take_over(before),
+            match listed {
+                Some(listed) => next.take_over(listed),
                 None => {
-                    next.seams = programme.seams_before(&entries, sight.blocks);
-                    is_cut = !programme.recorded
-                        || programme.gone.is_some() && programme.begins().is_some_and(|begins| span.start < begins);
+                    next.seams = before.saturating_add(programme.seams_before(&entries, sight.blocks));
+                    let has_lost = programme.gone.is_some() || programme.before > 0;
+                    is_cut =
+                        !programme.recorded || has_lost && programme.begins().is_some_and(|begins| span.start < begins);
                 }
             }
             let seam = !next.entries.is_empty();

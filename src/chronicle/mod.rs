@@ -116,6 +116,9 @@ pub struct Programme {
     pub blocks: Vec<BlockSummary>,
     /// Of blocks that were removed: their discontinuities, where there were such blocks.
     pub gone: Option<u64>,
+    /// Discontinuities of the programmes right before it that are not listed any more, with the one after each of them.
+    #[serde(default)]
+    pub before: u64,
     /// What comes after them.
     pub tail: Vec<Entry>,
 }
@@ -367,6 +370,13 @@ impl Programme {
     pub fn ends(&self) -> Option<Moment> {
         let of_blocks = || self.blocks.last().map(|block| block.ends);
         self.tail.last().map(Entry::ends).or_else(of_blocks)
+    }
+
+    /// Discontinuities in it that were ever listed.
+    fn seams(&self) -> u64 {
+        let blocks = self.blocks.iter().map(|block| block.seams);
+        let seams = blocks.chain(self.tail.iter().map(|entry| entry.discontinuity.into()));
+        seams.fold(self.gone.unwrap_or(0), u64::saturating_add)
     }
 
     /// Bytes of its media.

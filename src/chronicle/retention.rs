@@ -74,7 +74,7 @@ impl Chronicle {
         let removed = match removal {
             Removal::Recording(id) => {
                 let position = self.programmes.iter().position(|programme| programme.id == id);
-                position.map(|position| self.programmes.remove(position)).map(|programme| Removed {
+                position.map(|position| self.take_off(position)).map(|programme| Removed {
                     excerpt: Some(Excerpt::Recording(id)),
                     entries: programme.tail,
                     blocks: programme.blocks,
@@ -126,9 +126,21 @@ impl Chronicle {
             }
         }
         let is_over = |programme: &Programme| programme.state != State::Open && programme.last().is_none();
-        let before = self.programmes.len();
-        self.programmes.retain(|programme| !is_over(programme));
-        changed || self.programmes.len() < before
+        while let Some(position) = self.programmes.iter().position(is_over) {
+            self.take_off(position);
+            changed = true;
+        }
+        changed
+    }
+
+    /// The next programme is told how many discontinuities there were, so that lists that go on count on from there.
+    fn take_off(&mut self, position: usize) -> Programme {
+        let programme = self.programmes.remove(position);
+        if let Some(next) = self.programmes.get_mut(position) {
+            next.before =
+                next.before.saturating_add(programme.before).saturating_add(programme.seams()).saturating_add(1);
+        }
+        programme
     }
 }
 

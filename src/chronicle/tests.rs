@@ -395,6 +395,29 @@ fn a_range_whose_beginning_goes_is_none_that_only_grows_and_counts_its_seams() {
 }
 
 #[test]
+fn a_range_counts_on_when_a_recording_in_it_is_removed() {
+    let (mut live, mut chronicle) = recorded();
+    live.end();
+    chronicle.follow(&live.snapshot, true);
+    live.segments(2);
+    live.seam();
+    live.segments(2);
+    chronicle.follow(&live.snapshot, true);
+    chronicle.stored(&live.snapshot, live.last());
+    let of = |chronicle: &Chronicle, start| {
+        let (list, kind) = chronicle.stretch(Span { start: at(start), end: None }, sight(None)).unwrap();
+        let seams =
+            |msn: u64| list.entries.iter().filter(|entry| entry.discontinuity && entry.msn.0 <= msn).count() as u64;
+        (list.seams + seams(8), list.seams + seams(10), kind)
+    };
+    let whole = of(&chronicle, 0);
+    assert_eq!(whole, (2, 3, Kind::Event), "one in the first, one between them, one in the second");
+    assert_eq!(of(&chronicle, 24), whole, "the same segments have the same numbers in each list");
+    assert!(chronicle.remove(Removal::Recording(SessionId(1_800_000_000_000)), None));
+    assert_eq!(of(&chronicle, 0), (2, 3, Kind::Sliding));
+}
+
+#[test]
 fn a_rendition_that_is_far_behind_is_not_waited_for() {
     let (mut live, mut chronicle) = (Live::new(), Chronicle::default());
     live.segment();
