@@ -511,7 +511,8 @@ async fn play(outcomes: Vec<Outcome>, fates: Vec<Fate>, window: usize) {
     programme.end();
     all.extend(listed(&programme));
     process.bench.publish(&programme);
-    sleep(Duration::from_secs(1800)).await;
+    // What is refused again and again while others are taken is tried each ten minutes in the end.
+    sleep(Duration::from_secs(4 * 3600)).await;
     assert_eq!((process.lacks(&all), process.bench.skipped()), (Vec::new(), 0));
     assert_eq!(process.spool.waiting(), 0);
     process.bench.drain().await.holds(&programme);
