@@ -235,6 +235,9 @@ impl S3Store {
     }
 }
 
+/// By what a store refuses conditions that it does not know: as a rule 501, some 400, some without a word.
+const UNKNOWN_CONDITION: [&str; 4] = ["NotImplemented", "InvalidArgument", "InvalidRequest", ""];
+
 /// Whether a write was refused by its condition.
 fn changed(written: Result<Option<Version>, StoreError>) -> Result<bool, StoreError> {
     match written {
@@ -278,8 +281,10 @@ impl Store for S3Store {
 
     async fn put_if(&self, object: Object, condition: Condition) -> Result<Option<Version>, StoreError> {
         match self.write(object.clone(), condition.clone()).await {
-            // A store may refuse what it does not know, by 501 or by 400.
-            Err(Failure { error: StoreError::Refused(_), .. }) if condition != Condition::Any => {
+            // A store may refuse what it does not know; what else is refused is not written in any case.
+            Err(Failure { code, error: StoreError::Refused(_) })
+                if condition != Condition::Any && UNKNOWN_CONDITION.contains(&code.as_str()) =>
+            {
                 self.write(object, Condition::Any).await.map_err(|failure| failure.error)
             }
             Err(Failure { code, error: StoreError::NoBucket(at) }) if code == "NoSuchKey" => {
