@@ -1122,6 +1122,22 @@ mod tests {
             tasks.spawn(chronicle(setup, views, Outlets { chronicle: told, kept }));
             Self { live, chronicle: chronicle_view, orders, tasks }
         }
+
+        /// So many segments, in the time that they take.
+        async fn segments(&self, programme: &mut Programme, count: usize) {
+            for _ in 0..count {
+                programme.segment(false);
+                self.live.send_replace(programme.snapshot());
+                sleep(SEGMENT).await;
+            }
+        }
+
+        /// What becomes of an order.
+        async fn order<T: std::fmt::Debug>(&self, order: impl FnOnce(tokio::sync::oneshot::Sender<T>) -> Order) -> T {
+            let (reply, answer) = tokio::sync::oneshot::channel();
+            self.orders.send(order(reply)).await.unwrap();
+            answer.await.unwrap()
+        }
     }
 
     fn step() -> impl Strategy<Value = Step> {
@@ -1239,20 +1255,10 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let mut programme = Programme::new(4);
         let mut process = Process::start(1, &store, folder.path(), Arc::default());
-        for _ in 0..8 {
-            programme.segment(false);
-            process.live.send_replace(programme.snapshot());
-            sleep(SEGMENT).await;
-        }
+        process.segments(&mut programme, 8).await;
         let all = Span { start: Moment(0), end: Some(Moment(4_000)) };
-        let clip = |name: &str, span| {
-            let (reply, answer) = tokio::sync::oneshot::channel();
-            let order = Order::Clip { name: ClipName::new(name).unwrap(), span, reply };
-            let orders = process.orders.clone();
-            async move {
-                orders.send(order).await.unwrap();
-                answer.await.unwrap()
-            }
+        let clip = async |name: &str, span| {
+            process.order(|reply| Order::Clip { name: ClipName::new(name).unwrap(), span, reply }).await
         };
         let made = clip("all", all).await.unwrap();
         assert_eq!((made.first, made.last), (Msn(1), Msn(8)));
@@ -1261,9 +1267,7 @@ mod tests {
         let late = Span { start: Moment(2_000_000), end: Some(Moment(3_000_000)) };
         assert_eq!(clip("some", late).await, Err(OrderRefusal::Nothing));
         // Its name is used again before what it was is deleted.
-        let (reply, answer) = tokio::sync::oneshot::channel();
-        process.orders.send(Order::RemoveClip { name: made.name.clone(), reply }).await.unwrap();
-        answer.await.unwrap().unwrap();
+        process.order(|reply| Order::RemoveClip { name: made.name.clone(), reply }).await.unwrap();
         let again = clip("all", all).await.unwrap();
         sleep(Duration::from_secs(60)).await;
         let clips = store.contents.lock().unwrap().objects.keys().filter(|key| key.contains("/clips/all/")).count();
@@ -1275,15 +1279,9 @@ mod tests {
             known.as_ref().is_some_and(|known| known.programmes[0].state == State::Published)
         };
         process.chronicle.wait_for(published).await.unwrap();
-        let (reply, answer) = tokio::sync::oneshot::channel();
-        process.orders.send(Order::RemoveRecording { id, reply }).await.unwrap();
-        answer.await.unwrap().unwrap();
+        process.order(|reply| Order::RemoveRecording { id, reply }).await.unwrap();
         programme.restart();
-        for _ in 0..40 {
-            programme.segment(false);
-            process.live.send_replace(programme.snapshot());
-            sleep(SEGMENT).await;
-        }
+        process.segments(&mut programme, 40).await;
         let media = |store: &ScriptedStore, session: u64| {
             let prefix = format!("live/demo/720p/{session}/");
             store.contents.lock().unwrap().objects.keys().filter(|key| key.starts_with(&prefix)).count()
@@ -1291,9 +1289,7 @@ mod tests {
         assert_eq!(media(&store, 1), 9, "eight segments, and what begins them");
         let recording = Resource::Excerpt(Excerpt::Recording(id), None).path(&channel());
         assert!(!store.contents.lock().unwrap().objects.contains_key(&recording));
-        let (reply, answer) = tokio::sync::oneshot::channel();
-        process.orders.send(Order::RemoveClip { name: made.name, reply }).await.unwrap();
-        answer.await.unwrap().unwrap();
+        process.order(|reply| Order::RemoveClip { name: made.name, reply }).await.unwrap();
         sleep(Duration::from_secs(60)).await;
         assert_eq!(media(&store, 1), 0);
         assert!(!store.contents.lock().unwrap().objects.keys().any(|key| key.contains("clips")));
@@ -1315,11 +1311,7 @@ mod tests {
         let mut process = Process::start(1, &store, folder.path(), Arc::default());
         for (segments, stored) in [(3, false), (8, true)] {
             works.store(stored, std::sync::atomic::Ordering::Relaxed);
-            for _ in 0..segments {
-                programme.segment(false);
-                process.live.send_replace(programme.snapshot());
-                sleep(SEGMENT).await;
-            }
+            process.segments(&mut programme, segments).await;
             programme.end();
             process.live.send_replace(programme.snapshot());
             sleep(SEGMENT).await;
@@ -1344,11 +1336,7 @@ mod tests {
         let spool = Spool::open(&config, Metrics::default()).await.unwrap();
         let mut programme = Programme::new(4);
         let mut process = Process::with_spool(1, &store, folder.path(), Arc::default(), Some(spool));
-        for _ in 0..30 {
-            programme.segment(false);
-            process.live.send_replace(programme.snapshot());
-            sleep(SEGMENT).await;
-        }
+        process.segments(&mut programme, 30).await;
         programme.end();
         process.live.send_replace(programme.snapshot());
         let state = |process: &Process| process.chronicle.borrow().as_ref().unwrap().programmes[0].state;
@@ -1356,11 +1344,7 @@ mod tests {
         assert_eq!(state(&process), State::Ended, "it may come yet");
         // Others are taken meanwhile, so that it is not for want of a store.
         programme.restart();
-        for _ in 0..1_000 {
-            programme.segment(false);
-            process.live.send_replace(programme.snapshot());
-            sleep(SEGMENT).await;
-        }
+        process.segments(&mut programme, 1_000).await;
         assert_eq!(state(&process), State::Published);
         let entry = process.chronicle.borrow().clone().unwrap();
         assert_eq!(numbers(&store, &entry.programmes[0]).len(), 29, "one is a gap");
@@ -1380,9 +1364,10 @@ mod tests {
         for (is_working, expected) in [(false, None), (true, Some(OrderRefusal::Unknown))] {
             works.store(is_working, std::sync::atomic::Ordering::Relaxed);
             sleep(Duration::from_secs(60)).await;
-            let (reply, answer) = tokio::sync::oneshot::channel();
-            process.orders.send(Order::RemoveClip { name: ClipName::new("none").unwrap(), reply }).await.unwrap();
-            let refused = answer.await.unwrap().unwrap_err();
+            let refused = process
+                .order(|reply| Order::RemoveClip { name: ClipName::new("none").unwrap(), reply })
+                .await
+                .unwrap_err();
             assert_eq!(Some(refused).filter(|refused| !matches!(refused, OrderRefusal::Failing(_))), expected);
         }
         process.tasks.shutdown().await;
@@ -1401,11 +1386,7 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let mut programme = Programme::new(4);
         let mut process = Process::start(1, &store, folder.path(), Arc::default());
-        for _ in 0..8 {
-            programme.segment(false);
-            process.live.send_replace(programme.snapshot());
-            sleep(SEGMENT).await;
-        }
+        process.segments(&mut programme, 8).await;
         let media = |store: &ScriptedStore| {
             store.contents.lock().unwrap().objects.keys().filter(|key| key.ends_with(".m4s")).count()
         };
@@ -1439,11 +1420,7 @@ mod tests {
         let mut found = Vec::new();
         for (number, store) in [(1, &one), (2, &other), (3, &one), (4, &one)] {
             let mut process = Process::start(number, store, folder.path(), Arc::default());
-            for _ in 0..6 {
-                programme.segment(false);
-                process.live.send_replace(programme.snapshot());
-                sleep(SEGMENT).await;
-            }
+            process.segments(&mut programme, 6).await;
             programme.end();
             process.live.send_replace(programme.snapshot());
             sleep(Duration::from_secs(60)).await;
