@@ -30,7 +30,7 @@ pub(super) struct Backlog {
 pub(super) struct Patience {
     /// The playlists wait for a segment for so long.
     pub(super) segment: Duration,
-    /// Where nothing was put for so long, that is not for want of trying: the store failed.
+    /// Where nothing was put for so long, that is not for want of trying, nor because one put was waited for: the store failed.
     pub(super) lull: Duration,
 }
 
@@ -38,6 +38,11 @@ impl Patience {
     /// What fails late in the time of a segment is tried again for so long.
     pub(super) fn of_try(self) -> Duration {
         self.segment / TRIED_PART
+    }
+
+    /// Where nothing was put for so long, something else than what fails is to be tried, lest it look like a lull.
+    fn of_doubt(self) -> Duration {
+        self.lull / TRIES_MIN
     }
 }
 
@@ -52,8 +57,10 @@ struct Waiting {
     /// When it could not be put first, since the store works, and how often it could not.
     failed: Option<Instant>,
     failures: u32,
-    /// Something that was begun after that could.
-    alone: bool,
+    /// When something was begun after that which could.
+    other: Option<Instant>,
+    /// When it was tried last.
+    tried: Option<Instant>,
 }
 
 /// Whether an object is on local disk.
@@ -112,10 +119,20 @@ impl Backlog {
     pub(super) fn stored(&mut self, key: &str, begun: Instant) -> bool {
         self.broken.remove(folder(key));
         let stored = self.media.remove(key);
-        for waiting in self.media.values_mut() {
-            waiting.alone |= waiting.failed.is_some_and(|failed| failed < begun);
-        }
+        self.proves(begun);
         stored.is_some_and(|stored| stored.spool == InSpool::Kept)
+    }
+
+    /// The store did something that began at `begun`: what failed before that, and fails from then on, fails alone.
+    pub(super) fn proves(&mut self, begun: Instant) {
+        for waiting in self.media.values_mut().filter(|waiting| waiting.failed.is_some_and(|failed| failed < begun)) {
+            waiting.other.get_or_insert(begun);
+        }
+    }
+
+    /// A put of the object begins.
+    pub(super) fn tried(&mut self, key: &str, now: Instant) {
+        self.media.get_mut(key).into_iter().for_each(|waiting| waiting.tried = Some(now));
     }
 
     /// The object is listed, and not in the store.
@@ -123,16 +140,28 @@ impl Backlog {
         self.media.contains_key(key)
     }
 
-    /// Something was put. What failed in a time in which nothing could be put has failed with the store.
-    pub(super) fn works(&mut self, now: Instant, patience: Patience) {
-        let before = self.stored.replace(now);
+    /// Something was put, or could have been, while playlists wait since `begun`. What failed in a time in which nothing could be
+    /// put has failed with the store.
+    pub(super) fn works(&mut self, now: Instant, begun: Instant, patience: Patience) {
+        let before = self.idle_since(begun);
+        self.stored = Some(now);
         if before.is_none_or(|before| before + patience.lull < now) {
             self.works = Some(now);
             self.broken.clear();
             for waiting in self.media.values_mut() {
-                (waiting.failed, waiting.failures, waiting.alone) = (None, 0, false);
+                (waiting.failed, waiting.failures, waiting.other) = (None, 0, None);
             }
         }
+    }
+
+    /// Since when nothing was put of what was to be, where anything ever was.
+    fn idle_since(&self, begun: Instant) -> Option<Instant> {
+        self.stored.map(|stored| stored.max(begun))
+    }
+
+    /// When, if nothing is put until then, it is to be seen whether anything can be.
+    pub(super) fn doubts_at(&self, begun: Instant, patience: Patience) -> Instant {
+        self.idle_since(begun).unwrap_or(begun) + patience.of_doubt()
     }
 
     /// The object could not be put.
@@ -154,6 +183,23 @@ impl Backlog {
         self.media.get(key).is_some_and(|waiting| waiting.failed.is_some())
     }
 
+    /// The segment is of a rendition of which nothing can be put.
+    pub(super) fn is_broken(&self, key: &str) -> bool {
+        let is_segment = self.media.get(key).is_some_and(|waiting| waiting.role == Role::Segment);
+        is_segment && self.broken.contains(folder(key))
+    }
+
+    /// The object could not be put before, and may become a gap.
+    pub(super) fn may_be_gap(&self, key: &str) -> bool {
+        self.media.get(key).is_some_and(|waiting| waiting.role == Role::Segment && waiting.failed.is_some())
+    }
+
+    /// The folders of renditions of which something could not be put before, or was given up.
+    pub(super) fn suspects(&self) -> BTreeSet<&str> {
+        let failed = self.media.iter().filter(|(_, waiting)| waiting.failed.is_some());
+        failed.map(|(key, _)| folder(key)).chain(self.broken.iter().map(String::as_str)).collect()
+    }
+
     /// The object could not be put for a while, in which it was tried time and again.
     pub(super) fn is_stuck(&self, key: &str, now: Instant, patience: Patience) -> bool {
         self.media.get(key).is_some_and(|waiting| waiting.is_stuck(now, patience))
@@ -164,9 +210,10 @@ impl Backlog {
         self.works.map_or(begun, |works| begun.max(works)) + patience.segment
     }
 
-    /// Gives up the segments that could not be put for a while although what was begun later could, once the playlists have waited
-    /// since `begun` for longer than they may: they are gaps from here on. Of a rendition of which nothing can be put, the next are
-    /// given up when they have failed. None that `is_tried` just now. How many they are; what became of them is in `left`.
+    /// Gives up the segments that could not be put for a while although what was begun later could, nor since that was begun, once
+    /// the playlists have waited since `begun` for longer than they may: they are gaps from here on. Of a rendition of which nothing
+    /// can be put, the next are given up when they have failed. None that `is_tried` just now. How many they are; what became of
+    /// them is in `left`.
     pub(super) fn give_up(
         &mut self,
         now: Instant,
@@ -175,14 +222,14 @@ impl Backlog {
         is_tried: impl Fn(&str) -> bool,
         left: &mut Left,
     ) -> u64 {
-        if self.stored.is_none_or(|stored| stored + patience.lull <= now) {
+        if self.idle_since(begun).is_none_or(|since| since + patience.lull <= now) {
             return 0;
         }
         let (is_late, broken) = (self.waits_until(begun, patience) <= now, &self.broken);
         let overdue = |key: &String, waiting: &mut Waiting| {
             let has_failed = waiting.role == Role::Segment && waiting.failed.is_some();
             let has_settled = waiting.spool != InSpool::Coming;
-            let is_alone = is_late && waiting.alone && waiting.is_stuck(now, patience) && !is_tried(key);
+            let is_alone = is_late && waiting.is_alone() && waiting.is_stuck(now, patience) && !is_tried(key);
             has_failed && has_settled && (is_alone || broken.contains(folder(key)))
         };
         let given_up: Vec<_> = self.media.extract_if(.., overdue).collect();
@@ -194,6 +241,12 @@ impl Backlog {
             count = count.saturating_add(1);
         }
         count
+    }
+
+    /// Something that failed would be lost if it were given up now.
+    pub(super) fn has_unkept(&self) -> bool {
+        let failed = |waiting: &Waiting| waiting.role == Role::Segment && waiting.failed.is_some();
+        self.media.values().any(|waiting| failed(waiting) && waiting.spool == InSpool::No)
     }
 
     /// All of it is in the spool.
@@ -230,14 +283,20 @@ impl Backlog {
 }
 
 /// What all media of a rendition is below.
-fn folder(key: &str) -> &str {
+pub(super) fn folder(key: &str) -> &str {
     let session = key.rsplit_once('/').map_or(key, |(session, _)| session);
     session.rsplit_once('/').map_or(session, |(rendition, _)| rendition)
 }
 
 impl Waiting {
     fn new(object: Object, role: Role, since: Instant) -> Self {
-        Self { object, role, since, spool: InSpool::No, failed: None, failures: 0, alone: false }
+        Self { object, role, since, spool: InSpool::No, failed: None, failures: 0, other: None, tried: None }
+    }
+
+    /// Something else could be put since it failed, and it was tried again since then: so an outage that is over is not held against
+    /// it.
+    fn is_alone(&self) -> bool {
+        self.other.zip(self.tried).is_some_and(|(other, tried)| other <= tried)
     }
 
     fn is_stuck(&self, now: Instant, patience: Patience) -> bool {
@@ -290,6 +349,12 @@ mod tests {
         backlog.see(media(programme).into_iter(), |_| false, |_| false, now)
     }
 
+    /// It is tried and refused at once.
+    fn refused(backlog: &mut Backlog, key: &str, now: Instant) {
+        backlog.tried(key, now);
+        backlog.failed(key, now);
+    }
+
     fn given_up(backlog: &mut Backlog, begun: Instant, now: Instant) -> u64 {
         backlog.give_up(now, begun, PATIENCE, |_| false, &mut Left::default())
     }
@@ -339,17 +404,17 @@ mod tests {
         see(backlog, programme, now);
         let last = programme.snapshot().renditions[0].segments.back().unwrap().msn;
         backlog.stored(&format!("live/demo/360p/1/{last}.m4s"), now);
-        backlog.works(now, PATIENCE);
+        backlog.works(now, now, PATIENCE);
     }
 
     #[test]
     fn a_segment_that_alone_cannot_be_put_becomes_a_gap() {
         let begin = Instant::now();
         let (mut backlog, mut programme) = backlog(begin);
-        backlog.works(begin, PATIENCE);
+        backlog.works(begin, begin, PATIENCE);
         for second in 1..30 {
             let now = begin + SECOND * second;
-            backlog.failed(KEY, now);
+            refused(&mut backlog, KEY, now);
             another(&mut backlog, &mut programme, now);
             assert_eq!(given_up(&mut backlog, begin, now), u64::from(second == 20), "after {second} s");
         }
@@ -368,7 +433,7 @@ mod tests {
         for second in 1..40 {
             let now = begin + SECOND * second;
             if second >= 30 {
-                backlog.failed(KEY, now);
+                refused(&mut backlog, KEY, now);
             }
             another(&mut backlog, &mut programme, now);
             assert_eq!(given_up(&mut backlog, begin, now), u64::from(second == 35), "after {second} s");
@@ -379,14 +444,19 @@ mod tests {
     fn what_was_on_its_way_when_an_object_failed_proves_nothing() {
         let begin = Instant::now();
         let (mut backlog, _) = backlog(begin);
-        backlog.works(begin, PATIENCE);
+        backlog.works(begin, begin, PATIENCE);
         let failed = begin + SECOND;
         (0..TRIES_MIN).for_each(|_| backlog.failed(KEY, failed));
-        for (other, begun, expected) in [("360p", failed, 0), ("audio", failed + SECOND, 1)] {
-            backlog.stored(&format!("live/demo/{other}/1/1.m4s"), begun);
-            backlog.works(begin + SECOND * 19, PATIENCE);
-            assert_eq!(given_up(&mut backlog, begin, begin + SECOND * 30), expected, "{other}");
+        for other in ["360p", "audio"] {
+            backlog.tried(KEY, failed);
+            backlog.stored(&format!("live/demo/{other}/1/1.m4s"), failed);
+            backlog.works(begin + SECOND * 19, begin, PATIENCE);
+            assert_eq!(given_up(&mut backlog, begin, begin + SECOND * 30), 0, "{other}");
         }
+        backlog.proves(failed + SECOND);
+        assert_eq!(given_up(&mut backlog, begin, begin + SECOND * 30), 0, "it was not tried since");
+        backlog.tried(KEY, failed + SECOND);
+        assert_eq!(given_up(&mut backlog, begin, begin + SECOND * 30), 1);
     }
 
     #[test]
@@ -394,9 +464,10 @@ mod tests {
         let begin = Instant::now();
         let (mut backlog, mut programme) = backlog(begin);
         let key = |msn: u64| format!("live/demo/720p/1/{msn}.m4s");
-        backlog.works(begin, PATIENCE);
+        backlog.works(begin, begin, PATIENCE);
         (0..TRIES_MIN).for_each(|_| backlog.failed(KEY, begin));
         another(&mut backlog, &mut programme, begin + SECOND * 19);
+        backlog.tried(KEY, begin + SECOND * 19);
         let now = begin + SECOND * 20;
         assert_eq!(given_up(&mut backlog, begin, now), 1);
         for (msn, expected) in [(3, 1), (4, 1), (5, 0)] {
@@ -416,7 +487,7 @@ mod tests {
     fn while_nothing_can_be_put_nothing_becomes_a_gap() {
         let begin = Instant::now();
         let (mut backlog, mut programme) = backlog(begin);
-        backlog.works(begin, PATIENCE);
+        backlog.works(begin, begin, PATIENCE);
         backlog.failed(KEY, begin);
         let hasty = Patience { segment: SECOND * 5, ..PATIENCE };
         for second in 5..100 {
@@ -425,11 +496,11 @@ mod tests {
         }
         // The store is back: there is as much time again, and what failed before is not held against it.
         let back = begin + SECOND * 100;
-        backlog.works(back, PATIENCE);
+        backlog.works(back, begin, PATIENCE);
         assert!(!backlog.has_failed(KEY));
         for second in 1..25 {
             let now = back + SECOND * second;
-            backlog.failed(KEY, now);
+            refused(&mut backlog, KEY, now);
             another(&mut backlog, &mut programme, now);
             assert_eq!(given_up(&mut backlog, begin, now), u64::from(second == 20), "after {second} s");
         }

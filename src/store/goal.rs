@@ -8,7 +8,7 @@ use std::time::Duration;
 use bytes::Bytes;
 
 use super::Object;
-use super::backlog::Backlog;
+use super::backlog::{Backlog, folder};
 use super::ledger::Ledger;
 use crate::caching::{Cache, PLAYLIST_TYPE, type_of};
 use crate::layout::Resource;
@@ -54,13 +54,17 @@ pub(super) struct Goal {
 }
 
 impl Goal {
-    /// What `snapshot` needs beyond what is in the store; what could not be put before comes behind the other media. Nothing as
-    /// long as it has no multivariant playlist: before that nobody could play it.
+    /// What `snapshot` needs beyond what is in the store; what could not be put before comes behind the other media, and before it
+    /// what is of the same rendition, so that it is soon seen whether anything can be put. Nothing as long as it has no multivariant
+    /// playlist: before that nobody could play it.
     pub(super) fn new(channel: &ChannelName, snapshot: &ChannelSnapshot, ledger: &Ledger, backlog: &Backlog) -> Self {
         let Some(multivariant) = &snapshot.multivariant else { return Self::default() };
         let is_needed = |key: &str| !ledger.holds(key) && !backlog.is_gap(key);
         let mut media: Vec<_> = media(channel, snapshot).filter(|(_, upload)| is_needed(&upload.object.key)).collect();
-        media.sort_by_key(|(msn, upload)| (backlog.has_failed(&upload.object.key), *msn));
+        let suspects = backlog.suspects();
+        media.sort_by_key(|(msn, Upload { object: Object { key, .. }, .. })| {
+            (backlog.has_failed(key), suspects.contains(folder(key)), *msn)
+        });
         let changed = |upload: &Upload| !ledger.holds_text(&upload.object.key, &upload.object.data);
         let playlists: Vec<_> = playlists(channel, snapshot, backlog).collect();
         let multivariant = multivariant_upload(channel, snapshot, multivariant, &playlists);
@@ -136,6 +140,12 @@ impl Goal {
     pub(super) fn is_stuck(&self, is_stuck: impl Fn(&str) -> bool) -> bool {
         let step = self.steps.iter().find(|step| self.in_flight > 0 || !step.is_empty());
         step.is_some_and(|step| step.iter().all(|upload| !upload.role.is_text() && is_stuck(&upload.object.key)))
+    }
+
+    /// All that is still to be begun, and something is, are playlists.
+    pub(super) fn is_at_texts(&self) -> bool {
+        let mut steps = self.steps.iter().flatten().peekable();
+        steps.peek().is_some() && steps.all(|upload| upload.role.is_text())
     }
 
     /// Objects that were taken and not answered for.
@@ -347,6 +357,17 @@ mod tests {
     }
 
     #[test]
+    fn what_is_of_a_rendition_of_which_something_could_not_be_put_comes_behind_the_others() {
+        let (snapshot, mut backlog) = (programme(2).snapshot(), Backlog::default());
+        let begin = Instant::now();
+        backlog.see(Goal::media(&channel(), &snapshot), |_| false, |_| false, begin);
+        backlog.failed("live/demo/720p/1/init.mp4", begin);
+        let media = step(&mut Goal::new(&channel(), &snapshot, &Ledger::new(channel()), &backlog));
+        assert!(media.iter().take(6).all(|key| !key.contains("720p")), "{media:?}");
+        assert_eq!(media[6..], ["1.m4s", "2.m4s", "init.mp4"].map(|file| format!("live/demo/720p/1/{file}")));
+    }
+
+    #[test]
     fn what_could_not_be_put_in_time_is_a_gap_in_both_playlists_of_its_rendition() {
         let (snapshot, mut backlog) = (programme(4).snapshot(), Backlog::default());
         let begin = Instant::now();
@@ -354,11 +375,12 @@ mod tests {
         let key = "live/demo/720p/1/2.m4s";
         let late = begin + patience.segment;
         backlog.see(Goal::media(&channel(), &programme(3).snapshot()), |_| false, |_| false, begin);
-        backlog.works(begin, patience);
+        backlog.works(begin, begin, patience);
         (0..3).for_each(|_| backlog.failed(key, begin));
         backlog.see(Goal::media(&channel(), &snapshot), |_| false, |_| false, late);
         backlog.stored("live/demo/360p/1/4.m4s", late);
-        backlog.works(late, patience);
+        backlog.tried(key, late);
+        backlog.works(late, late, patience);
         assert_eq!(backlog.give_up(late, begin, patience, |_| false, &mut Left::default()), 1);
         let goal = Goal::new(&channel(), &snapshot, &Ledger::new(channel()), &backlog);
         assert!(!goal.waits_for(key));

@@ -19,12 +19,12 @@
 //! It writes and deletes only where it has the right to ([`Writer`]), and looks whether it still has it before the playlists of each
 //! goal and before it deletes; media alone can do no harm.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
 use tokio::sync::{Semaphore, watch};
-use tokio::task::{JoinError, JoinSet};
+use tokio::task::{AbortHandle, JoinError, JoinSet};
 use tokio::time::{Instant, sleep_until};
 use tokio_util::sync::CancellationToken;
 use tracing::{Instrument, debug, error, info, info_span, warn};
@@ -126,6 +126,8 @@ struct Uploader {
     /// Whether the store works is not known yet: it is asked, so that the operator hears of trouble before the show.
     unproven: bool,
     probing: bool,
+    /// When it was found out last that the store works although all that is left fails.
+    proven: Option<Instant>,
     /// The keys of the delete that is on its way.
     deleting: Vec<String>,
     puts: Spell,
@@ -144,6 +146,7 @@ struct Flight {
     begun: Instant,
     /// The goal waits for it; else it may end as it likes.
     is_of_goal: bool,
+    request: AbortHandle,
 }
 
 impl Flight {
@@ -186,7 +189,8 @@ enum Done {
     /// Who has the right to write; when that was asked.
     Look(Instant, Result<Standing, StoreError>),
     Delete(Vec<String>, Result<(), StoreError>),
-    Probe(Result<(), StoreError>),
+    /// Whether the store works; when that was asked.
+    Probe(Instant, Result<(), StoreError>),
 }
 
 impl Uploader {
@@ -212,6 +216,7 @@ impl Uploader {
             keeping: 0,
             unproven: true,
             probing: false,
+            proven: None,
             deleting: Vec::new(),
             puts: Spell::default(),
             deletes: Spell::default(),
@@ -259,7 +264,9 @@ impl Uploader {
     fn may_leave(&self, now: Instant) -> bool {
         let is_past = |since: Option<Instant>| since.is_some_and(|since| since + LEAVE_AFTER <= now);
         let is_safe = self.setup.spool.is_some() && self.keeping == 0 && self.backlog.is_kept();
-        is_safe && is_past(self.closed) && is_past(self.puts.began())
+        is_safe
+            && is_past(self.closed)
+            && is_past(self.puts.began().map(|began| self.proven.unwrap_or(began).max(began)))
     }
 
     /// How many objects of the channel wait in the spool.
@@ -290,16 +297,17 @@ impl Uploader {
         }
         let (mut left, was_done) = (Left::default(), self.goal.is_done());
         self.part(now);
-        let may_turn = (self.puts.is_on() || self.is_stuck(now)) && self.goal.in_flight() == self.tries(now);
+        let may_turn =
+            (self.puts.is_on() || self.is_stuck(now)) && self.goal.in_flight() == self.tries(self.stuck(now));
         let gaps = if may_turn { self.give_up(now, &mut left) } else { 0 };
-        if self.snapshot.multivariant.is_some() && (was_done || may_turn && self.is_outdated(now)) {
+        if self.snapshot.multivariant.is_some() && (was_done || gaps == 0 && may_turn && self.is_outdated(now)) {
             if was_done {
                 self.begun = now;
             }
             (self.aimed, self.progressed) = (Arc::clone(&self.snapshot), false);
             self.take_goal();
         } else if gaps > 0 {
-            // Not the newest, of which something might fail again.
+            // Not the newest, of which something might fail again, and be waited for.
             self.take_goal();
         }
         self.leave(left, now);
@@ -308,8 +316,11 @@ impl Uploader {
         self.leave(left, now);
     }
 
-    /// Makes gaps of what the playlists are not to wait for any longer.
+    /// Makes gaps of what the playlists are not to wait for any longer; not before it is in the spool, where that takes it.
     fn give_up(&mut self, now: Instant, left: &mut Left) -> u64 {
+        if self.setup.spool.is_some() && !self.keeps.is_on() && self.backlog.has_unkept() {
+            return 0;
+        }
         let (patience, flights) = (self.patience(), &self.flights);
         let is_try = |flight: &Flight| flight.is_of_goal && now < flight.begun + patience.of_try();
         let is_tried = |key: &str| flights.values().any(|flight| flight.key() == key && is_try(flight));
@@ -324,28 +335,60 @@ impl Uploader {
         }
     }
 
-    /// What is on its way for longer than the playlists wait for a segment, and much longer than others take, is as good as
-    /// failed: the goal waits for it no longer, and it is put once more.
+    /// What is on its way for too long is as good as failed: the goal waits for it no longer, and it is put once more.
     fn part(&mut self, now: Instant) {
-        let Some(longest) = self.longest_flight() else { return };
-        for flight in self.flights.values_mut().filter(|flight| flight.is_of_goal && flight.begun + longest <= now) {
+        let is_overdue = |flight: &Flight| self.overdue_at(flight).is_some_and(|due| due <= now);
+        let overdue: BTreeSet<_> =
+            self.flights.iter().filter(|(_, flight)| is_overdue(flight)).map(|(id, _)| *id).collect();
+        for (_, flight) in self.flights.iter_mut().filter(|(id, _)| overdue.contains(id)) {
             flight.is_of_goal = false;
             self.backlog.hangs(flight.key(), flight.begun);
             self.goal.put_back(flight.upload.clone());
         }
     }
 
-    /// Nothing is left of the goal's media but what cannot be put.
-    fn is_stuck(&self, now: Instant) -> bool {
-        let patience = self.patience();
-        self.goal.is_stuck(|key| self.backlog.is_stuck(key, now, patience))
+    /// When the goal waits no longer for what is on its way: that takes longer than the playlists wait for a segment, and much longer
+    /// than others take. Of a rendition of which nothing can be put, not so long.
+    fn overdue_at(&self, flight: &Flight) -> Option<Instant> {
+        let longest = match self.backlog.is_broken(flight.key()) {
+            true => self.patience().of_try().max(self.pace.slow()?),
+            false => self.longest_flight()?,
+        };
+        flight.is_of_goal.then(|| flight.begun + longest)
     }
 
-    /// How many of the objects that are on their way for the goal could not be put before for a while.
-    fn tries(&self, now: Instant) -> usize {
+    /// Nothing is left of the goal's media but what cannot be put.
+    fn is_stuck(&self, now: Instant) -> bool {
+        self.goal.is_stuck(self.stuck(now))
+    }
+
+    /// Whether an object could not be put for a while.
+    fn stuck(&self, now: Instant) -> impl Fn(&str) -> bool {
         let patience = self.patience();
-        let tries = self.flights.values().filter(|flight| flight.is_of_goal);
-        tries.filter(|flight| self.backlog.is_stuck(flight.key(), now, patience)).count()
+        move |key| self.backlog.is_stuck(key, now, patience)
+    }
+
+    /// How many of the objects that are on their way for the goal are what `is_such` says.
+    fn tries(&self, is_such: impl Fn(&str) -> bool) -> usize {
+        self.flights.values().filter(|flight| flight.is_of_goal && is_such(flight.key())).count()
+    }
+
+    /// Nothing is left of the goal's media, begun or not, but segments that failed.
+    fn has_failed(&self) -> bool {
+        let failed = |key: &str| self.backlog.may_be_gap(key);
+        self.goal.is_stuck(failed) && self.goal.in_flight() == self.tries(failed)
+    }
+
+    /// When the store is to be asked whether it works: nothing is left of the goal but what failed, and nothing newer is there from
+    /// which that could be seen.
+    fn proof(&self) -> Option<Instant> {
+        let is_last = !self.probing && self.has_failed() && same_listing(&self.aimed, &self.snapshot);
+        is_last.then(|| self.doubts_at())
+    }
+
+    /// When, if nothing is put until then, something else is to be tried.
+    fn doubts_at(&self) -> Instant {
+        self.backlog.doubts_at(self.begun, self.patience())
     }
 
     /// What takes longer is waited for no more; nothing as long as it is not known how long puts take.
@@ -355,22 +398,28 @@ impl Uploader {
 
     /// There is a newer goal, and turning to it loses nothing: either nothing was put of this one, or the playlists have waited
     /// for it no longer than for a segment that cannot be put, or nothing but such segments is left of it, or all of it has left
-    /// the window.
+    /// the window. Playlists that are next are put before. Where nothing was put for a while, and nothing is left of it but playlists
+    /// or what failed, its time is over too: else it would not be seen whether the store fails or that alone, and the media that comes
+    /// meanwhile would wait in vain.
     fn is_outdated(&self, now: Instant) -> bool {
+        let has_texts = self.goal.is_at_texts();
         let may_wait = !self.progressed || now < self.backlog.waits_until(self.begun, self.patience());
-        let may_turn = may_wait || self.is_stuck(now);
+        let has_failed = || has_texts || self.goal.is_stuck(|key| self.backlog.has_failed(key));
+        let may_turn = may_wait && !has_texts || self.is_stuck(now) || self.doubts_at() <= now && has_failed();
         self.goal.is_stale(&self.snapshot) || may_turn && !same_listing(&self.aimed, &self.snapshot)
     }
 
     /// The playlists wait for segments that cannot be put for three target durations, and 20 s at least; but not until half of
-    /// what they list is another.
+    /// what they list is another. Before that is a lull of the store, what is waited for has ended and what is tried next too.
     fn patience(&self) -> Patience {
         let target = Duration::from_secs(self.snapshot.target_duration_secs.into());
         let span = |rendition: &RenditionSnapshot| rendition.listed().map(|s| s.duration.to_duration()).sum();
         let listed: Duration =
             self.snapshot.renditions.iter().map(|rendition| span(rendition)).max().unwrap_or_default();
         let longest = (target * 3).max(PATIENCE_MIN);
-        Patience { segment: longest.min((listed / 2).max(target)), lull: longest }
+        let patience = Patience { segment: longest.min((listed / 2).max(target)), lull: longest };
+        let longest = longest.max(self.pace.slow().unwrap_or_default() * 2);
+        Patience { lull: longest + patience.of_try(), ..patience }
     }
 
     /// Takes what is newly listed into the backlog; gives what the uploader is done with, put or not.
@@ -415,8 +464,8 @@ impl Uploader {
         self.start_keeping(now);
         if !self.puts.must_wait(now) {
             let parallel = if self.puts.is_on() { 1 } else { PUTS_MAX };
-            while self.goal.in_flight() < parallel && self.flights.len() < FLIGHTS_MAX && self.start_put(now) {}
-            self.start_probe();
+            while self.goal.in_flight() < parallel && self.start_put(now) {}
+            self.start_probe(now);
             // Though nothing is to be put: recordings are completed by whoever may write.
             if matches!(self.right, Right::Unclaimed) && !self.unproven {
                 self.ask(now);
@@ -483,10 +532,21 @@ impl Uploader {
             let slow = self.pace.slow().filter(|_| !self.puts.is_on());
             let seconds = Arc::clone(&self.seconds);
             let id = self.flights.last_key_value().map_or(0, |(last, _)| last.saturating_add(1));
-            self.flights.insert(id, Flight { upload, begun: now, is_of_goal: true });
-            self.requests.spawn(async move { Done::Put(id, hedge::put(store, object, slow, seconds).await) });
+            self.backlog.tried(&object.key, now);
+            self.make_room();
+            let put = async move { Done::Put(id, hedge::put(store, object, slow, seconds).await) };
+            let request = self.requests.spawn(put);
+            self.flights.insert(id, Flight { upload, begun: now, is_of_goal: true, request });
         }
         true
+    }
+
+    /// What hangs for so long that many others hang too is given up, lest nothing else be begun.
+    fn make_room(&mut self) {
+        let oldest = self.flights.iter().find(|(_, flight)| !flight.is_of_goal).map(|(id, _)| *id);
+        if let (true, Some(oldest)) = (self.flights.len() >= FLIGHTS_MAX, oldest) {
+            self.flights.remove(&oldest).into_iter().for_each(|flight| flight.request.abort());
+        }
     }
 
     /// Begins to find out who has the right to write.
@@ -502,13 +562,14 @@ impl Uploader {
     }
 
     /// Puts are proof enough where there are any.
-    fn start_probe(&mut self) {
-        if !self.unproven || self.probing || !self.goal.is_done() {
+    fn start_probe(&mut self, now: Instant) {
+        let is_due = self.unproven && self.goal.is_done() || self.proof().is_some_and(|due| due <= now);
+        if self.probing || !is_due {
             return;
         }
         self.probing = true;
         let store = Arc::clone(&self.setup.store);
-        self.requests.spawn(async move { Done::Probe(store.probe().await) });
+        self.requests.spawn(async move { Done::Probe(now, store.probe().await) });
     }
 
     fn start_delete(&mut self, now: Instant) {
@@ -631,14 +692,16 @@ impl Uploader {
         let has_room = self.setup.spool.is_some() && self.keeping < KEEPS_MAX;
         let keep =
             self.backlog.next_keep().filter(|_| has_room).map(|keep| keep.max(self.keeps.retry().unwrap_or(keep)));
-        let longest = self.longest_flight();
-        let first = self.flights.values().find(|flight| flight.is_of_goal).map(|flight| flight.begun);
-        let overdue = first.zip(longest).map(|(begun, longest)| begun + longest);
+        let overdue = self.flights.values().filter_map(|flight| self.overdue_at(flight)).filter(|due| *due > now).min();
+        let tries = self.flights.values().filter(|flight| flight.is_of_goal && self.backlog.has_failed(flight.key()));
+        let of_try = self.patience().of_try();
+        let tried = tries.map(|flight| flight.begun + of_try).filter(|due| *due > now).min();
         // Others empty the spool.
         let look = self.status.borrow().spooled > 0;
         let look = look.then(|| now + LOOK_EACH);
         let later = |due: &Instant| *due > now;
-        [retry, deletion, search, keep.filter(later), overdue.filter(later), look].into_iter().flatten().min()
+        let proof = self.proof().filter(later);
+        [retry, deletion, search, keep.filter(later), overdue, tried, proof, look].into_iter().flatten().min()
     }
 
     fn answered(&mut self, done: Result<Done, JoinError>) {
@@ -652,7 +715,7 @@ impl Uploader {
                 self.ledger.set_version(&key, version);
                 self.goal.stored();
                 self.progressed = true;
-                self.backlog.works(now, self.patience());
+                self.backlog.works(now, self.begun, self.patience());
                 self.put(now);
             }
             Ok(Done::PutText(upload, Err(error))) => {
@@ -662,14 +725,21 @@ impl Uploader {
             Ok(Done::Kept(key, is_kept)) => self.kept(&key, is_kept, now),
             Ok(Done::List(result)) => self.listed(result, now),
             Ok(Done::Look(asked, result)) => self.looked(asked, result, now),
-            Ok(Done::Probe(result)) => {
+            Ok(Done::Probe(begun, result)) => {
                 self.probing = false;
                 match result {
+                    // What fails is tried no sooner for that.
+                    Ok(()) if self.has_failed() => {
+                        self.proven = Some(now);
+                        self.backlog.works(now, self.begun, self.patience());
+                        self.backlog.proves(begun);
+                    }
                     Ok(()) => self.works(now),
                     Err(error) => self.failed(&error, now),
                 }
             }
             Ok(Done::Delete(keys, result)) => self.delete_answered(&keys, result, now),
+            Err(error) if error.is_cancelled() => {}
             // A bug in a store ends this channel's uploader, as if it had happened here.
             Err(error) => std::panic::resume_unwind(error.into_panic()),
         }
@@ -677,7 +747,7 @@ impl Uploader {
 
     /// A put of media is over.
     fn landed(&mut self, id: u64, result: Result<Written, StoreError>, now: Instant) {
-        let Some(Flight { upload, begun, is_of_goal }) = self.flights.remove(&id) else { return };
+        let Some(Flight { upload, begun, is_of_goal, .. }) = self.flights.remove(&id) else { return };
         let key = upload.object.key.clone();
         let Written { took, hedged } = match result {
             Ok(written) => written,
@@ -703,7 +773,7 @@ impl Uploader {
         } else {
             self.settle(&key);
         }
-        self.backlog.works(now, self.patience());
+        self.backlog.works(now, self.begun, self.patience());
         if let (true, Some(spool)) = (self.backlog.stored(&key, begun) || is_late, &self.setup.spool) {
             spool.stored(&key);
         }

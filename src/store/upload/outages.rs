@@ -40,6 +40,10 @@ impl Process {
         let put: BTreeSet<_> = contents.puts.iter().collect();
         listed.iter().filter(|key| !put.contains(key)).cloned().collect()
     }
+
+    fn gaps(&self) -> u64 {
+        self.bench.metrics.store_gaps.get_or_create(&ChannelLabel { channel: channel().to_string() }).get()
+    }
 }
 
 /// The keys of all media that a programme lists.
@@ -174,7 +178,7 @@ async fn a_segment_that_cannot_be_put_is_a_gap_for_good_and_comes_later() {
         process.bench.segments(&mut programme, 1).await;
     }
     assert_eq!((process.lacks(&[KEY.to_owned()].into()), process.bench.skipped()), (Vec::new(), 0));
-    let gaps = process.bench.metrics.store_gaps.get_or_create(&ChannelLabel { channel: "demo".to_owned() }).get();
+    let gaps = process.gaps();
     assert_eq!(gaps, 1);
     process.bench.drain().await.holds(&programme);
 }
@@ -224,7 +228,7 @@ async fn a_segment_that_is_refused_late_in_a_long_goal_holds_nothing_up() {
     let late = latest(&process, &mut programme, 60).await;
     // The try, a goal of 44 s, the time for several tries, and what came meanwhile.
     assert!(late.iter().skip(22).all(|late| *late <= 3), "{late:?}");
-    let gaps = process.bench.metrics.store_gaps.get_or_create(&ChannelLabel { channel: "demo".to_owned() }).get();
+    let gaps = process.gaps();
     assert_eq!(gaps, 1);
     process.bench.drain().await.holds(&programme);
 }
@@ -244,6 +248,205 @@ async fn a_put_that_hangs_holds_nothing_up() {
     process.bench.drain().await.holds(&programme);
 }
 
+/// A store that refuses the puts of which `refuses` says so after this time.
+fn refusing(time: Duration, refuses: impl Fn(&str) -> bool + Send + Sync + 'static) -> Arc<ScriptedStore> {
+    ScriptedStore::new(move |request| match request {
+        Request::Put(key) if refuses(key) => Outcome::Refused(time),
+        _ => Outcome::Done(Duration::from_millis(20)),
+    })
+}
+
+/// Each of the one with each of the other.
+fn product<A: Copy, B: Copy>(one: &[A], other: &[B]) -> impl Iterator<Item = (A, B)> {
+    one.iter().flat_map(move |a| other.iter().map(move |b| (*a, *b)))
+}
+
+/// That nothing is put meanwhile is not the store's fault: nothing else is tried.
+#[tokio::test(start_paused = true)]
+async fn a_put_that_fails_late_holds_nothing_up_for_long() {
+    for seconds in [6, 11, 15, 19] {
+        let store = refusing(Duration::from_secs(seconds), |key| key == "live/demo/720p/1/20.m4s");
+        let directory = tempfile::tempdir().unwrap();
+        let process = Process::start(&store, &directory, 1 << 20).await;
+        let mut programme = Programme::new(900);
+        let late = latest(&process, &mut programme, 60).await;
+        assert!(late.iter().all(|late| *late <= 16), "three tries, 64 s at most: {seconds} s {late:?}");
+        assert!(late.iter().skip(37).all(|late| *late <= 1), "and then no more: {seconds} s {late:?}");
+        assert_eq!(process.gaps(), 1);
+        process.bench.drain().await.holds(&programme);
+    }
+}
+
+/// How far behind the others are at most at first, and then.
+async fn rendition_whose_puts_take(time: Duration, first: u64, then: u64) {
+    let broken = Arc::new(Mutex::new(false));
+    let store = refusing(time, {
+        let broken = broken.clone();
+        move |key| key.starts_with("live/demo/720p/") && key.ends_with(".m4s") && *broken.lock().unwrap()
+    });
+    let directory = tempfile::tempdir().unwrap();
+    let process = Process::start(&store, &directory, 1 << 20).await;
+    let mut programme = Programme::new(900);
+    process.bench.segments(&mut programme, 14).await;
+    *broken.lock().unwrap() = true;
+    let late = latest(&process, &mut programme, 90).await;
+    assert!(late.iter().all(|late| *late <= first), "{time:?} {late:?}");
+    assert!(late.iter().skip(20).all(|late| *late <= then), "{time:?} {late:?}");
+    *broken.lock().unwrap() = false;
+    process.bench.segments(&mut programme, 60).await;
+    assert_eq!((process.lacks(&media(1, 1..=164)), process.bench.skipped()), (Vec::new(), 0));
+    assert_eq!(last_stored(&store, "720p"), 164);
+    process.bench.drain().await.holds(&programme);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_rendition_whose_puts_fail_late_holds_the_others_up_once() {
+    rendition_whose_puts_take(Duration::from_secs(11), 16, 4).await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_rendition_whose_puts_hang_holds_the_others_up_once() {
+    rendition_whose_puts_take(Duration::from_secs(19), 20, 4).await;
+    rendition_whose_puts_take(Duration::from_secs(110), 20, 4).await;
+}
+
+/// Nothing else is put with it from which it could be seen that the store works, and nothing was for a while before.
+#[tokio::test(start_paused = true)]
+async fn a_put_that_hangs_alone_holds_nothing_up_for_long() {
+    for seconds in [11, 19, 110] {
+        let store = refusing(Duration::from_secs(seconds), |key| key == "live/demo/720p/1/20.m4s");
+        let directory = tempfile::tempdir().unwrap();
+        let process = Process::start(&store, &directory, 1 << 20).await;
+        let mut programme = Programme::new(900);
+        process.bench.segments(&mut programme, 19).await;
+        let before = programme.snapshot();
+        sleep(SEGMENT * 3).await;
+        programme.segment(false);
+        let mut alone = (*programme.snapshot()).clone();
+        alone.renditions.iter_mut().zip(&before.renditions).skip(1).for_each(|(new, old)| new.clone_from(old));
+        process.bench.send(Arc::new(alone));
+        sleep(Duration::from_millis(500)).await;
+        let late = latest(&process, &mut programme, 40).await;
+        assert!(late.iter().all(|late| *late <= 17), "64 s at most: {seconds} s {late:?}");
+        assert!(late.iter().skip(17).all(|late| *late <= 1), "and then no more: {seconds} s {late:?}");
+        assert_eq!(process.gaps(), 1);
+        process.bench.drain().await.holds(&programme);
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn however_long_everything_fails_and_however_it_does_there_are_no_gaps() {
+    let ways = [20, 6_000, 11_000, 19_000, 110_000].map(|millis| [(millis, 12), (millis, 900)]);
+    for (outage, (millis, window)) in product(&[12, 21, 23, 25, 27, 240], ways.as_flattened()) {
+        let down = Arc::new(Mutex::new(false));
+        let store = ScriptedStore::new({
+            let down = down.clone();
+            move |_| match *down.lock().unwrap() {
+                true => Outcome::Refused(Duration::from_millis(millis)),
+                false => Outcome::Done(Duration::from_millis(20)),
+            }
+        });
+        let directory = tempfile::tempdir().unwrap();
+        let process = Process::start(&store, &directory, 1 << 20).await;
+        let mut programme = Programme::new(window);
+        process.bench.segments(&mut programme, 15).await;
+        *down.lock().unwrap() = true;
+        let begun = Instant::now();
+        process.bench.segments(&mut programme, outage / 4).await;
+        sleep(Duration::from_secs(u64::try_from(outage).unwrap()).saturating_sub(begun.elapsed())).await;
+        *down.lock().unwrap() = false;
+        let late = latest(&process, &mut programme, 45).await;
+        let how = format!("{outage} s, each {millis} ms, window {window}: {late:?}");
+        assert_eq!((process.gaps(), process.bench.skipped()), (0, 0), "{how}");
+        assert!(late.last().is_some_and(|late| *late <= 1), "{how}");
+        process.bench.drain().await.holds(&programme);
+    }
+}
+
+/// A window in which nothing else would make the goal turn.
+#[tokio::test(start_paused = true)]
+async fn media_goes_up_while_a_playlist_cannot_be_put_or_nobody_can_tell_who_has_the_channel() {
+    for is_look in [false, true] {
+        let down = Arc::new(Mutex::new(false));
+        let store = failing({
+            let down = down.clone();
+            move |request| {
+                let fails = match request {
+                    Request::Put(key) => !is_look && key == "live/demo/360p/index.m3u8",
+                    request => is_look && matches!(request, Request::Get),
+                };
+                fails && *down.lock().unwrap()
+            }
+        });
+        let directory = tempfile::tempdir().unwrap();
+        let process = Process::start(&store, &directory, 1 << 20).await;
+        let mut programme = Programme::new(900);
+        process.bench.segments(&mut programme, 3).await;
+        *down.lock().unwrap() = true;
+        process.bench.segments(&mut programme, 60).await;
+        // But for what came in the longest wait between tries, and before that was over again.
+        assert_eq!(process.lacks(&media(1, 1..=57)), Vec::<String>::new(), "{is_look}");
+        *down.lock().unwrap() = false;
+        process.bench.segments(&mut programme, 5).await;
+        process.bench.drain().await.holds(&programme);
+    }
+}
+
+fn is_ended(store: &ScriptedStore) -> bool {
+    let texts = ["720p", "360p", "audio"].map(|name| format!("live/demo/{name}/index.m3u8"));
+    let contents = store.contents.lock().unwrap();
+    texts.iter().all(|key| contents.objects[key].data.ends_with(b"#EXT-X-ENDLIST\n"))
+}
+
+/// No other media comes from which it could be seen that the store works.
+#[tokio::test(start_paused = true)]
+async fn the_end_is_stored_though_the_last_segment_cannot_be() {
+    for (millis, is_closed) in product(&[20, 6_000, 11_000, 110_000], &[false, true]) {
+        let store = refusing(Duration::from_millis(millis), |key| key == "live/demo/720p/1/20.m4s");
+        let directory = tempfile::tempdir().unwrap();
+        let process = Process::start(&store, &directory, 1 << 20).await;
+        let mut programme = Programme::new(900);
+        process.bench.segments(&mut programme, 19).await;
+        programme.segment(false);
+        programme.end();
+        process.bench.publish(&programme);
+        if !is_closed {
+            sleep(Duration::from_secs(60)).await;
+            assert!(is_ended(&store), "tried for {millis} ms");
+            assert_eq!(process.gaps(), 1);
+        }
+        process.bench.drain().await.holds(&programme);
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_outage_at_the_end_makes_no_gaps() {
+    for (outage, millis) in product(&[12, 25, 27, 240], &[20, 6_000, 11_000, 110_000]) {
+        let down = Arc::new(Mutex::new(false));
+        let store = ScriptedStore::new({
+            let down = down.clone();
+            move |_| match *down.lock().unwrap() {
+                true => Outcome::Refused(Duration::from_millis(millis)),
+                false => Outcome::Done(Duration::from_millis(20)),
+            }
+        });
+        let directory = tempfile::tempdir().unwrap();
+        let process = Process::start(&store, &directory, 1 << 20).await;
+        let mut programme = Programme::new(900);
+        process.bench.segments(&mut programme, 19).await;
+        *down.lock().unwrap() = true;
+        programme.segment(false);
+        programme.end();
+        process.bench.publish(&programme);
+        sleep(Duration::from_secs(outage)).await;
+        *down.lock().unwrap() = false;
+        sleep(Duration::from_secs(120)).await;
+        assert!(is_ended(&store), "{outage} s, each {millis} ms");
+        assert_eq!(process.gaps(), 0, "{outage} s, each {millis} ms");
+        process.bench.drain().await.holds(&programme);
+    }
+}
+
 #[tokio::test(start_paused = true)]
 async fn what_comes_after_it_was_given_up_is_not_deleted_with_its_window() {
     const KEY: &str = "live/demo/720p/1/20.m4s";
@@ -258,7 +461,7 @@ async fn what_comes_after_it_was_given_up_is_not_deleted_with_its_window() {
     let process = Process::start(&store, &directory, 1 << 20).await;
     let mut programme = Programme::new(40);
     process.bench.segments(&mut programme, 200).await;
-    let gaps = process.bench.metrics.store_gaps.get_or_create(&ChannelLabel { channel: "demo".to_owned() }).get();
+    let gaps = process.gaps();
     assert_eq!((gaps, process.spool.waiting()), (1, 0));
     {
         let contents = store.contents.lock().unwrap();
@@ -284,7 +487,7 @@ async fn what_comes_late_is_not_waited_for() {
     let mut programme = Programme::new(900);
     let late = latest(&process, &mut programme, 60).await;
     assert!(late.iter().all(|late| *late <= 7), "24 s at most: {late:?}");
-    let gaps = process.bench.metrics.store_gaps.get_or_create(&ChannelLabel { channel: "demo".to_owned() }).get();
+    let gaps = process.gaps();
     assert_eq!((gaps, process.spool.waiting()), (0, 0), "by a second attempt");
     process.bench.drain().await.holds(&programme);
 }
@@ -303,7 +506,7 @@ async fn what_fails_once_late_in_a_long_goal_is_put() {
     let process = Process::start(&store, &directory, 1 << 20).await;
     let mut programme = Programme::new(900);
     process.bench.segments(&mut programme, 200).await;
-    let gaps = process.bench.metrics.store_gaps.get_or_create(&ChannelLabel { channel: "demo".to_owned() }).get();
+    let gaps = process.gaps();
     assert!(gaps <= 2, "what fails three times in a row by chance: {gaps}");
     process.bench.drain().await.holds(&programme);
 }
@@ -364,7 +567,7 @@ async fn an_outage_makes_no_gaps() {
         *down.lock().unwrap() = false;
         process.bench.segments(&mut programme, 4).await;
     }
-    let gaps = process.bench.metrics.store_gaps.get_or_create(&ChannelLabel { channel: "demo".to_owned() }).get();
+    let gaps = process.gaps();
     assert_eq!((gaps, process.bench.skipped()), (0, 0));
     let process = process.bench.drain().await;
     process.holds(&programme);

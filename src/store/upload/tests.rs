@@ -48,7 +48,11 @@ impl Bench {
     }
 
     pub(super) fn publish(&self, programme: &Programme) {
-        self.live.send_replace(programme.snapshot());
+        self.send(programme.snapshot());
+    }
+
+    pub(super) fn send(&self, snapshot: Arc<ChannelSnapshot>) {
+        self.live.send_replace(snapshot);
     }
 
     /// So many segments, in the time that they take.
