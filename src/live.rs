@@ -380,6 +380,25 @@ pub struct UploadStatus {
     pub seen: Option<Msn>,
     /// How far each rendition is in the store.
     pub renditions: Arc<BTreeMap<RenditionName, StoredUpTo>>,
+    /// What the live playlists in the store may name; none as long as that is not known.
+    pub named: Option<NamedFrom>,
+}
+
+/// From where on playlists name media. Runs and numbers only grow within a channel.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct NamedFrom {
+    /// The first run.
+    pub session: SessionId,
+    /// The first number.
+    pub msn: Msn,
+}
+
+impl NamedFrom {
+    /// What either names.
+    #[must_use]
+    pub fn min(self, other: Self) -> Self {
+        Self { session: self.session.min(other.session), msn: self.msn.min(other.msn) }
+    }
 }
 
 /// What of a rendition is in the store.

@@ -24,7 +24,7 @@ use crate::chronicle::{
     Removal, Removed, Rules, SHEETS_MAX, Sight, Span, State, Stretch,
 };
 use crate::layout::{Excerpt, Resource};
-use crate::live::{ChannelSnapshot, Msn, SessionId, UploadStatus};
+use crate::live::{ChannelSnapshot, Msn, NamedFrom, SessionId, UploadStatus};
 use crate::media::MediaTime;
 use crate::source::ChannelName;
 use crate::store::{Condition, Object, Standing, Store, StoreError, Version, Writer};
@@ -303,7 +303,8 @@ impl Chronicler {
         if let Some(removal) = is_due(self.next.retention).then(removal).flatten() {
             return Some(Job::Remove(removal));
         }
-        let may_clear = self.written >= self.unlisted && is_due(self.next.clear);
+        let is_known = self.upload.borrow().named.is_some();
+        let may_clear = is_known && self.written >= self.unlisted && is_due(self.next.clear);
         let deletable = may_clear.then(|| self.chronicle.deletable(wall_clock().into())).flatten();
         deletable.map(Job::Clear).or_else(|| {
             // Nobody waits for pictures, and they take long.
@@ -471,7 +472,7 @@ impl Chronicler {
         self.may_write().await?;
         let (revision, text) = (self.chronicle.revision, self.chronicle.text());
         let object = self.object(&Resource::Chronicle, text.into());
-        let condition = self.version.clone().map_or(Condition::Any, Condition::Is);
+        let condition = self.version.clone().map_or(Condition::Found, Condition::Is);
         let store = Arc::clone(&self.setup.store);
         match self.during(async move { store.put_if(object, condition).await }).await {
             Ok(version) => self.version = version,
@@ -778,8 +779,10 @@ impl Chronicler {
 
     async fn delete_media(&mut self, media: Vec<Resource>) -> Result<(), Failure> {
         let kept = self.chronicle.kept();
-        let snapshot = Arc::clone(&self.live.borrow());
-        let media = media.into_iter().filter(|media| !kept.holds(media) && !is_live(&snapshot, media));
+        let (snapshot, named) = (Arc::clone(&self.live.borrow()), self.upload.borrow().named);
+        // Playlists in the store may be older than the live ones. What they name the uploader deletes.
+        let is_named = |media: &Resource| named.is_none_or(|named| is_named(named, media)) || is_live(&snapshot, media);
+        let media = media.into_iter().filter(|media| !kept.holds(media) && !is_named(media));
         self.delete(media.collect()).await
     }
 
@@ -903,6 +906,15 @@ fn refusal(failure: Failure) -> OrderRefusal {
 async fn in_turn<T: Send + 'static>(turns: &Semaphore, work: impl FnOnce() -> T + Send + 'static) -> T {
     let _turn = turns.acquire().await;
     spawn_blocking(work).await.unwrap_or_else(|panic| std::panic::resume_unwind(panic.into_panic()))
+}
+
+/// A playlist that names nothing older than said may name it.
+fn is_named(from: NamedFrom, media: &Resource) -> bool {
+    match media {
+        Resource::Init(_, session) => *session >= from.session,
+        Resource::Segment(_, _, msn) | Resource::TsSegment(_, _, msn) => *msn >= from.msn,
+        _ => false,
+    }
 }
 
 /// It is in the live window, or has just left it: the uploader deletes it.
@@ -1293,6 +1305,50 @@ mod tests {
         sleep(Duration::from_secs(60)).await;
         assert_eq!(media(&store, 1), 0);
         assert!(!store.contents.lock().unwrap().objects.keys().any(|key| key.contains("clips")));
+        process.tasks.shutdown().await;
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn what_playlists_in_the_store_still_name_is_not_deleted_with_a_recording() {
+        let works = Arc::new(std::sync::atomic::AtomicBool::new(true));
+        let told = Arc::clone(&works);
+        let store = ScriptedStore::new(move |request| match request {
+            Request::Put("live/demo/720p/index.m3u8") if !told.load(std::sync::atomic::Ordering::Relaxed) => {
+                Outcome::Refused(Duration::from_millis(5))
+            }
+            _ => Outcome::Done(Duration::from_millis(5)),
+        });
+        let folder = tempfile::tempdir().unwrap();
+        let mut programme = Programme::new(4);
+        let mut process = Process::start(1, &store, folder.path(), Arc::default());
+        process.segments(&mut programme, 8).await;
+        programme.end();
+        process.live.send_replace(programme.snapshot());
+        let published = |known: &Option<Arc<Chronicle>>| {
+            known.as_ref().is_some_and(|known| known.programmes[0].state == State::Published)
+        };
+        let id = process.chronicle.wait_for(published).await.unwrap().as_ref().unwrap().programmes[0].id;
+        sleep(SEGMENT).await;
+        works.store(false, std::sync::atomic::Ordering::Relaxed);
+        programme.restart();
+        process.segments(&mut programme, 8).await;
+        process.order(|reply| Order::RemoveRecording { id, reply }).await.unwrap();
+        // The store looks after each deletion whether something names what is gone.
+        process.segments(&mut programme, 8).await;
+        let left = || {
+            let contents = store.contents.lock().unwrap();
+            let numbers = contents.objects.keys().filter_map(|key| match Resource::parse(key)?.1 {
+                Resource::Segment(name, SessionId(1), msn) if name.as_str() == "720p" => Some(msn.0),
+                _ => None,
+            });
+            numbers.collect::<Vec<_>>()
+        };
+        let mut numbers = left();
+        numbers.sort_unstable();
+        assert_eq!(numbers, [5, 6, 7, 8], "what the playlist lists that was not replaced");
+        works.store(true, std::sync::atomic::Ordering::Relaxed);
+        process.segments(&mut programme, 40).await;
+        assert_eq!(left(), [0u64; 0]);
         process.tasks.shutdown().await;
     }
 

@@ -102,9 +102,9 @@ impl Store for FileStore {
     }
 
     /// Conditions are for what is written seldom: a lock on the whole store is held meanwhile, and there is no version of what is
-    /// written without one.
+    /// written without one. A write that is done late is one that the whole disk was late with.
     async fn put_if(&self, object: Object, condition: Condition) -> Result<Option<Version>, StoreError> {
-        if condition == Condition::Any {
+        if matches!(condition, Condition::Any | Condition::Found) {
             return self.put(object).await.map(|()| None);
         }
         let place = self.root.path.join(&object.key).display().to_string();
@@ -165,7 +165,7 @@ impl Root {
         }
         let present = read(path)?.map(|data| version(&data));
         let holds = match condition {
-            Condition::Any => true,
+            Condition::Any | Condition::Found => true,
             Condition::Absent => present.is_none(),
             Condition::Is(version) => present.as_ref() == Some(version),
         };

@@ -14,7 +14,7 @@ use super::Version;
 use super::goal::{Role, Upload, init_key, listed, segment_key};
 use crate::ladder::RenditionName;
 use crate::layout::Resource;
-use crate::live::{ChannelSnapshot, Msn, RenditionSnapshot, Segment, StoredUpTo};
+use crate::live::{ChannelSnapshot, Msn, NamedFrom, RenditionSnapshot, Segment, StoredUpTo};
 use crate::source::ChannelName;
 
 /// The objects of one channel.
@@ -122,6 +122,18 @@ impl Ledger {
         let named: BTreeSet<&String> = self.objects.values().flat_map(|entry| &entry.names).collect();
         let root = Resource::Multivariant.path(&self.channel);
         self.objects.keys().filter(|key| **key != root && !named.contains(key)).cloned().collect()
+    }
+
+    /// Where the media begins that playlists in the store may name; none where they name none.
+    pub(super) fn named_from(&self) -> Option<NamedFrom> {
+        let named = self.objects.values().flat_map(|entry| &entry.names);
+        let segments = named.filter_map(|key| match Resource::parse(key)?.1 {
+            Resource::Segment(_, session, msn) | Resource::TsSegment(_, session, msn) => {
+                Some(NamedFrom { session, msn })
+            }
+            _ => None,
+        });
+        segments.reduce(NamedFrom::min)
     }
 
     /// An object is in the store that nobody may need: where nothing is known of it, and nothing names it, it is to be deleted

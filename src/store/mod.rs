@@ -67,6 +67,9 @@ pub struct Version(String);
 pub enum Condition {
     /// Whatever is there.
     Any,
+    /// What is there when the write is begun, so that one which is done late does not replace a newer one. As `Any` where the store
+    /// knows no conditions, and for files.
+    Found,
     /// Nothing.
     Absent,
     /// The object of this version.

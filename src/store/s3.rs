@@ -151,7 +151,7 @@ impl S3Store {
         let put = put.content_type(object.content_type).cache_control(object.cache_control);
         let put = put.set_storage_class(class.map(|class| class.as_str().into()));
         let put = match condition {
-            Condition::Any => put,
+            Condition::Any | Condition::Found => put,
             // A store that gives no tag cannot be asked for one.
             Condition::Is(Version(tag)) if tag.is_empty() => put,
             Condition::Absent => put.if_none_match("*"),
@@ -280,6 +280,13 @@ impl Store for S3Store {
     }
 
     async fn put_if(&self, object: Object, condition: Condition) -> Result<Option<Version>, StoreError> {
+        let condition = match condition {
+            Condition::Found if self.is_conditional().await? => {
+                self.read(&object.key).await?.map_or(Condition::Absent, |(_, version)| Condition::Is(version))
+            }
+            Condition::Found => Condition::Any,
+            condition => condition,
+        };
         match self.write(object.clone(), condition.clone()).await {
             // A store may refuse what it does not know; what else is refused is not written in any case.
             Err(Failure { code, error: StoreError::Refused(_) })

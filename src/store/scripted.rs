@@ -7,6 +7,7 @@ use std::time::{Duration, SystemTime};
 
 use async_trait::async_trait;
 use bytes::Bytes;
+use tokio::task::JoinSet;
 use tokio::time::{Instant, sleep};
 
 use super::{At, Condition, Listed, Object, Store, StoreError, Version, probe_object};
@@ -25,6 +26,8 @@ pub(crate) enum Outcome {
     Refused(Duration),
     /// Done after this time, but the answer is an error.
     AnswerLost(Duration),
+    /// Given up at once, and done after this time: puts alone.
+    Late(Duration),
 }
 
 /// What is asked: an object of this key to be put, one to be deleted or read, what there is, or the probe.
@@ -45,7 +48,9 @@ type Script = Box<dyn Fn(Request<'_>) -> Outcome + Send + Sync>;
 /// A store in memory that does as a script says.
 pub(crate) struct ScriptedStore {
     script: Script,
-    pub(crate) contents: Mutex<Contents>,
+    pub(crate) contents: Arc<Mutex<Contents>>,
+    /// What is done late.
+    late: Mutex<JoinSet<()>>,
 }
 
 #[derive(Default)]
@@ -71,15 +76,24 @@ impl std::fmt::Debug for ScriptedStore {
 
 impl ScriptedStore {
     pub(crate) fn new(script: impl Fn(Request<'_>) -> Outcome + Send + Sync + 'static) -> Arc<Self> {
-        Arc::new(Self { script: Box::new(script), contents: Mutex::default() })
+        Arc::new(Self { script: Box::new(script), contents: Arc::default(), late: Mutex::default() })
     }
 
     async fn act<T>(&self, request: Request<'_>, action: impl FnOnce(&mut Contents) -> T) -> Result<T, StoreError> {
-        let outcome = (self.script)(request);
-        let (Outcome::Done(time) | Outcome::Refused(time) | Outcome::AnswerLost(time)) = outcome;
-        sleep(time).await;
+        self.act_as((self.script)(request), request, action).await
+    }
+
+    async fn act_as<T>(
+        &self,
+        outcome: Outcome,
+        request: Request<'_>,
+        action: impl FnOnce(&mut Contents) -> T,
+    ) -> Result<T, StoreError> {
+        let (Outcome::Done(time) | Outcome::Refused(time) | Outcome::AnswerLost(time) | Outcome::Late(time)) = outcome;
+        let is_late = matches!(outcome, Outcome::Late(_));
+        sleep(if is_late { Duration::ZERO } else { time }).await;
         let error = StoreError::Throttled(At { place: "memory".to_owned(), detail: format!("{request:?}") });
-        if matches!(outcome, Outcome::Refused(_)) {
+        if is_late || matches!(outcome, Outcome::Refused(_)) {
             return Err(error);
         }
         let mut contents = self.contents.lock().unwrap();
@@ -109,17 +123,22 @@ impl Store for ScriptedStore {
 
     async fn put_if(&self, object: Object, condition: Condition) -> Result<Option<Version>, StoreError> {
         let key = object.key.clone();
-        let put = self.act(Request::Put(&key), |contents| {
-            if let Condition::Is(_) = condition {
-                contents.replaced.insert(key.clone());
-            }
-            let holds = match condition {
-                Condition::Any => true,
-                Condition::Absent => !contents.objects.contains_key(&key),
-                Condition::Is(version) => contents.objects.contains_key(&key) && contents.version(&key) == version,
-            };
-            holds.then(|| contents.put(object)).map(|()| contents.version(&key))
-        });
+        let found = |contents: &Contents| {
+            contents.objects.get(&key).map_or(Condition::Absent, |_| Condition::Is(contents.version(&key)))
+        };
+        let condition = match condition {
+            Condition::Found => found(&self.contents.lock().unwrap()),
+            condition => condition,
+        };
+        let outcome = (self.script)(Request::Put(&key));
+        if let Outcome::Late(time) = outcome {
+            let (contents, object, condition) = (Arc::clone(&self.contents), object.clone(), condition.clone());
+            self.late.lock().unwrap().spawn(async move {
+                sleep(time).await;
+                contents.lock().unwrap().put_if(object, condition);
+            });
+        }
+        let put = self.act_as(outcome, Request::Put(&key), |contents| contents.put_if(object, condition));
         let changed = || StoreError::Changed(At { place: "memory".to_owned(), detail: key.clone() });
         put.await?.map(Some).ok_or_else(changed)
     }
@@ -164,6 +183,20 @@ impl Contents {
         self.puts.push(object.key.clone());
         *self.versions.entry(object.key.clone()).or_default() += 1;
         self.objects.insert(object.key.clone(), object);
+    }
+
+    /// The new version, where the condition holds.
+    fn put_if(&mut self, object: Object, condition: Condition) -> Option<Version> {
+        let (key, is_there) = (object.key.clone(), self.objects.contains_key(&object.key));
+        if let Condition::Is(_) = condition {
+            self.replaced.insert(key.clone());
+        }
+        let holds = match condition {
+            Condition::Any | Condition::Found => true,
+            Condition::Absent => !is_there,
+            Condition::Is(version) => is_there && self.version(&key) == version,
+        };
+        holds.then(|| self.put(object)).map(|()| self.version(&key))
     }
 
     fn version(&self, key: &str) -> Version {

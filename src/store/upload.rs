@@ -30,7 +30,7 @@ use tokio_util::sync::CancellationToken;
 use tracing::{Instrument, debug, error, info, info_span, warn};
 
 use super::backlog::{Backlog, Left, Patience};
-use super::goal::{Goal, Upload, same_listing};
+use super::goal::{Goal, Upload, listed, same_listing};
 use super::hedge::{self, Pace, Written};
 use super::ledger::Ledger;
 use super::spell::Spell;
@@ -38,7 +38,7 @@ use super::spool::Waiting;
 use super::{Condition, Holder, Listed, Spool, Standing, Store, StoreError, Version, Writer};
 use crate::chronicle::Kept;
 use crate::layout::{self, Resource};
-use crate::live::{ChannelSnapshot, RenditionSnapshot, UploadStatus};
+use crate::live::{ChannelSnapshot, NamedFrom, RenditionSnapshot, Segment, UploadStatus};
 use crate::metrics::{ChannelLabel, KindLabel, Metrics};
 use crate::seldom::Seldom;
 use crate::source::ChannelName;
@@ -104,6 +104,8 @@ struct Uploader {
     status: watch::Sender<UploadStatus>,
     snapshot: Arc<ChannelSnapshot>,
     ledger: Ledger,
+    /// What the store's playlists may name.
+    named: Option<NamedFrom>,
     backlog: Backlog,
     goal: Goal,
     /// The snapshot that is the goal.
@@ -199,6 +201,7 @@ impl Uploader {
             label: ChannelLabel { channel: setup.channel.to_string() },
             ledger: Ledger::new(setup.channel.clone()),
             setup,
+            named: None,
             live,
             closed: None,
             status,
@@ -233,6 +236,7 @@ impl Uploader {
             self.ledger.stored(upload);
         }
         self.ledger.inherit(&inherited.stored);
+        self.named = named_from(&inherited.stored);
         self.right = if inherited.claimed { Right::Held } else { Right::Unclaimed };
     }
 
@@ -523,7 +527,7 @@ impl Uploader {
         let (store, object) = (Arc::clone(&self.setup.store), upload.object.clone());
         if is_text {
             // So that a write of this process that was given up, and is done late, does not replace a newer one.
-            let condition = self.ledger.version(&object.key).map_or(Condition::Any, Condition::Is);
+            let condition = self.ledger.version(&object.key).map_or(Condition::Found, Condition::Is);
             self.requests.spawn(async move {
                 let result = store.put_if(object, condition).await;
                 Done::PutText(upload, result)
@@ -844,6 +848,8 @@ impl Uploader {
         self.works(now);
         if self.goal.is_done() {
             self.ledger.sweep(now);
+            // What is put next names nothing older.
+            self.named = self.ledger.named_from().or(self.named);
         }
     }
 
@@ -910,7 +916,8 @@ impl Uploader {
         self.status.send_if_modified(|status| {
             let (stored, seen) = (stored.max(status.stored), self.snapshot.last());
             let Waiting { objects: spooled, hopeless } = waiting;
-            let new = UploadStatus { segments_behind, stored, failing, spooled, hopeless, seen, renditions };
+            let named = self.named;
+            let new = UploadStatus { segments_behind, stored, failing, spooled, hopeless, seen, renditions, named };
             let changed = *status != new;
             *status = new;
             changed
@@ -934,6 +941,12 @@ impl Drop for Uploader {
     fn drop(&mut self) {
         self.leave_all();
     }
+}
+
+/// What the playlists of a snapshot name.
+fn named_from(snapshot: &ChannelSnapshot) -> Option<NamedFrom> {
+    let named = |(_, segment): (_, &Segment)| NamedFrom { session: segment.session, msn: segment.msn };
+    listed(snapshot).map(named).reduce(NamedFrom::min)
 }
 
 /// Waits until the playlists differ from those of `seen`, or no snapshot will come any more: the many snapshots that

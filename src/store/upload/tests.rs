@@ -12,7 +12,7 @@ use super::super::Object;
 use super::super::scripted::{Outcome, Programme, Request, SEGMENT, ScriptedStore, names};
 use super::*;
 use crate::captured_log::capture;
-use crate::live::Msn;
+use crate::live::{Msn, SessionId};
 
 /// An uploader at work, and the packager's end of it.
 pub(super) struct Bench {
@@ -282,7 +282,8 @@ async fn an_outage_is_told_and_made_good() {
     let all = status.renditions.values().all(|of| Some(of.last) == stored && of.lacks.is_empty());
     assert!(all && status.renditions.len() == 3, "{status:?}");
     let renditions = status.renditions.clone();
-    assert_eq!(status, UploadStatus { stored, seen: stored, renditions, ..UploadStatus::default() });
+    let named = Some(NamedFrom { session: SessionId(1), msn: Msn(5) });
+    assert_eq!(status, UploadStatus { stored, seen: stored, renditions, named, ..UploadStatus::default() });
     assert_eq!(bench.skipped(), 0);
     bench.drain().await.holds(&programme);
 }
@@ -519,6 +520,29 @@ async fn a_write_that_was_given_up_and_is_done_late_replaces_nothing_newer() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn the_first_write_of_a_process_replaces_nothing_newer_either() {
+    let is_first = Mutex::new(true);
+    let key = "live/demo/720p/index.m3u8";
+    let store = ScriptedStore::new(move |request| match request {
+        Request::Put(put) if put == key && std::mem::take(&mut *is_first.lock().unwrap()) => {
+            Outcome::Late(Duration::from_secs(30))
+        }
+        _ => Outcome::Done(Duration::from_millis(5)),
+    });
+    let bench = Bench::new(store.clone());
+    let mut programme = Programme::new(5);
+    bench.segments(&mut programme, 3).await;
+    programme.end();
+    let last = programme.snapshot();
+    bench.live.send_replace(Arc::clone(&last));
+    sleep(Duration::from_secs(60)).await;
+    let stored = store.contents.lock().unwrap().objects[key].data.clone();
+    let text = last.renditions[0].playlist.as_ref().unwrap().text.clone();
+    assert_eq!(stored, text, "the last one stays");
+    bench.drain().await.holds(&programme);
+}
+
+#[tokio::test(start_paused = true)]
 async fn what_was_left_behind_is_found_by_its_age() {
     let (log, _guard) = capture(Level::INFO);
     let store = prompt();
@@ -583,6 +607,7 @@ pub(super) fn outcomes() -> impl Strategy<Value = Vec<Outcome>> {
         6 => time().prop_map(Outcome::Done),
         2 => time().prop_map(Outcome::Refused),
         1 => time().prop_map(Outcome::AnswerLost),
+        1 => time().prop_map(Outcome::Late),
     ];
     prop::collection::vec(outcome, 0..150)
 }
