@@ -1,6 +1,8 @@
 //! A server that is killed and started again: what viewers who stayed on the page get.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::io::{BufRead, BufReader};
+use std::process::{Command, Stdio};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 use std::thread::JoinHandle;
@@ -9,8 +11,8 @@ use std::time::Duration;
 use m3u8_rs::MediaPlaylist;
 
 use crate::s3::S3Server;
-use crate::support::server::{Builder, Server};
-use crate::support::{encoders, free_address, http, wait_for};
+use crate::support::server::{Builder, Server, tests_path};
+use crate::support::{encoders, free_address, hls, http, wait_for};
 use crate::{KEYFRAME_EACH_SECOND, PATIENCE, SHORT_SEGMENTS, SMALL_LADDER};
 
 const RENDITIONS: [&str; 3] = ["source", "180p", "audio"];
@@ -72,6 +74,43 @@ fn killed_again_and_again_a_channel_in_a_bucket_goes_on() {
     let runtime = tokio::runtime::Runtime::new().unwrap();
     let bucket = runtime.block_on(S3Server::start());
     goes_on(&Place::bucket(&bucket));
+}
+
+/// The watch page in Chromium: the picture stands while nobody sends any, and goes on by itself.
+#[test]
+fn a_viewer_stays_on_the_page_while_the_server_is_killed() {
+    let kills = 2;
+    let place = Place::files();
+    let push = |server: &Server| encoders::push_live("320x180", 30, &KEYFRAME_EACH_SECOND, &server.publish_url());
+    let mut server = place.start();
+    let mut encoder = push(&server);
+    hls::wait_until_live(&server, PATIENCE);
+    let mut page = Command::new("node")
+        .arg(tests_path("browser/stay.mjs"))
+        .args([format!("{}/watch/demo", server.origin), kills.to_string()])
+        .stdout(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let mut said = BufReader::new(page.stdout.take().unwrap()).lines();
+    let mut next = |what: &str| -> serde_json::Value {
+        let line = said.next().expect("the page says more").unwrap();
+        println!("{line}");
+        let value: serde_json::Value = serde_json::from_str(&line).unwrap();
+        value.get(what).cloned().unwrap_or_else(|| panic!("{what}: {line}"))
+    };
+    next("plays");
+    for _ in 0..kills {
+        server.signal("-KILL");
+        drop((server, encoder));
+        next("stands");
+        server = place.start();
+        encoder = push(&server);
+        next("plays");
+    }
+    assert_eq!(next("errors"), serde_json::json!([]));
+    assert!(page.wait().unwrap().success());
+    assert_eq!(server.complaints(), Vec::<String>::new());
+    drop(encoder);
 }
 
 fn goes_on(place: &Place) {
