@@ -343,6 +343,25 @@ async fn s3_that_refuses_conditions_is_written_without_them() {
 }
 
 #[tokio::test]
+async fn s3_that_does_not_say_what_there_is_not_is_written_all_the_same() {
+    let server = S3Server::start().await;
+    let faults = Faults::start(server.address, |_, _| {}).await;
+    // What there is not is denied, as without the right to list; or all is, as without that to read.
+    faults.set(|request| match request.method.as_str() {
+        "GET" => Fault::Answer(403, "AccessDenied"),
+        _ => Fault::None,
+    });
+    let endpoint = Some(format!("http://{}", faults.address));
+    let store = client(&server, &S3Config { endpoint, ..server.config() }).await;
+    let put = async |text: &'static str| store.put_if(object("live/demo/index.m3u8", text), Condition::Found).await;
+    put("one").await.unwrap();
+    assert!(matches!(put("two").await, Err(StoreError::Denied(_))), "what it replaces is not known");
+    faults.set(|_| Fault::None);
+    let version = put("three").await.unwrap();
+    assert_eq!(store.read("live/demo/index.m3u8").await.unwrap(), Some(("three".into(), version.unwrap())));
+}
+
+#[tokio::test]
 async fn s3_deletes_more_keys_than_one_request_takes() {
     let server = S3Server::start().await;
     many_keys_are_deleted(&server, &server.config(), 1001).await;

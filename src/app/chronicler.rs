@@ -303,9 +303,10 @@ impl Chronicler {
         if let Some(removal) = is_due(self.next.retention).then(removal).flatten() {
             return Some(Job::Remove(removal));
         }
-        let is_known = self.upload.borrow().named.is_some();
-        let may_clear = is_known && self.written >= self.unlisted && is_due(self.next.clear);
-        let deletable = may_clear.then(|| self.chronicle.deletable(wall_clock().into())).flatten();
+        let may_clear = self.written >= self.unlisted && is_due(self.next.clear);
+        // Media not before it is known what playlists in the store name.
+        let now = self.upload.borrow().named.map(|_| wall_clock().into());
+        let deletable = may_clear.then(|| self.chronicle.deletable(now)).flatten();
         deletable.map(Job::Clear).or_else(|| {
             // Nobody waits for pictures, and they take long.
             let wanted = self.setup.pictures.is_some() && !over && is_due(self.next.draw);
@@ -779,9 +780,10 @@ impl Chronicler {
 
     async fn delete_media(&mut self, media: Vec<Resource>) -> Result<(), Failure> {
         let kept = self.chronicle.kept();
-        let (snapshot, named) = (Arc::clone(&self.live.borrow()), self.upload.borrow().named);
+        let snapshot = Arc::clone(&self.live.borrow());
+        let Some(named) = self.upload.borrow().named else { return Err(Failure::Unclaimed) };
         // Playlists in the store may be older than the live ones. What they name the uploader deletes.
-        let is_named = |media: &Resource| named.is_none_or(|named| is_named(named, media)) || is_live(&snapshot, media);
+        let is_named = |media: &Resource| is_named(named, media) || is_live(&snapshot, media);
         let media = media.into_iter().filter(|media| !kept.holds(media) && !is_named(media));
         self.delete(media.collect()).await
     }
@@ -912,7 +914,9 @@ async fn in_turn<T: Send + 'static>(turns: &Semaphore, work: impl FnOnce() -> T 
 fn is_named(from: NamedFrom, media: &Resource) -> bool {
     match media {
         Resource::Init(_, session) => *session >= from.session,
-        Resource::Segment(_, _, msn) | Resource::TsSegment(_, _, msn) => *msn >= from.msn,
+        Resource::Segment(_, session, msn) | Resource::TsSegment(_, session, msn) => {
+            *session >= from.session && *msn >= from.msn
+        }
         _ => false,
     }
 }

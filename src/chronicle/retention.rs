@@ -105,10 +105,11 @@ impl Chronicle {
         self.removed.push(Removed { excerpt, entries, blocks, stays_until: None, head });
     }
 
-    /// The first of what was removed of which something can be deleted now: playlists at once.
+    /// The first of what was removed of which something can be deleted: playlists at any time, media where that may be deleted
+    /// `now`.
     #[must_use]
-    pub fn deletable(&self, now: Moment) -> Option<usize> {
-        let is_due = |until: Option<Moment>| until.is_none_or(|until| until <= now);
+    pub fn deletable(&self, now: Option<Moment>) -> Option<usize> {
+        let is_due = |until: Option<Moment>| now.is_some_and(|now| until.is_none_or(|until| until <= now));
         self.removed.iter().position(|removed| removed.excerpt.is_some() || is_due(removed.stays_until))
     }
 

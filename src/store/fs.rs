@@ -102,7 +102,7 @@ impl Store for FileStore {
     }
 
     /// Conditions are for what is written seldom: a lock on the whole store is held meanwhile, and there is no version of what is
-    /// written without one. A write that is done late is one that the whole disk was late with.
+    /// written without one. A write is waited for until it is done, so that none comes late.
     async fn put_if(&self, object: Object, condition: Condition) -> Result<Option<Version>, StoreError> {
         if matches!(condition, Condition::Any | Condition::Found) {
             return self.put(object).await.map(|()| None);

@@ -280,13 +280,19 @@ impl Store for S3Store {
     }
 
     async fn put_if(&self, object: Object, condition: Condition) -> Result<Option<Version>, StoreError> {
-        let condition = match condition {
-            Condition::Found if self.is_conditional().await? => {
-                self.read(&object.key).await?.map_or(Condition::Absent, |(_, version)| Condition::Is(version))
-            }
-            Condition::Found => Condition::Any,
-            condition => condition,
-        };
+        if condition == Condition::Found {
+            let (found, denied) = match self.read(&object.key).await {
+                Ok(found) => (found, None),
+                // Without the right to list, so is what is not there.
+                Err(error @ StoreError::Denied(_)) => (None, Some(error)),
+                Err(error) => return Err(error),
+            };
+            let condition = found.map_or(Condition::Absent, |(_, version)| Condition::Is(version));
+            return match (self.put_if(object, condition).await, denied) {
+                (Err(StoreError::Changed(_)), Some(denied)) => Err(denied),
+                (written, _) => written,
+            };
+        }
         match self.write(object.clone(), condition.clone()).await {
             // A store may refuse what it does not know; what else is refused is not written in any case.
             Err(Failure { code, error: StoreError::Refused(_) })

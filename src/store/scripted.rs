@@ -26,6 +26,8 @@ pub(crate) enum Outcome {
     Refused(Duration),
     /// Done after this time, but the answer is an error.
     AnswerLost(Duration),
+    /// Done when it has had the uplink for this time, which all that are on their way share.
+    Shared(Duration),
     /// Given up at once, and done after this time: puts alone.
     Late(Duration),
 }
@@ -43,12 +45,17 @@ pub(crate) enum Request<'a> {
 /// Later than any test.
 const CENTURY: Duration = Duration::from_secs(100 * 365 * 24 * 3600);
 
+/// How finely the uplink is shared.
+const TICK: Duration = Duration::from_millis(100);
+
 type Script = Box<dyn Fn(Request<'_>) -> Outcome + Send + Sync>;
 
 /// A store in memory that does as a script says.
 pub(crate) struct ScriptedStore {
     script: Script,
     pub(crate) contents: Arc<Mutex<Contents>>,
+    /// Whoever has a part of it counts.
+    uplink: Arc<()>,
     /// What is done late.
     late: Mutex<JoinSet<()>>,
 }
@@ -76,7 +83,12 @@ impl std::fmt::Debug for ScriptedStore {
 
 impl ScriptedStore {
     pub(crate) fn new(script: impl Fn(Request<'_>) -> Outcome + Send + Sync + 'static) -> Arc<Self> {
-        Arc::new(Self { script: Box::new(script), contents: Arc::default(), late: Mutex::default() })
+        Arc::new(Self {
+            script: Box::new(script),
+            contents: Arc::default(),
+            uplink: Arc::default(),
+            late: Mutex::default(),
+        })
     }
 
     async fn act<T>(&self, request: Request<'_>, action: impl FnOnce(&mut Contents) -> T) -> Result<T, StoreError> {
@@ -89,17 +101,29 @@ impl ScriptedStore {
         request: Request<'_>,
         action: impl FnOnce(&mut Contents) -> T,
     ) -> Result<T, StoreError> {
-        let (Outcome::Done(time) | Outcome::Refused(time) | Outcome::AnswerLost(time) | Outcome::Late(time)) = outcome;
-        let is_late = matches!(outcome, Outcome::Late(_));
-        sleep(if is_late { Duration::ZERO } else { time }).await;
+        match outcome {
+            Outcome::Done(time) | Outcome::Refused(time) | Outcome::AnswerLost(time) => sleep(time).await,
+            Outcome::Shared(time) => self.share(time).await,
+            Outcome::Late(_) => {}
+        }
         let error = StoreError::Throttled(At { place: "memory".to_owned(), detail: format!("{request:?}") });
-        if is_late || matches!(outcome, Outcome::Refused(_)) {
+        if matches!(outcome, Outcome::Refused(_) | Outcome::Late(_)) {
             return Err(error);
         }
         let mut contents = self.contents.lock().unwrap();
         let result = action(&mut contents);
         contents.check();
-        if matches!(outcome, Outcome::Done(_)) { Ok(result) } else { Err(error) }
+        if matches!(outcome, Outcome::Done(_) | Outcome::Shared(_)) { Ok(result) } else { Err(error) }
+    }
+
+    async fn share(&self, mut left: Duration) {
+        let part = Arc::clone(&self.uplink);
+        while !left.is_zero() {
+            sleep(TICK).await;
+            // But for the store's own.
+            let parts = u32::try_from(Arc::strong_count(&part)).unwrap() - 1;
+            left = left.saturating_sub(TICK / parts);
+        }
     }
 }
 
@@ -123,11 +147,8 @@ impl Store for ScriptedStore {
 
     async fn put_if(&self, object: Object, condition: Condition) -> Result<Option<Version>, StoreError> {
         let key = object.key.clone();
-        let found = |contents: &Contents| {
-            contents.objects.get(&key).map_or(Condition::Absent, |_| Condition::Is(contents.version(&key)))
-        };
         let condition = match condition {
-            Condition::Found => found(&self.contents.lock().unwrap()),
+            Condition::Found => self.read(&key).await?.map_or(Condition::Absent, |(_, version)| Condition::Is(version)),
             condition => condition,
         };
         let outcome = (self.script)(Request::Put(&key));

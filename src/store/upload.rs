@@ -123,6 +123,8 @@ struct Uploader {
     requests: JoinSet<Done>,
     /// The media that is being put, in the order in which it was begun.
     flights: BTreeMap<u64, Flight>,
+    /// When media was put last.
+    last_landed: Option<Instant>,
     /// Objects that are being written to the spool.
     keeping: usize,
     /// Whether the store works is not known yet: it is asked, so that the operator hears of trouble before the show.
@@ -216,6 +218,7 @@ impl Uploader {
             asking: false,
             requests: JoinSet::new(),
             flights: BTreeMap::new(),
+            last_landed: None,
             keeping: 0,
             unproven: true,
             probing: false,
@@ -517,6 +520,9 @@ impl Uploader {
         if !harmless && !self.may_replace(now) {
             return false;
         }
+        if !is_text && !self.make_room() {
+            return false;
+        }
         let Some(upload) = self.goal.take() else { return false };
         if self.deleting.contains(&upload.object.key) {
             // A playlist comes back: nobody knows which of both requests the store would do last.
@@ -537,7 +543,6 @@ impl Uploader {
             let seconds = Arc::clone(&self.seconds);
             let id = self.flights.last_key_value().map_or(0, |(last, _)| last.saturating_add(1));
             self.backlog.tried(&object.key, now);
-            self.make_room();
             let put = async move { Done::Put(id, hedge::put(store, object, slow, seconds).await) };
             let request = self.requests.spawn(put);
             self.flights.insert(id, Flight { upload, begun: now, is_of_goal: true, request });
@@ -545,12 +550,18 @@ impl Uploader {
         true
     }
 
-    /// What hangs for so long that many others hang too is given up, lest nothing else be begun.
-    fn make_room(&mut self) {
-        let oldest = self.flights.iter().find(|(_, flight)| !flight.is_of_goal).map(|(id, _)| *id);
-        if let (true, Some(oldest)) = (self.flights.len() >= FLIGHTS_MAX, oldest) {
-            self.flights.remove(&oldest).into_iter().for_each(|flight| flight.request.abort());
+    /// What hangs for so long that many others hang too is given up for another, where something was put since it was begun: else all
+    /// are slow together, and what is given up is lost time. False where there is no room.
+    fn make_room(&mut self) -> bool {
+        if self.flights.len() < FLIGHTS_MAX {
+            return true;
         }
+        let oldest = self.flights.iter().find(|(_, flight)| !flight.is_of_goal).map(|(id, _)| *id);
+        let hangs = |id: &u64| self.flights.get(id).is_some_and(|flight| Some(flight.begun) < self.last_landed);
+        let Some(given_up) = oldest.filter(hangs).and_then(|id| self.flights.remove(&id)) else { return false };
+        given_up.request.abort();
+        self.count_error(&StoreError::slow(given_up.begun.elapsed()));
+        true
     }
 
     /// Begins to find out who has the right to write.
@@ -696,7 +707,8 @@ impl Uploader {
         let has_room = self.setup.spool.is_some() && self.keeping < KEEPS_MAX;
         let keep =
             self.backlog.next_keep().filter(|_| has_room).map(|keep| keep.max(self.keeps.retry().unwrap_or(keep)));
-        let overdue = self.flights.values().filter_map(|flight| self.overdue_at(flight)).filter(|due| *due > now).min();
+        // One that has just become due, as its rendition did, is parted next.
+        let overdue = self.flights.values().filter_map(|flight| self.overdue_at(flight)).min();
         let tries = self.flights.values().filter(|flight| flight.is_of_goal && self.backlog.has_failed(flight.key()));
         let of_try = self.patience().of_try();
         let tried = tries.map(|flight| flight.begun + of_try).filter(|due| *due > now).min();
@@ -762,6 +774,7 @@ impl Uploader {
             }
         };
         debug!(key, bytes = upload.object.data.len(), "stored");
+        self.last_landed = Some(now);
         self.pace.took(took);
         if hedged {
             self.setup.metrics.store_hedged.get_or_create(&self.label).inc();

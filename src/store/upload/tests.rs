@@ -360,7 +360,7 @@ async fn a_slow_store_has_holes_but_never_stands_still() {
     let bench = Bench::new(ScriptedStore::new(|_| Outcome::Done(Duration::from_secs(11))));
     let mut programme = Programme::new(5);
     let mut texts = BTreeSet::new();
-    for _ in 0..60 {
+    for _ in 0..75 {
         bench.segments(&mut programme, 1).await;
         let contents = bench.store.contents.lock().unwrap();
         texts.extend(contents.objects.get("live/demo/720p/index.m3u8").map(|object| object.data.clone()));
@@ -588,6 +588,41 @@ async fn one_slow_put_holds_nothing_up() {
     bench.segments(&mut programme, 8).await;
     assert_eq!(bench.status.borrow().stored, Some(Msn(8)), "by a second attempt");
     assert_eq!(bench.metrics.store_hedged.get_or_create(&ChannelLabel { channel: channel().to_string() }).get(), 1);
+    bench.drain().await.holds(&programme);
+}
+
+#[tokio::test(start_paused = true)]
+async fn where_the_uplink_is_too_narrow_for_all_something_comes_through_all_the_time() {
+    let way = Arc::new(Mutex::new(Outcome::Done(Duration::from_millis(20))));
+    let present = Arc::clone(&way);
+    let store = ScriptedStore::new(move |request| match (*present.lock().unwrap(), request) {
+        (Outcome::Shared(time), Request::Put(key)) if key.ends_with(".m4s") => Outcome::Shared(time),
+        (Outcome::Shared(_), _) => Outcome::Done(Duration::from_millis(20)),
+        (outcome, _) => outcome,
+    });
+    let bench = Bench::new(store);
+    let mut programme = Programme::new(10);
+    bench.segments(&mut programme, 15).await;
+    // An outage, behind which many are put at one time: an object takes six seconds of the uplink, so that the twelve that may be
+    // on their way take more than any is waited for.
+    *way.lock().unwrap() = Outcome::Refused(Duration::from_millis(20));
+    bench.segments(&mut programme, 15).await;
+    *way.lock().unwrap() = Outcome::Shared(SEGMENT * 3 / 2);
+    let stored = || {
+        let contents = bench.store.contents.lock().unwrap();
+        let media = contents.puts.iter().filter(|key| key.ends_with(".m4s")).count();
+        (media, contents.objects["live/demo/720p/index.m3u8"].data.clone())
+    };
+    let mut moved = Vec::new();
+    for _ in 0..5 {
+        let (media, text) = stored();
+        bench.segments(&mut programme, 75).await;
+        let (more, another) = stored();
+        moved.push((more - media, another != text));
+    }
+    // In each round 50 can be put, and a goal has 30. It takes a while until it is known how long puts take.
+    let comes = |(media, moves): &(usize, bool)| *media >= 30 && *moves;
+    assert!(moved[0].0 >= 30 && moved.iter().skip(1).all(comes), "{moved:?}");
     bench.drain().await.holds(&programme);
 }
 
