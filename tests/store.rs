@@ -19,7 +19,7 @@ use bytes::Bytes;
 use headwater::config::{S3Config, StoreConfig};
 use headwater::ladder::{RenditionKind, RenditionName};
 use headwater::live::{
-    ChannelSnapshot, IFrames, Init, Lazy, Media, Msn, News, Playlist, RenditionSnapshot, Segment, SessionId,
+    ChannelSnapshot, IFrames, Init, Lazy, Media, Msn, NamedFrom, News, Playlist, RenditionSnapshot, Segment, SessionId,
     UploadStatus,
 };
 use headwater::media::{Container, MediaTime};
@@ -424,7 +424,8 @@ async fn a_window_reaches_the_bucket() {
     upload(setup, Inherited::default(), snapshots, report, CancellationToken::new()).await;
     let stored = Some(Msn(1));
     let renditions = status.borrow().renditions.clone();
-    let expected = UploadStatus { stored, seen: stored, renditions, ..UploadStatus::default() };
+    let named = Some(NamedFrom { session: SessionId(7), msn: Msn(1) });
+    let expected = UploadStatus { stored, seen: stored, renditions, named, ..UploadStatus::default() };
     assert_eq!(*status.borrow(), expected);
     for (key, data) in [
         ("live/demo/index.m3u8", "multivariant"),
