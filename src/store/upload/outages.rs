@@ -334,18 +334,24 @@ async fn a_put_that_hangs_alone_holds_nothing_up_for_long() {
     }
 }
 
+/// A store that, while it is down, refuses everything after this time.
+fn breakable_in(time: Duration) -> (Arc<ScriptedStore>, Arc<Mutex<bool>>) {
+    let down = Arc::new(Mutex::new(false));
+    let store = ScriptedStore::new({
+        let down = down.clone();
+        move |_| match *down.lock().unwrap() {
+            true => Outcome::Refused(time),
+            false => Outcome::Done(Duration::from_millis(20)),
+        }
+    });
+    (store, down)
+}
+
 #[tokio::test(start_paused = true)]
 async fn however_long_everything_fails_and_however_it_does_there_are_no_gaps() {
     let ways = [20, 6_000, 11_000, 19_000, 110_000].map(|millis| [(millis, 12), (millis, 900)]);
     for (outage, (millis, window)) in product(&[12, 21, 23, 25, 27, 240], ways.as_flattened()) {
-        let down = Arc::new(Mutex::new(false));
-        let store = ScriptedStore::new({
-            let down = down.clone();
-            move |_| match *down.lock().unwrap() {
-                true => Outcome::Refused(Duration::from_millis(millis)),
-                false => Outcome::Done(Duration::from_millis(20)),
-            }
-        });
+        let (store, down) = breakable_in(Duration::from_millis(millis));
         let directory = tempfile::tempdir().unwrap();
         let process = Process::start(&store, &directory, 1 << 20).await;
         let mut programme = Programme::new(window);
@@ -422,14 +428,7 @@ async fn the_end_is_stored_though_the_last_segment_cannot_be() {
 #[tokio::test(start_paused = true)]
 async fn an_outage_at_the_end_makes_no_gaps() {
     for (outage, millis) in product(&[12, 25, 27, 240], &[20, 6_000, 11_000, 110_000]) {
-        let down = Arc::new(Mutex::new(false));
-        let store = ScriptedStore::new({
-            let down = down.clone();
-            move |_| match *down.lock().unwrap() {
-                true => Outcome::Refused(Duration::from_millis(millis)),
-                false => Outcome::Done(Duration::from_millis(20)),
-            }
-        });
+        let (store, down) = breakable_in(Duration::from_millis(millis));
         let directory = tempfile::tempdir().unwrap();
         let process = Process::start(&store, &directory, 1 << 20).await;
         let mut programme = Programme::new(900);
